@@ -1,0 +1,59 @@
+"""Does the bundle answer as the checkpoint does? Measured on real samples, and written into the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sf_ros.core import bundle as bundles
+from sf_ros.core.config import ModelConfig, RuntimeConfig
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.views import normalise
+from sf_ros.model.fusion import FusedModel
+from sf_ros.runtime.engine import Answer, Engine, Question
+from sf_ros.runtime.fused import FusedEngine
+from training.data.cache import model_inputs
+from training.data.sample import Sample
+
+
+@torch.inference_mode()
+def reference(model: FusedModel, sample: Sample) -> Answer:
+    """The checkpoint's own answer, one question at a time, in float32."""
+    picture, mask = model_inputs(sample, model.config.encoder)
+    features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)))
+    visual = model.visual(features, torch.from_numpy(mask[None]))
+    if TASKS[sample.task].kind == "heatmap":
+        return Answer(heatmap=model.heatmap_logits(visual).sigmoid()[0].numpy())
+    return Answer(probabilities=model.label_logits(visual, sample.task).float().softmax(-1)[0].numpy())
+
+
+def compare(model: FusedModel, engine: Engine, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+    """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same."""
+    worst: dict[str, list[float]] = {}
+    same: dict[str, list[bool]] = {}
+    for sample in samples:
+        expected = reference(model, sample)
+        (found,) = engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])
+        a = expected.heatmap if expected.probabilities is None else expected.probabilities
+        b = found.heatmap if found.probabilities is None else found.probabilities
+        assert a is not None and b is not None
+        worst.setdefault(sample.task, []).append(float(np.abs(a - b).max()))
+        same.setdefault(sample.task, []).append(int(np.argmax(a)) == int(np.argmax(b)))
+    return {
+        task: {
+            "samples": len(worst[task]),
+            "max_difference": max(worst[task]),
+            "same_winner": float(np.mean(same[task])),
+        }
+        for task in worst
+    }
+
+
+def unproven(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEngine:
+    """An engine for a bundle folder that has no manifest yet, for the measurement that will earn it one."""
+    files = {p.relative_to(root).as_posix(): "" for p in root.rglob("*") if p.is_file()}
+    manifest = bundles.Manifest(model, prompts, "", {}, files, {}, {})
+    return FusedEngine(bundles.Bundle(root, manifest), RuntimeConfig(device="cpu"))

@@ -1,0 +1,47 @@
+"""Encoder and connector to ONNX: pictures in, both token banks out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sf_ros.model.fusion import FusedModel
+
+INPUTS = ("images",)
+OUTPUTS = ("plain", "marked")
+OPSET = 18
+
+
+class VisionGraph(nn.Module):
+    """What `vision.onnx` computes: plain tokens of all pictures, marked ones of the first (the frame view)."""
+
+    def __init__(self, model: FusedModel) -> None:
+        super().__init__()
+        self.encoder, self.connector = model.encoder, model.connector
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) -> (B, N, D), (1, N, D)."""
+        features = self.encoder(images)
+        return self.connector(features), self.connector(features[:1] + self.connector.box_embedding)
+
+
+def export_vision(model: FusedModel, path: Path) -> None:
+    """Write the ONNX file with a dynamic batch; weights inside it."""
+    size = model.config.encoder.image_size
+    graph = VisionGraph(model).float().eval()
+    example = torch.randn(2, 3, size, size)  # an example batch of 1 would become a constant
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.onnx.export(
+        graph,
+        (example,),
+        str(path),
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=256)}},
+        opset_version=OPSET,
+        external_data=False,
+        dynamo=True,
+        verbose=False,
+    )

@@ -1,0 +1,143 @@
+"""The exported model on disk: a folder with a manifest that vouches for every file in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sf_ros.core import tasks
+from sf_ros.core.config import ModelConfig
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+VISION = "vision.onnx"
+LANGUAGE = "language/model.safetensors"
+ANSWERS = "answers.safetensors"
+DETECTOR = "detector.onnx"
+REQUIRED = (VISION, LANGUAGE, ANSWERS)
+_CHUNK = 1 << 20
+
+
+class BundleError(RuntimeError):
+    """A bundle that must not be run: says the file, what was expected, what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is in a bundle, where it comes from, and how well it repeats the model it was made from."""
+
+    model: ModelConfig
+    prompts: Mapping[str, str]  # question -> text it was trained with
+    fingerprint: str  # of the questions, see tasks.fingerprint
+    precision: Mapping[str, str]  # part -> dtype
+    files: Mapping[str, str]  # relative path -> sha256
+    parity: Mapping[str, Any]  # measured against the checkpoint
+    provenance: Mapping[str, Any]  # commit, command, data, training steps, versions
+    temperatures: Mapping[str, float] = field(default_factory=dict)  # question -> softmax temperature
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle: its folder and its manifest."""
+
+    root: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """The absolute path of one of the bundle's files; BundleError when the manifest does not list it."""
+        if name not in self.manifest.files:
+            raise BundleError(
+                f"{self.root}: the bundle has no '{name}'; its files are {', '.join(self.manifest.files)}. "
+                "Export it again."
+            )
+        return self.root / name
+
+
+def save(
+    root: Path,
+    model: ModelConfig,
+    prompts: Mapping[str, str],
+    precision: Mapping[str, str],
+    parity: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> Manifest:
+    """Hash every file under `root` and write the manifest, last. BundleError without a parity result."""
+    if not parity:
+        raise BundleError(
+            f"{root}: no parity result. A bundle is only written with the proof that it repeats its checkpoint."
+        )
+    files = {
+        path.relative_to(root).as_posix(): sha256(path)
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    missing = [name for name in REQUIRED if name not in files]
+    if missing:
+        raise BundleError(f"{root}: cannot write the manifest, {', '.join(missing)} missing.")
+    manifest = Manifest(model, dict(prompts), tasks.fingerprint(prompts), precision, files, parity, provenance)
+    (root / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def load(root: str | Path, *, verify: bool = True) -> Bundle:
+    """Read and verify a bundle folder.
+
+    Raises BundleError when the folder, the manifest or a file is missing, a hash differs, or the installed questions
+    are not those the model was trained for. `verify=False` skips the hashes only.
+    """
+    root = Path(root)
+    path = root / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"{root}: no {MANIFEST} here, so this is not a bundle. "
+            f"Make one with: python -m export.bundle CHECKPOINT {root}"
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            raise BundleError(
+                f"{path}: format {data['format']}, this version reads format {FORMAT}. Export the checkpoint again."
+            )
+        manifest = Manifest(**{**data, "model": ModelConfig.from_dict(data["model"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path}: not a readable manifest ({error}). Export the checkpoint again.") from error
+    _check_questions(path, manifest)
+    for name in REQUIRED:
+        if name not in manifest.files:
+            raise BundleError(f"{path}: lists no '{name}'. Export the checkpoint again.")
+    for name, expected in manifest.files.items():
+        file = root / name
+        if not file.is_file():
+            raise BundleError(f"{file}: missing. Copy the bundle again, or export the checkpoint again.")
+        if verify and (found := sha256(file)) != expected:
+            raise BundleError(
+                f"{file}: sha256 {found[:12]}... found, {expected[:12]}... expected. "
+                "Copy the bundle again, or export the checkpoint again."
+            )
+    return Bundle(root, manifest)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_CHUNK):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _check_questions(path: Path, manifest: Manifest) -> None:
+    """Refuse a model trained for other questions than the installed ones; a prompts file of its own travels with it."""
+    own = {**dict.fromkeys(tasks.TASKS, ""), **manifest.prompts}  # a question the bundle does not know has no prompt
+    expected = tasks.fingerprint(own if manifest.model.prompts_file else None)
+    if manifest.fingerprint != expected:
+        raise BundleError(
+            f"{path}: trained for questions {manifest.fingerprint}, installed are {expected}: prompts, labels or views "
+            "differ. Install the version it was exported with, or export it again with this one."
+        )

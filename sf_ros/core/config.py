@@ -1,0 +1,231 @@
+"""Every default of the model and of the robot, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class NotAvailable(ValueError):
+    """A documented choice that this version does not offer yet."""
+
+
+def known(name: str, names: Iterable[str], what: str) -> str:
+    """`name` itself when it is one of `names`; otherwise ValueError with the nearest one."""
+    names = tuple(names)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    raise ValueError(f"Unknown {what} '{name}'. Did you mean '{near[0]}'? Known: {', '.join(names)}.")
+
+
+def build(kind: type[T], data: Mapping[str, Any], **parts: Any) -> T:
+    """A dataclass from a mapping; ValueError names an unknown key and the nearest known one."""
+    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in data:
+        known(key, names, f"field of {kind.__name__}")
+    return kind(**data, **parts)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message + ".")
+
+
+def _choice(name: str, value: object, choices: tuple) -> None:
+    _require(value in choices, f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The frozen visual encoder and the pictures it wants."""
+
+    name: str = "tiny"  # tiny | clip-vit-l-14-336 (others: see docs)
+    image_size: int = 144  # px, square input
+    patch_size: int = 12  # px; the grid is image_size // patch_size on a side
+    dim: int = 192  # channels of a patch feature
+    depth: int = 4  # transformer layers (tiny only)
+    heads: int = 6  # attention heads (tiny only)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # RGB, of pixels in 0..1
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.image_size % self.patch_size == 0,
+            f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
+        )
+        _require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
+
+    @property
+    def grid(self) -> int:
+        """Patches on a side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """The Llama-layout language body."""
+
+    name: str = "tiny"  # tiny | a hub id or a local folder
+    dim: int = 192  # hidden size
+    depth: int = 4  # layers
+    heads: int = 4  # query heads
+    kv_heads: int = 2  # key/value heads
+    mlp: int = 512  # hidden size of the gated MLP
+    vocabulary: int = 1024  # rows of the embedding
+    rope_theta: float = 10_000.0  # base of the rotary position embedding (Llama-3: 500,000)
+    rope_scaling: Mapping[str, Any] | None = None  # transformers' rope parameters beyond theta (Llama-3.2's "llama3")
+    norm_eps: float = 1e-5
+    context: int = 1024  # longest sequence in tokens
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """SocialFusion with every choice the paper leaves open as a field (paper section 3.4)."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    connector_hidden: int = 512  # paper: 4096
+    pooling: int = 1  # 1: every patch is a token; 2: 2x2 patches make one
+    boxes: str = "patch"  # patch: a learned vector on intersecting patches; token: box tokens after the visual ones
+    order: str = "visual_first"  # visual_first | prompt_first
+    attention: str = "causal"  # among visual tokens: causal | full
+    prompt_style: str = "text"  # text | learned (a few vectors per question)
+    prompts_file: str | None = None  # JSON question -> prompt text; None: sf_ros.core.tasks
+    heatmap_channels: int = 32  # channels between the linear projection and the transposed convolution
+    heatmap_size: int = 64  # cells on a side, of target and prediction (Chong et al. 2020)
+    heatmap_sigma: float = 3.0  # of the Gaussian target, in cells
+
+    def __post_init__(self) -> None:
+        _choice("boxes", self.boxes, ("patch", "token"))
+        _choice("order", self.order, ("visual_first", "prompt_first"))
+        _choice("attention", self.attention, ("causal", "full"))
+        _choice("prompt_style", self.prompt_style, ("text", "learned"))
+        _choice("pooling", self.pooling, (1, 2))
+        for name, value, built in (
+            ("boxes", self.boxes, "patch"),
+            ("order", self.order, "visual_first"),
+            ("attention", self.attention, "causal"),
+            ("prompt_style", self.prompt_style, "text"),
+            ("pooling", self.pooling, 1),
+        ):
+            if value != built:
+                raise NotAvailable(f"{name}={value!r} is not available in this version; use {name}={built!r}.")
+
+    @property
+    def visual_tokens(self) -> int:
+        """Tokens of one picture in the language body's sequence."""
+        return (self.encoder.grid // self.pooling) ** 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and lists, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ModelConfig:
+        """The inverse of to_dict; an unknown key is an error."""
+        data = dict(data)
+        encoder = {**data.pop("encoder", {})}
+        for key in ("mean", "std"):
+            if key in encoder:
+                encoder[key] = tuple(encoder[key])
+        language = data.pop("language", {})
+        return build(ModelConfig, data, encoder=build(EncoderConfig, encoder), language=build(LanguageConfig, language))
+
+
+PAPER_MODEL = ModelConfig(
+    encoder=EncoderConfig(
+        name="clip-vit-l-14-336",
+        image_size=336,
+        patch_size=14,
+        dim=1024,
+        depth=24,
+        heads=16,
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+    ),
+    language=LanguageConfig(
+        name="meta-llama/Llama-3.2-1B",
+        dim=2048,
+        depth=16,
+        heads=32,
+        kv_heads=8,
+        mlp=8192,
+        vocabulary=128_256,
+        rope_theta=500_000.0,
+        rope_scaling={
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        context=131_072,
+    ),
+    connector_hidden=4096,
+    heatmap_channels=256,
+)
+MODELS: dict[str, ModelConfig] = {"tiny": ModelConfig(), "paper": PAPER_MODEL}
+
+CUES = ("gaze", "looking_at_me", "expression", "gesture", "relation")
+
+
+@dataclass(frozen=True)
+class CueConfig:
+    """How often one cue is asked for, and when it is believed."""
+
+    enabled: bool = True
+    period_s: float = 0.3  # wanted time between two looks at one person (or pair)
+    weight: float = 1.0  # of lateness, against the other cues
+    half_life_s: float = 0.4  # of old evidence in the smoothed probability; 0: no smoothing
+    enter: float = 0.5  # smoothed probability at which a label takes over
+    leave: float = 0.35  # smoothed probability below which a label is given up
+
+    def __post_init__(self) -> None:
+        _require(self.period_s >= 0, f"period_s is {self.period_s}; it must be 0 or more")
+        _require(self.weight > 0, f"weight is {self.weight}; it must be above 0")
+        _require(self.half_life_s >= 0, f"half_life_s is {self.half_life_s}; it must be 0 or more")
+        _require(
+            0 <= self.leave <= self.enter <= 1,
+            f"leave {self.leave} and enter {self.enter} must satisfy 0 <= leave <= enter <= 1",
+        )
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """The robot's side: detector, tracker, scheduler, smoothing."""
+
+    device: str = "auto"  # auto | cpu | cuda[:N]
+    threads: int = 0  # CPU threads of torch and onnxruntime; 0: all cores
+    detector: str | None = None  # .onnx, .engine or (a pickle, so only by name) .pt; None: the bundle's
+    detector_size: int = 320  # px, the longer side of the detector's input
+    person_score: float = 0.35  # detections below are dropped
+    face_score: float = 0.35
+    budget_ms: float = 60.0  # for questions, per frame
+    max_pairs: int = 6  # pairs of people kept under observation, nearest first
+    min_face_px: int = 16  # smaller faces are not asked about
+    lost_after_s: float = 1.0  # a track unseen for longer is forgotten, with its cues
+    gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.2, half_life_s=0.15))
+    looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.2, half_life_s=0.15))
+    expression: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
+    gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
+    relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0, weight=0.7))
+
+    def __post_init__(self) -> None:
+        _require(self.budget_ms > 0, f"budget_ms is {self.budget_ms}; it must be above 0")
+        _require(
+            self.detector_size % 32 == 0 and self.detector_size > 0,
+            f"detector_size is {self.detector_size}; it must be a multiple of 32",
+        )
+        _require(self.max_pairs >= 0, f"max_pairs is {self.max_pairs}; it must be 0 or more")
+        for name in ("person_score", "face_score"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie in 0..1")
+
+    def cue(self, name: str) -> CueConfig:
+        """The configuration of one cue of CUES."""
+        return getattr(self, known(name, CUES, "cue"))

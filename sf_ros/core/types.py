@@ -1,0 +1,147 @@
+"""The data that flows from a camera to social cues. Boxes are xyxy pixels; normalised values end in `_norm`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned box in pixels: left, top, right, bottom; right and bottom are exclusive edges."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+    @property
+    def width(self) -> float:
+        return self.x2 - self.x1
+
+    @property
+    def height(self) -> float:
+        return self.y2 - self.y1
+
+    @property
+    def area(self) -> float:
+        return max(self.width, 0.0) * max(self.height, 0.0)
+
+    @property
+    def center(self) -> tuple[float, float]:
+        return (self.x1 + self.x2) / 2, (self.y1 + self.y2) / 2
+
+    def as_tuple(self) -> tuple[float, float, float, float]:
+        return self.x1, self.y1, self.x2, self.y2
+
+    def clipped(self, width: int, height: int) -> Box | None:
+        """The part inside an image of that size, or None where nothing (or less than a pixel) is left."""
+        box = Box(max(self.x1, 0.0), max(self.y1, 0.0), min(self.x2, float(width)), min(self.y2, float(height)))
+        return box if box.width >= 1 and box.height >= 1 else None
+
+    def intersection(self, other: Box) -> float:
+        """Shared area in square pixels."""
+        width = min(self.x2, other.x2) - max(self.x1, other.x1)
+        height = min(self.y2, other.y2) - max(self.y1, other.y1)
+        return max(width, 0.0) * max(height, 0.0)
+
+    def iou(self, other: Box) -> float:
+        """Intersection over union, 0..1."""
+        shared = self.intersection(other)
+        union = self.area + other.area - shared
+        return shared / union if union > 0 else 0.0
+
+    def union(self, other: Box) -> Box:
+        """The smallest box around both."""
+        return Box(min(self.x1, other.x1), min(self.y1, other.y1), max(self.x2, other.x2), max(self.y2, other.y2))
+
+    @staticmethod
+    def whole(image: np.ndarray) -> Box:
+        """The box of a whole image (H, W, ...)."""
+        return Box(0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera picture. `image` is RGB uint8 (H, W, 3); `stamp` is seconds on the source's own clock."""
+
+    image: np.ndarray
+    stamp: float
+    index: int
+    frame_id: str = "camera"
+
+    @property
+    def width(self) -> int:
+        return int(self.image.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.image.shape[0])
+
+
+@dataclass(frozen=True)
+class Person:
+    """One tracked person of one frame. `track_id` keeps through the stream; `face` is None while unseen."""
+
+    track_id: int
+    body: Box
+    score: float
+    face: Box | None = None
+    face_score: float = 0.0
+
+
+@dataclass(frozen=True)
+class Label:
+    """An answer chosen from a question's labels, with its probability and the age of the look it rests on."""
+
+    name: str
+    confidence: float  # smoothed probability of `name`, 0..1
+    probabilities: tuple[float, ...] = ()  # over all labels of the question, in their order
+    age_s: float = 0.0  # seconds between the newest look at this cue and the frame
+
+
+@dataclass(frozen=True)
+class Gaze:
+    """Where somebody looks in the picture: a point in 0..1 of width and height, and the heatmap it was read from."""
+
+    point_norm: tuple[float, float]
+    confidence: float  # peak of the heatmap, 0..1
+    heatmap: np.ndarray | None = None  # (size, size) float32 probabilities
+    age_s: float = 0.0
+    target_id: int | None = None  # track id of the person whose face or body the point falls on
+
+
+@dataclass(frozen=True)
+class PersonCues:
+    """What is known about one person now; a cue is None until it was asked for once, or where it cannot be seen."""
+
+    person: Person
+    gaze: Gaze | None = None
+    looking_at_me: Label | None = None
+    expression: Label | None = None
+    gesture: Label | None = None
+
+
+@dataclass(frozen=True)
+class Relation:
+    """The social relation of two people, `track_ids` in ascending order."""
+
+    track_ids: tuple[int, int]
+    domain: Label | None = None
+    relation: Label | None = None
+
+
+@dataclass(frozen=True)
+class FrameCues:
+    """Everything the pipeline says about one frame."""
+
+    stamp: float
+    index: int
+    width: int
+    height: int
+    people: tuple[PersonCues, ...] = ()
+    relations: tuple[Relation, ...] = ()
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
+    frame_id: str = "camera"

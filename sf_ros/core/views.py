@@ -1,0 +1,87 @@
+"""A frame and boxes -> the arrays a model sees. The only resizing, cropping, normalising and box marking there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.tasks import TaskSpec
+from sf_ros.core.types import Box
+
+PAD = 114  # grey of what lies outside the image
+UPPER_BODY = 0.55  # of a standing person's box height: head to hip
+
+
+def view(image: np.ndarray, spec: TaskSpec, boxes: Sequence[Box], size: int) -> np.ndarray:
+    """What `spec` looks at: RGB uint8 (H, W, 3) -> RGB uint8 (size, size, 3).
+
+    A frame view is the whole image squashed to a square, so that boxes and points map by scale alone. Face and person
+    views are square crops around boxes[0], padded, never stretched. ValueError when a crop has no box.
+    """
+    if spec.view == "frame":
+        return resize(image, size, size)
+    if not boxes:
+        raise ValueError(f"The {spec.view} view of '{spec.name}' needs a box, found none.")
+    return crop(image, square(boxes[0], spec), size)
+
+
+def square(box: Box, spec: TaskSpec) -> Box:
+    """The square region around a face or person box that `spec` wants; it may reach outside the image."""
+    if spec.region == "upper":
+        side = max(box.width, UPPER_BODY * box.height)
+        side_out = side * spec.margin
+        x, top = box.center[0], box.y1 - (side_out - side) / 2
+        return Box(x - side_out / 2, top, x + side_out / 2, top + side_out)
+    side = max(box.width, box.height) * spec.margin
+    x, y = box.center
+    return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
+
+
+def crop(image: np.ndarray, region: Box, size: int) -> np.ndarray:
+    """Cut `region` out of an image (H, W, 3), filling what lies outside with PAD, and resize to (size, size, 3)."""
+    height, width = image.shape[:2]
+    x1, y1 = round(region.x1), round(region.y1)
+    x2, y2 = max(round(region.x2), x1 + 1), max(round(region.y2), y1 + 1)
+    inside = image[max(y1, 0) : max(min(y2, height), 0), max(x1, 0) : max(min(x2, width), 0)]
+    if inside.shape[0] == 0 or inside.shape[1] == 0:
+        return np.full((size, size, 3), PAD, np.uint8)
+    if inside.shape[:2] != (y2 - y1, x2 - x1):
+        top, left = max(-y1, 0), max(-x1, 0)
+        padded = np.full((y2 - y1, x2 - x1, 3), PAD, np.uint8)
+        padded[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+        inside = padded
+    return resize(inside, size, size)
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Area averaging where the picture shrinks, bilinear where it grows."""
+    shrinks = image.shape[0] > height or image.shape[1] > width
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def normalise(views: np.ndarray, encoder: EncoderConfig) -> np.ndarray:
+    """RGB uint8 (B, S, S, 3) -> float32 (B, 3, S, S) with the encoder's mean and standard deviation."""
+    mean = np.asarray(encoder.mean, np.float32) * 255
+    scale = 1 / (np.asarray(encoder.std, np.float32) * 255)
+    return np.ascontiguousarray(((views.astype(np.float32) - mean) * scale).transpose(0, 3, 1, 2))
+
+
+def box_mask(boxes: Sequence[Box], width: int, height: int, grid: int) -> np.ndarray:
+    """Which patches of a frame view intersect any of the boxes: bool (grid * grid,) in raster order.
+
+    Edges go outward (floor, ceil), so that even the smallest box marks a patch (paper section 3.4). Boxes are pixels of
+    the (height, width) image; what lies outside is clipped, boxes fully outside mark nothing.
+    """
+    mask = np.zeros((grid, grid), bool)
+    for box in boxes:
+        inside = box.clipped(width, height)
+        if inside is None:
+            continue
+        x1, x2 = math.floor(inside.x1 / width * grid), math.ceil(inside.x2 / width * grid)
+        y1, y2 = math.floor(inside.y1 / height * grid), math.ceil(inside.y2 / height * grid)
+        mask[y1:y2, x1:x2] = True
+    return mask.reshape(-1)

@@ -1,0 +1,343 @@
+"""FrameCues -> ROS messages: pure functions over a message namespace (rclpy's classes or rosbags' alike).
+
+Every header is the frame's, except one: in the arrays under the node's own name, the header of each single detection
+has the time of the look it rests on (frame time minus the cue's age).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeGuard, TypeVar
+
+import numpy as np
+
+from sf_ros.core.config import CueConfig, known
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.topics import EXPRESSIONS, GESTURES, GESTURES_EXACT, TOPICS, Names, body_id, face_id, person_id
+
+Links = Mapping[str, tuple[str, str]]
+Groups = Mapping[str, tuple[str, ...]]
+Cue = TypeVar("Cue", Label, Gaze)
+MessageTypes = Callable[[str], Any]  # 'hri_msgs/msg/Gaze' -> class; rosidl_runtime_py.utilities.get_message is one
+
+
+CONTEMPT = ("skeptical", "annoyed", "disgusted", "")
+PERSONS = ("internal", "external", "off")
+
+
+@dataclass(frozen=True)
+class MessageSettings:
+    """Names and choices of the ROS side."""
+
+    names: Names = field(default_factory=Names)
+    persons: str = "internal"  # internal: a person per track; external: ids from elsewhere; off: faces and bodies only
+    contempt: str = "skeptical"  # what hri_msgs/Expression says instead of contempt; '': nothing
+    loose_gestures: bool = True  # also map HaGRIDv2 classes that fit a Gesture constant in shape only
+    threshold: float = CueConfig().enter  # announced with the labels
+    looking_min: float = CueConfig().leave  # below, nobody is said to gaze at the robot (hysteresis came before)
+    group_min: float = CueConfig().leave  # likewise for the relations that make groups
+    max_age_s: float = 2.0  # older cues stay off the topics that cannot tell a cue's age (REP-155's)
+    gesture_hypotheses: int = 3  # best of 33, listed per person; all labels are listed for the other cues
+    forget_after_s: float = 10.0  # unseen persons stay 'known' this long
+
+    def __post_init__(self) -> None:
+        known(self.contempt, CONTEMPT, "expression for contempt")
+        known(self.persons, PERSONS, "persons mode")
+
+
+@dataclass(frozen=True)
+class TopicMessage:
+    """One message to publish. `subject` is the face, body, person or cue a per-id topic is about, else ''."""
+
+    topic: str
+    type: str
+    message: Any
+    qos: str  # key of QOS
+    subject: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What subscribers know from earlier frames: kept by the caller between calls, for links, groups and labels."""
+
+    links: Links = field(default_factory=dict)  # person id -> its face id and body id, or ''
+    seen: Mapping[str, float] = field(default_factory=dict)  # person id -> stamp of its last frame
+    groups: Groups = field(default_factory=dict)  # group id -> person ids
+    labels: bool = False  # class names were announced
+
+
+NOTHING_TOLD = Told()
+DEFAULTS = MessageSettings()
+
+
+def messages(
+    cues: FrameCues,
+    types: MessageTypes,
+    settings: MessageSettings = DEFAULTS,
+    told: Told = NOTHING_TOLD,
+    *,
+    stamp_ns: int | None = None,
+    person_ids: Mapping[int, str] | None = None,
+) -> tuple[list[TopicMessage], Told]:
+    """All messages of one frame, and what `told` is for the next one.
+
+    `stamp_ns` is the exact time of the image's header, which `cues.stamp` (float seconds) rounds to about 0.2 us.
+    `person_ids` translates track ids where `settings.persons` is external. Lists are sent also when they are empty.
+    """
+    stamp_ns = round(cues.stamp * 1e9) if stamp_ns is None else stamp_ns
+    frame = _Frame(cues, types, settings, stamp_ns, person_ids or {})
+    links, seen = _persons(frame, told)
+    groups = _groups(frame)
+    out = [*frame.faces(), *frame.bodies(), *frame.matches(), *frame.aggregates()]
+    if settings.persons == "internal":
+        out += frame.persons(told.links, links, seen)
+    if settings.persons != "off":
+        out += [*frame.gazing(), *frame.groups(told.groups, groups)]
+    if not told.labels:
+        out += frame.labels()
+    return out, Told(links, seen, groups, True)
+
+
+def hypotheses(label: Label, names: Iterable[str], best: int | None = None) -> list[tuple[str, float]]:
+    """Class names with scores, the chosen label first, then by score; without probabilities the label alone."""
+    scores = dict(zip(names, label.probabilities, strict=True)) if label.probabilities else {}
+    if label.name:
+        scores[label.name] = label.confidence
+    return sorted(scores.items(), key=lambda item: (item[0] != label.name, -item[1]))[:best]
+
+
+def _persons(frame: _Frame, told: Told) -> tuple[dict[str, tuple[str, str]], dict[str, float]]:
+    """Links and last sightings after this frame; a person out of sight keeps its id for a while, without links."""
+    now, keep = frame.cues.stamp, frame.settings.forget_after_s
+    seen = {name: stamp for name, stamp in told.seen.items() if abs(now - stamp) <= keep}
+    links = dict.fromkeys(seen, ("", ""))
+    for cues in frame.cues.people:
+        track = cues.person.track_id
+        if (name := frame.person(track)) is not None:
+            seen[name] = now
+            links[name] = (face_id(track) if cues.person.face else "", body_id(track))
+    return links, seen
+
+
+def _groups(frame: _Frame) -> dict[str, tuple[str, ...]]:
+    """Connected components of the pairs that have a relation, named by their first member."""
+    member: dict[str, set[str]] = {}
+    for relation in frame.cues.relations:
+        domain = relation.domain
+        if domain is None or domain.name in ("", "domain/none") or domain.confidence < frame.settings.group_min:
+            continue
+        pair = {name for name in map(frame.person, relation.track_ids) if name is not None}
+        if len(pair) == 2:
+            joined = pair.union(*(member.get(name, ()) for name in pair))
+            member.update(dict.fromkeys(joined, joined))
+    return {f"group_{min(names)}": tuple(sorted(names)) for names in member.values()}
+
+
+class _Frame:
+    """Builds the messages of one frame."""
+
+    def __init__(
+        self,
+        cues: FrameCues,
+        types: MessageTypes,
+        settings: MessageSettings,
+        stamp_ns: int,
+        person_ids: Mapping[int, str],
+    ) -> None:
+        self.cues, self.types, self.settings = cues, types, settings
+        self.stamp_ns, self.person_ids = stamp_ns, person_ids
+        self.header = self._header(0.0)
+
+    def person(self, track_id: int) -> str | None:
+        """Person id of a track; None where persons come from elsewhere and this one is not among them."""
+        return self.person_ids.get(track_id) if self.settings.persons == "external" else person_id(track_id)
+
+    def faces(self) -> Iterator[TopicMessage]:
+        """Face ids, boxes, expressions and gaze points."""
+        faces = [(face_id(c.person.track_id), c.person.face, c) for c in self.cues.people if c.person.face]
+        yield self._ids("faces_tracked", [name for name, _, _ in faces])
+        for name, box, cues in faces:
+            yield from self._roi("face_roi", box, cues.person.face_score, name)
+            if self._fresh(cues.expression) and (text := self._expression(cues.expression.name)):
+                # Valence and arousal are not estimated; 0 is the message's own default.
+                values = {"valence": 0.0, "arousal": 0.0, "confidence": _unit(cues.expression.confidence)}
+                yield self._send("face_expression", name, header=self.header, expression=text, **values)
+            if self._fresh(cues.gaze):
+                x, y = (_unit(value) for value in cues.gaze.point_norm)
+                yield self._send("face_gaze_target", name, header=self.header, x=x, y=y, c=_unit(cues.gaze.confidence))
+
+    def bodies(self) -> Iterator[TopicMessage]:
+        """Body ids, boxes and gestures."""
+        yield self._ids("bodies_tracked", [body_id(c.person.track_id) for c in self.cues.people])
+        for cues in self.cues.people:
+            name = body_id(cues.person.track_id)
+            yield from self._roi("body_roi", cues.person.body, cues.person.score, name)
+            if self._fresh(cues.gesture) and cues.gesture.name in GESTURES:
+                yield self._gesture(name, cues.gesture.name)
+
+    def matches(self) -> Iterator[TopicMessage]:
+        """Which face belongs to which body, and (internal persons) to which person."""
+        kind = self.types("hri_msgs/msg/IdsMatch")
+        for cues in self.cues.people:
+            track = cues.person.track_id
+            sides = [(body_id(track), kind.BODY, cues.person.score)]
+            if cues.person.face:
+                sides.append((face_id(track), kind.FACE, cues.person.face_score))
+                yield self._match(sides[1], sides[0])
+            if self.settings.persons == "internal":
+                for side in sides:
+                    yield self._match((person_id(track), kind.PERSON, 1.0), side)
+
+    def persons(self, before: Links, links: Links, seen: Mapping[str, float]) -> Iterator[TopicMessage]:
+        """Tracked and known persons; links only where they are new or changed, because they are latched."""
+        yield self._ids("persons_tracked", [person_id(c.person.track_id) for c in self.cues.people])
+        yield self._ids("persons_known", sorted(seen))
+        for name, (face, body) in links.items():
+            if name not in before:
+                yield self._send("person_anonymous", name, data=True)
+            old_face, old_body = before.get(name, (None, None))
+            if face != old_face:
+                yield self._send("person_face_id", name, data=face)
+            if body != old_body:
+                yield self._send("person_body_id", name, data=body)
+
+    def gazing(self) -> Iterator[TopicMessage]:
+        """Who looks at whom. An empty receiver is the robot; who looks at it looks at nobody in the picture."""
+        for cues in self.cues.people:
+            looking, gaze = cues.looking_at_me, cues.gaze
+            receiver: str | None = None
+            if self._fresh(looking) and looking.name == "yes" and looking.confidence >= self.settings.looking_min:
+                receiver = ""
+            elif self._fresh(gaze) and gaze.target_id is not None:
+                receiver = self.person(gaze.target_id)
+            sender = self.person(cues.person.track_id)
+            if sender is not None and receiver is not None:
+                yield self._send("gazing", header=self.header, sender=sender, receiver=receiver)
+
+    def groups(self, before: Groups, now: Groups) -> Iterator[TopicMessage]:
+        """Every group of this frame; one that is gone is sent once more, without members."""
+        for name, members in {**dict.fromkeys(before, ()), **now}.items():
+            yield self._send("groups", header=self.header, group_id=name, members=list(members))
+
+    def aggregates(self) -> Iterator[TopicMessage]:
+        """One Detection2DArray per cue, with scores; pairs are named 'p00001|p00002'."""
+        people = self.cues.people
+        yield self._array("persons", [self._of(c, [("person", c.person.score)], 0.0) for c in people])
+        yield self._array("gaze_targets", [self._gaze_target(c, c.gaze) for c in people if c.gaze])
+        for key, task in (("looking_at_me", "looking_at_me"), ("expressions", "expression"), ("gestures", "gesture")):
+            best = self.settings.gesture_hypotheses if task == "gesture" else None
+            labels = [(c, label) for c in people if (label := getattr(c, task)) is not None]
+            scored = [(c, label, hypotheses(label, TASKS[task].labels, best)) for c, label in labels]
+            yield self._array(key, [self._of(c, found, label.age_s, task != "gesture") for c, label, found in scored])
+        seen = {c.person.track_id: c.person for c in people}
+        relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
+        yield self._array("relationships", [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations])
+
+    def labels(self) -> Iterator[TopicMessage]:
+        """Class names of every question that has some, by index."""
+        kind = self.types("vision_msgs/msg/VisionClass")
+        for name, spec in TASKS.items():
+            if spec.labels:
+                classes = [kind(class_id=index, class_name=label) for index, label in enumerate(spec.labels)]
+                threshold = float(self.settings.threshold)
+                yield self._send("labels", name, header=self.header, class_map=classes, threshold=threshold)
+
+    def _header(self, age_s: float) -> Any:
+        sec, nanosec = divmod(max(self.stamp_ns - round(age_s * 1e9), 0), 1_000_000_000)
+        stamp = self.types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
+        return self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
+
+    def _send(self, key: str, subject: str = "", **fields: Any) -> TopicMessage:
+        topic = TOPICS[key]
+        name = self.settings.names.topic(key, subject)
+        return TopicMessage(name, topic.type, self.types(topic.type)(**fields), topic.qos, subject)
+
+    def _ids(self, key: str, names: list[str]) -> TopicMessage:
+        return self._send(key, header=self.header, ids=names)
+
+    def _array(self, key: str, detections: list[Any]) -> TopicMessage:
+        return self._send(key, header=self.header, detections=detections)
+
+    def _roi(self, key: str, box: Box, score: float, subject: str) -> Iterator[TopicMessage]:
+        width, height = self.cues.width, self.cues.height
+        if inside := box.clipped(width, height):
+            left, top, right, bottom = (float(value) for value in inside.as_tuple())
+            edges = {"xmin": left / width, "ymin": top / height, "xmax": right / width, "ymax": bottom / height}
+            yield self._send(key, subject, header=self.header, c=_unit(score), **edges)
+
+    def _match(self, one: tuple[str, int, float], two: tuple[str, int, float]) -> TopicMessage:
+        (id1, id1_type, score1), (id2, id2_type, score2) = one, two
+        fields: dict[str, Any] = {"id1": id1, "id1_type": id1_type, "id2": id2, "id2_type": id2_type}
+        return self._send("candidate_matches", confidence=_unit(min(score1, score2)), **fields)
+
+    def _expression(self, label: str) -> str:
+        """The string hri_msgs/Expression has for a label, '' where nothing may be sent."""
+        constant = EXPRESSIONS.get(label)
+        if constant is None:
+            return self.settings.contempt if label == "contempt" else ""
+        return str(getattr(self.types("hri_msgs/msg/Expression"), constant))
+
+    def _gesture(self, subject: str, label: str) -> TopicMessage:
+        """Hand shapes and `handedness` came with hri_msgs 2.2.0; Humble's 2.1.0 gets OTHER."""
+        kind = self.types("hri_msgs/msg/Gesture")
+        table = GESTURES if self.settings.loose_gestures else GESTURES_EXACT
+        value = getattr(kind, table.get(label, "OTHER"), kind.OTHER)
+        newer = {"handedness": kind.INDEPENDENT} if hasattr(kind, "THUMB_UP") else {}
+        return self._send("body_gesture", subject, header=self.header, gesture=value, **newer)
+
+    def _fresh(self, cue: Cue | None) -> TypeGuard[Cue]:
+        return cue is not None and cue.age_s <= self.settings.max_age_s
+
+    def _name(self, track_id: int) -> str:
+        """The id used in the arrays: a person's, or the body's where the person is not known."""
+        return self.person(track_id) or body_id(track_id)
+
+    def _of(self, cues: PersonCues, results: list[tuple[str, float]], age_s: float, face: bool = False) -> Any:
+        box = cues.person.face if face and cues.person.face else cues.person.body
+        return self._detection(self._name(cues.person.track_id), box, results, age_s)
+
+    def _gaze_target(self, cues: PersonCues, gaze: Gaze) -> Any:
+        """A box of size 0 at the gaze point (px); the class is the person looked at, or 'scene'."""
+        x, y = gaze.point_norm[0] * self.cues.width, gaze.point_norm[1] * self.cues.height
+        target = "scene" if gaze.target_id is None else self._name(gaze.target_id)
+        name = self._name(cues.person.track_id)
+        return self._detection(name, Box(x, y, x, y), [(target, gaze.confidence)], gaze.age_s)
+
+    def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
+        both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
+        found = [(label, spec.labels) for label, spec in both if label is not None]
+        results = [item for label, names in found for item in hypotheses(label, names)]
+        name = "|".join(sorted(self._name(track) for track in relation.track_ids))
+        age_s = max((label.age_s for label, _ in found), default=0.0)
+        return self._detection(name, first.body.union(second.body), results, age_s)
+
+    def _detection(self, name: str, box: Box, results: list[tuple[str, float]], age_s: float) -> Any:
+        """Box in pixels. The look's own time goes into the detection's header."""
+        types = self.types
+        x, y = box.center
+        point = types("vision_msgs/msg/Point2D")(x=float(x), y=float(y))
+        center = types("vision_msgs/msg/Pose2D")(position=point, theta=0.0)
+        bbox = types("vision_msgs/msg/BoundingBox2D")(center=center, size_x=float(box.width), size_y=float(box.height))
+        hypothesis = types("vision_msgs/msg/ObjectHypothesis")
+        with_pose = types("vision_msgs/msg/ObjectHypothesisWithPose")
+        bare = [hypothesis(class_id=label, score=float(score)) for label, score in results]
+        scored = [with_pose(hypothesis=item, pose=self._no_pose) for item in bare]
+        header = self._header(age_s) if age_s else self.header
+        return types("vision_msgs/msg/Detection2D")(header=header, results=scored, bbox=bbox, id=name)
+
+    @cached_property
+    def _no_pose(self) -> Any:
+        """The pose every hypothesis must have and none here knows: zeros, the message's own default, shared."""
+        types = self.types
+        position = types("geometry_msgs/msg/Point")(x=0.0, y=0.0, z=0.0)
+        orientation = types("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=0.0, w=1.0)
+        pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
+        return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=np.zeros(36))
+
+
+def _unit(value: float) -> float:
+    """Into 0..1, as hri_msgs asks of normalised values and confidences."""
+    return min(max(float(value), 0.0), 1.0)

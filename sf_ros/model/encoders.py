@@ -1,0 +1,101 @@
+"""Frozen visual encoders: pictures (B, 3, S, S) -> patch features (B, grid * grid, dim) in raster order."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sf_ros.core.config import EncoderConfig, NotAvailable
+
+
+def build_encoder(config: EncoderConfig) -> nn.Module:
+    """The encoder of a configuration, randomly initialised. NotAvailable for a name this version does not know."""
+    builders = {"tiny": TinyEncoder, "clip-vit-l-14-336": ClipEncoder}
+    if config.name not in builders:
+        raise NotAvailable(f"encoder {config.name!r} is not available in this version; known: {', '.join(builders)}.")
+    return builders[config.name](config)
+
+
+class TinyEncoder(nn.Module):
+    """The embedded default: a convolutional stem down to the patch grid, then a small transformer.
+
+    A stem of convolutions instead of one patch projection, because it learns from thousands of pictures instead of
+    millions (Xiao et al. 2021, "Early convolutions help transformers see better").
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        if config.patch_size != 12:
+            raise ValueError(f"The tiny encoder's stem divides by 12; patch_size is {config.patch_size}.")
+        self.config = config
+        self.stem = nn.Sequential(
+            _convolution(3, 32, 3, 2),
+            _convolution(32, 32, 3, 1),
+            _convolution(32, 64, 3, 2),
+            _convolution(64, 64, 3, 1),
+            _convolution(64, 64, 3, 1),
+            _convolution(64, config.dim, 3, 3),
+        )
+        self.positions = nn.Parameter(torch.randn(1, config.grid**2, config.dim) * 0.02)
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.stem(images)  # (B, dim, grid, grid)
+        x = x.flatten(2).transpose(1, 2) + self.positions  # (B, grid^2, dim)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer with full attention."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.up = nn.Linear(dim, 4 * dim)
+        self.down = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])  # (B, heads, N, dim / heads)
+        x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, dim))
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+class ClipEncoder(nn.Module):
+    """CLIP's vision tower in transformers' layout: last hidden state, class token dropped, not post-normed."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        from transformers import CLIPVisionConfig, CLIPVisionModel
+
+        self.config = config
+        self.tower = CLIPVisionModel(
+            CLIPVisionConfig(
+                hidden_size=config.dim,
+                intermediate_size=4 * config.dim,
+                num_hidden_layers=config.depth,
+                num_attention_heads=config.heads,
+                image_size=config.image_size,
+                patch_size=config.patch_size,
+                hidden_act="quick_gelu",  # OpenAI's weights were trained with it
+            )
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.tower(pixel_values=images).last_hidden_state[:, 1:]  # (B, grid^2, dim)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    padding = 0 if kernel == stride else kernel // 2
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )

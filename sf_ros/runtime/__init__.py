@@ -1,0 +1,1 @@
+"""The robot without ROS: pictures in, social cues out."""

@@ -1,0 +1,203 @@
+"""Answers of single looks -> steady cues: one filter per track (or pair) and cue, driven by stamps alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sf_ros.core import gaze
+from sf_ros.core.config import CueConfig, RuntimeConfig
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.runtime.engine import Answer, Question
+
+JUMP_NORM = 0.2  # of the picture: a look this far from the smoothed point starts anew instead of blending
+FACE_REACH = 1.2  # a gaze point this close to a face box (relative to its size) means the face
+UPPER_BODY = 0.6  # of a body box that counts as being looked at
+
+
+@dataclass
+class LabelFilter:
+    """Exponentially smoothed probabilities of one question, and the label believed now (hysteresis).
+
+    The first look decides at once. Later, another label takes over when it is the largest and either reaches `enter`
+    or the present one fell below `leave`.
+    """
+
+    config: CueConfig
+    labels: tuple[str, ...]
+    probabilities: np.ndarray | None = None
+    chosen: int = 0
+    stamp: float = 0.0  # of the newest look
+
+    def update(self, probabilities: np.ndarray, stamp: float) -> None:
+        """Take in one look: probabilities (L,), stamp in seconds."""
+        keep = 0.0 if self.probabilities is None else _keep(stamp - self.stamp, self.config.half_life_s)
+        old = probabilities if self.probabilities is None else self.probabilities
+        first, self.stamp = self.probabilities is None, stamp
+        self.probabilities = keep * old + (1 - keep) * probabilities
+        best = int(np.argmax(self.probabilities))
+        if (
+            first
+            or self.probabilities[best] >= self.config.enter
+            or self.probabilities[self.chosen] < self.config.leave
+        ):
+            self.chosen = best
+
+    def label(self, stamp: float) -> Label | None:
+        """The belief at `stamp`; None before the first look."""
+        if self.probabilities is None:
+            return None
+        confidence = float(self.probabilities[self.chosen])
+        return Label(
+            self.labels[self.chosen], confidence, tuple(map(float, self.probabilities)), max(stamp - self.stamp, 0.0)
+        )
+
+
+@dataclass
+class GazeFilter:
+    """An exponentially smoothed heatmap; the point is its highest cell, so two candidates never average to nothing."""
+
+    config: CueConfig
+    heatmap: np.ndarray | None = None
+    stamp: float = 0.0
+
+    def update(self, heatmap: np.ndarray, stamp: float) -> None:
+        """Take in one look: heatmap (size, size) in 0..1, stamp in seconds."""
+        if self.heatmap is None or math.dist(gaze.decode(self.heatmap)[0], gaze.decode(heatmap)[0]) > JUMP_NORM:
+            self.heatmap = heatmap
+        else:
+            keep = _keep(stamp - self.stamp, self.config.half_life_s)
+            self.heatmap = keep * self.heatmap + (1 - keep) * heatmap
+        self.stamp = stamp
+
+    def gaze(self, stamp: float) -> Gaze | None:
+        """The belief at `stamp`, without a target; None before the first look."""
+        if self.heatmap is None:
+            return None
+        point, confidence = gaze.decode(self.heatmap)
+        return Gaze(point, min(max(confidence, 0.0), 1.0), self.heatmap, max(stamp - self.stamp, 0.0))
+
+
+@dataclass
+class _Track:
+    """The filters of one person or pair."""
+
+    labels: dict[str, LabelFilter] = field(default_factory=dict)
+    gaze: GazeFilter | None = None
+    seen: float = 0.0
+
+
+class Smoother:
+    """Filters of everybody in view. A track unseen for `lost_after_s` is forgotten, and its pairs with it."""
+
+    def __init__(self, config: RuntimeConfig) -> None:
+        self._config = config
+        self._tracks: dict[tuple[int, ...], _Track] = {}
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._tracks.clear()
+
+    def update(self, questions: Sequence[Question], answers: Sequence[Answer], stamp: float) -> None:
+        """Take in the answers to the questions asked about the frame of `stamp`, in the same order."""
+        for question, answer in zip(questions, answers, strict=True):
+            track = self._tracks.setdefault(tuple(sorted(question.track_ids)), _Track(seen=stamp))
+            spec, cue = TASKS[question.task], self._config.cue(CUE_OF[question.task])
+            if spec.kind == "heatmap":
+                track.gaze = track.gaze or GazeFilter(cue)
+                track.gaze.update(_given(answer.heatmap, question), stamp)
+            else:
+                track.labels.setdefault(spec.name, LabelFilter(cue, spec.labels)).update(
+                    _given(answer.probabilities, question), stamp
+                )
+
+    def cues(
+        self, people: Sequence[Person], stamp: float, width: int, height: int
+    ) -> tuple[tuple[PersonCues, ...], tuple[Relation, ...]]:
+        """What is believed about the people of a frame of (width, height) pixels, and about the pairs among them.
+
+        Cues read from a face outlive it by `lost_after_s` at most.
+        """
+        present = {person.track_id for person in people}
+        self._forget(present, stamp)
+        pairs = sorted(key for key in self._tracks if len(key) == 2 and present.issuperset(key))
+        return (
+            tuple(self._person(person, people, stamp, width, height) for person in people),
+            tuple(
+                Relation((key[0], key[1]), self._label(key, "domain", stamp), self._label(key, "relation", stamp))
+                for key in pairs
+            ),
+        )
+
+    def _person(self, person: Person, people: Sequence[Person], stamp: float, width: int, height: int) -> PersonCues:
+        key = (person.track_id,)
+        track = self._tracks.get(key)
+        look = track.gaze.gaze(stamp) if track and track.gaze else None
+        if look is not None:
+            target = target_of((look.point_norm[0] * width, look.point_norm[1] * height), person.track_id, people)
+            look = Gaze(look.point_norm, look.confidence, look.heatmap, look.age_s, target)
+        looking, expression = self._label(key, "looking_at_me", stamp), self._label(key, "expression", stamp)
+        if person.face is None:
+            limit = self._config.lost_after_s
+            look = look if look and look.age_s <= limit else None
+            looking = looking if looking and looking.age_s <= limit else None
+            expression = expression if expression and expression.age_s <= limit else None
+        return PersonCues(person, look, looking, expression, self._label(key, "gesture", stamp))
+
+    def _label(self, key: tuple[int, ...], task: str, stamp: float) -> Label | None:
+        track = self._tracks.get(key)
+        found = track.labels.get(task) if track else None
+        return found.label(stamp) if found else None
+
+    def _forget(self, present: set[int], stamp: float) -> None:
+        for key, track in list(self._tracks.items()):
+            if present.issuperset(key):
+                track.seen = stamp
+            elif stamp - track.seen > self._config.lost_after_s:
+                del self._tracks[key]
+
+
+CUE_OF = {
+    "domain": "relation",
+    **{name: name for name in TASKS if name != "domain"},
+}  # question -> cue of RuntimeConfig
+
+
+def target_of(point: tuple[float, float], looker: int, people: Sequence[Person]) -> int | None:
+    """Whose track id a point in pixels falls on: faces (with a small margin) before upper bodies; never the looker's.
+
+    Where several overlap, the face or body whose middle is nearest in units of its size.
+    """
+    others = [person for person in people if person.track_id != looker]
+    faces = [(_offset(point, person.face, FACE_REACH), person.track_id) for person in others if person.face]
+    bodies = [
+        (_offset(point, Box(b.x1, b.y1, b.x2, b.y1 + UPPER_BODY * b.height), 1.0), person.track_id)
+        for person in others
+        for b in (person.body,)
+    ]
+    for candidates in (faces, bodies):
+        inside = [candidate for candidate in candidates if candidate[0] <= 1]
+        if inside:
+            return min(inside)[1]
+    return None
+
+
+def _offset(point: tuple[float, float], box: Box, reach: float) -> float:
+    """Distance from the box's middle, 1 at the edge of the box grown by `reach`."""
+    x, y = box.center
+    return max(abs(point[0] - x) / max(box.width, 1.0), abs(point[1] - y) / max(box.height, 1.0)) * 2 / reach
+
+
+def _keep(elapsed_s: float, half_life_s: float) -> float:
+    """The weight of old evidence after `elapsed_s`."""
+    return 0.0 if half_life_s == 0 else 0.5 ** (max(elapsed_s, 0.0) / half_life_s)
+
+
+def _given(value: np.ndarray | None, question: Question) -> np.ndarray:
+    if value is None:
+        raise ValueError(f"The engine gave no answer of the kind that '{question.task}' wants.")
+    return value

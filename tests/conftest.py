@@ -1,0 +1,64 @@
+"""What every test gets: a fixed seed, no network, and skips for hardware that is not there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import tempfile
+
+import numpy as np
+import pytest
+
+# Before anything imports the libraries that would otherwise look for weights, packages or updates.
+os.environ.update(HF_HUB_OFFLINE="1", YOLO_OFFLINE="1", YOLO_AUTOINSTALL="false")
+
+SEED = 20251201  # any number; the paper's month
+_SETTINGS = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_SETTINGS] = tempfile.TemporaryDirectory(prefix="sf_ros-ultralytics-")
+    os.environ["YOLO_CONFIG_DIR"] = config.stash[_SETTINGS].name  # not the user's home
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_SETTINGS].cleanup()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        _skip(items, "slow", "slow: give --slow to run it")
+    if importlib.util.find_spec("rclpy") is None:
+        _skip(items, "ros", "needs ROS 2 (rclpy)")
+    if any(item.get_closest_marker("gpu") for item in items) and not _cuda():
+        _skip(items, "gpu", "needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same random state, whatever ran before it."""
+    random.seed(SEED)
+    np.random.seed(SEED)  # libraries still draw from the global state
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.manual_seed(SEED)
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _cuda() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,131 @@
+"""Configuration is validated where it is built, and says what was meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from sf_ros.core.config import (
+    CUES,
+    MODELS,
+    CueConfig,
+    EncoderConfig,
+    ModelConfig,
+    NotAvailable,
+    RuntimeConfig,
+    build,
+    known,
+)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_survives_json(name: str) -> None:
+    model = MODELS[name]
+    assert ModelConfig.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+
+
+def test_a_model_with_every_field_changed_survives_json() -> None:
+    changed = ModelConfig(
+        encoder=EncoderConfig(image_size=48, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+        connector_hidden=7,
+        prompts_file="prompts.json",
+        heatmap_channels=3,
+        heatmap_size=16,
+        heatmap_sigma=1.5,
+    )
+    assert ModelConfig.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+
+
+def test_the_grid_and_the_visual_tokens_follow_from_picture_and_patch() -> None:
+    assert (MODELS["tiny"].encoder.grid, MODELS["tiny"].visual_tokens) == (12, 144)
+    assert (MODELS["paper"].encoder.grid, MODELS["paper"].visual_tokens) == (24, 576)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"conector_hidden": 1}, "field of ModelConfig 'conector_hidden'. Did you mean 'connector_hidden'"),
+        ({"encoder": {"imagesize": 1}}, "field of EncoderConfig 'imagesize'. Did you mean 'image_size'"),
+        ({"language": {"layers": 1}}, "field of LanguageConfig 'layers'. Did you mean"),
+    ],
+)
+def test_an_unknown_field_names_itself_and_the_nearest_one(data: dict, words: str) -> None:
+    with pytest.raises(ValueError, match="Unknown") as error:
+        ModelConfig.from_dict(data)
+    assert words in str(error.value)
+
+
+def test_known_returns_the_name_or_lists_the_known_ones() -> None:
+    assert known("tiny", MODELS, "model") == "tiny"
+    with pytest.raises(ValueError, match=r"Unknown model 'papr'\. Did you mean 'paper'\? Known: tiny, paper\."):
+        known("papr", MODELS, "model")
+
+
+def test_build_makes_a_dataclass_of_a_mapping() -> None:
+    assert build(CueConfig, {"period_s": 2.0}) == CueConfig(period_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("boxes", "token"),
+        ("order", "prompt_first"),
+        ("attention", "full"),
+        ("prompt_style", "learned"),
+        ("pooling", 2),
+    ],
+)
+def test_a_documented_choice_that_is_not_built_yet_says_what_to_use(field: str, value: object) -> None:
+    with pytest.raises(NotAvailable, match=f"{field}={value!r} is not available in this version; use {field}="):
+        dataclasses.replace(ModelConfig(), **{field: value})
+
+
+@pytest.mark.parametrize("field", ["boxes", "order", "attention", "prompt_style", "pooling"])
+def test_an_undocumented_choice_lists_the_documented_ones(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} is 'mystery'; expected one of") as error:
+        dataclasses.replace(ModelConfig(), **{field: "mystery"})
+    assert not isinstance(error.value, NotAvailable)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"image_size": 100}, "100 is not a multiple of patch_size 12"), ({"std": (0.1, 0.0, 0.1)}, "must be positive")],
+)
+def test_an_encoder_that_cannot_be_is_refused(arguments: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        EncoderConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"period_s": -0.1}, {"weight": 0.0}, {"half_life_s": -1.0}, {"leave": 0.6}, {"enter": 1.1}, {"leave": -0.1}],
+)
+def test_a_cue_that_cannot_be_is_refused_by_the_name_of_its_field(arguments: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        CueConfig(**arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"budget_ms": 0.0},
+        {"detector_size": 300},
+        {"detector_size": 0},
+        {"max_pairs": -1},
+        {"person_score": 1.5},
+        {"face_score": -0.1},
+    ],
+)
+def test_a_runtime_that_cannot_be_is_refused_by_the_name_of_its_field(arguments: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        RuntimeConfig(**arguments)
+
+
+def test_every_cue_has_a_configuration_and_an_unknown_one_has_none() -> None:
+    runtime = RuntimeConfig(gesture=CueConfig(period_s=9.0))
+    assert all(isinstance(runtime.cue(name), CueConfig) for name in CUES)
+    assert runtime.cue("gesture").period_s == 9.0
+    with pytest.raises(ValueError, match=r"Unknown cue 'gestures'\. Did you mean 'gesture'"):
+        runtime.cue("gestures")

@@ -1,0 +1,65 @@
+"""Points and heatmaps are an inverse pair; the Gaussian is the reference's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sf_ros.core import gaze
+
+SIZE, SIGMA = 64, 3.0
+
+
+def test_the_gaussian_has_the_values_worked_out_by_hand() -> None:
+    heatmap = gaze.encode((0.5, 0.25), SIZE, SIGMA)  # column 32, row 16
+    assert heatmap.shape == (SIZE, SIZE) and heatmap.dtype == np.float32
+    assert heatmap[16, 32] == 1
+    assert heatmap[16, 35] == pytest.approx(math.exp(-0.5))  # one sigma
+    assert heatmap[13, 35] == pytest.approx(math.exp(-1.0))  # one sigma both ways
+    assert heatmap[16, 41] == pytest.approx(math.exp(-4.5))  # three sigma: the last cell
+    assert heatmap[16, 42] == 0 and heatmap[16, 22] == 0 and heatmap[26, 32] == 0
+
+
+def test_the_gaussian_fills_a_window_of_19_cells() -> None:
+    heatmap = gaze.encode((0.5, 0.5), SIZE, SIGMA)
+    rows, columns = np.nonzero(heatmap)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (23, 41, 23, 41)
+    assert len(rows) == 19 * 19
+    assert np.array_equal(heatmap, heatmap.T)
+
+
+@pytest.mark.parametrize(
+    ("point", "cell"), [((0, 0), (0, 0)), ((1, 1), (63, 63)), ((1 / 64, 0), (0, 1)), ((0.999, 0.0), (0, 63))]
+)
+def test_the_peak_is_the_cell_that_holds_the_point_also_on_the_border(point: tuple, cell: tuple) -> None:
+    heatmap = gaze.encode(point, SIZE, SIGMA)
+    assert heatmap[cell] == 1 and np.count_nonzero(heatmap == 1) == 1
+
+
+@pytest.mark.parametrize("point", [None, (-0.01, 0.5), (0.5, 1.01), (float("nan"), 0.5)])
+def test_a_look_out_of_the_picture_is_a_map_of_zeros(point: tuple | None) -> None:
+    heatmap = gaze.encode(point, SIZE, SIGMA)
+    assert heatmap.shape == (SIZE, SIZE) and heatmap.dtype == np.float32
+    assert not heatmap.any()
+
+
+@pytest.mark.parametrize("size", [5, 16, 64])
+def test_decode_returns_the_encoded_point_within_half_a_cell(size: int) -> None:
+    for x, y in np.random.default_rng(1).random((200, 2)):
+        (found_x, found_y), value = gaze.decode(gaze.encode((x, y), size, SIGMA))
+        assert abs(found_x - x) <= 0.5 / size + 1e-9
+        assert abs(found_y - y) <= 0.5 / size + 1e-9
+        assert value == 1
+
+
+def test_encode_returns_the_decoded_map() -> None:
+    heatmap = gaze.encode((0.3, 0.8), SIZE, SIGMA)
+    assert np.array_equal(gaze.encode(gaze.decode(heatmap)[0], SIZE, SIGMA), heatmap)
+
+
+def test_decode_reads_x_from_the_column_and_y_from_the_row() -> None:
+    heatmap = np.zeros((4, 4), np.float32)
+    heatmap[1, 3] = 0.25
+    assert gaze.decode(heatmap) == ((0.875, 0.375), 0.25)

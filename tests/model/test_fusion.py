@@ -1,0 +1,176 @@
+"""The fused model answers every question, alone or in a mixed batch, and sees marks where causality lets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+pytest.importorskip("transformers")
+
+from sf_ros.core.config import MODELS  # noqa: E402
+from sf_ros.core.tasks import TASKS  # noqa: E402
+from sf_ros.model.fusion import FusedModel, HeatmapHead, build_body, label_tokens  # noqa: E402
+from tests.tiny_models import CONFIG, letter_tokenizer, word_tokenizer  # noqa: E402
+
+LABELLED = [name for name, spec in TASKS.items() if spec.kind == "label"]
+N, D = CONFIG.visual_tokens, CONFIG.language.dim
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_the_papers_language_body_has_the_size_of_llama_3_2_1b() -> None:
+    with torch.device("meta"):
+        body = build_body(MODELS["paper"].language)
+    attention, mlp, norms = 2 * 2048 * 2048 + 2 * 2048 * 512, 3 * 2048 * 8192, 2 * 2048
+    layers = 16 * (attention + mlp + norms) + 2048
+    assert parameters(body) - parameters(body.embed_tokens) == layers == 973_146_112
+    assert parameters(body) == layers + 128_256 * 2048 == 1_235_814_400  # the published "1.23 B"
+
+
+def test_the_papers_rotary_embedding_is_scaled_as_llama_3_2_wants() -> None:
+    frequencies = build_body(dataclasses.replace(MODELS["paper"].language, depth=1, mlp=8, vocabulary=8)).rotary_emb
+    head = 2048 // 32
+    plain = 500_000.0 ** (-torch.arange(0, head, 2) / head)
+    assert torch.allclose(frequencies.inv_freq[:4], plain[:4])  # high frequencies stay
+    assert torch.allclose(frequencies.inv_freq[-4:], plain[-4:] / 32)  # low ones are divided by the factor
+
+
+@torch.no_grad()
+def test_the_body_is_causal(fused: FusedModel) -> None:
+    states = torch.randn(1, 10, D)
+    changed = states.clone()
+    changed[:, 6] += 1
+    before, after = (fused.body(inputs_embeds=s, use_cache=False).last_hidden_state for s in (states, changed))
+    assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
+    assert ((before - after)[:, 6:].abs().amax(-1) > 1e-3).all()
+
+
+@pytest.mark.parametrize("question", LABELLED)
+@torch.no_grad()
+def test_every_question_gets_one_logit_per_label_and_they_depend_on_the_picture(
+    fused: FusedModel, question: str
+) -> None:
+    images = torch.randn(2, 3, 48, 48)
+    logits = fused.label_logits(fused.visual(fused.encode(images)), question)
+    assert logits.shape == (2, len(TASKS[question].labels))
+    assert (logits[0] - logits[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("question", LABELLED)
+def test_label_logits_are_the_answers_columns_of_the_next_token(fused: FusedModel, question: str) -> None:
+    visual = torch.randn(1, N, D)
+    tokens = word_tokenizer()
+    columns = [tokens.encode(answer, add_special_tokens=False)[0] for answer in TASKS[question].answers]
+    expected = fused.next_token_logits(visual, [question])[:, columns]
+    assert torch.equal(fused.label_logits(visual, question), expected)
+
+
+@torch.no_grad()
+def test_next_token_logits_are_those_of_the_whole_sequence_read_at_its_end(fused: FusedModel) -> None:
+    visual = torch.randn(1, N, D)
+    prompt = torch.tensor(word_tokenizer().encode(TASKS["relation"].prompt, add_special_tokens=False))
+    sequence = torch.cat([visual, fused.body.embed_tokens(prompt)[None]], dim=1)
+    last = fused.body(inputs_embeds=sequence).last_hidden_state[:, -1]
+    expected = last @ fused.body.embed_tokens.weight.T
+    assert torch.allclose(fused.next_token_logits(visual, ["relation"]), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_mixed_batch_answers_as_one_by_one(fused: FusedModel) -> None:
+    questions = [*LABELLED, *LABELLED[::-1]]
+    assert len({len(fused.prompt_ids[name]) for name in questions}) > 2, "prompts of one length need no padding"
+    visual = torch.randn(len(questions), N, D)
+    together = fused.next_token_logits(visual, questions)
+    for row, question in enumerate(questions):
+        alone = fused.next_token_logits(visual[row : row + 1], [question])[0]
+        assert torch.allclose(together[row], alone, atol=1e-5, rtol=1e-5), question
+
+
+@torch.no_grad()
+def test_the_same_picture_gets_other_answers_to_other_questions(fused: FusedModel) -> None:
+    visual = torch.randn(1, N, D).expand(2, -1, -1)
+    first, second = fused.next_token_logits(visual, ["domain", "relation"])
+    assert (first - second).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("size", [8, 16, 64])
+def test_a_heatmap_has_the_configured_size(size: int) -> None:
+    head = HeatmapHead(dataclasses.replace(CONFIG, heatmap_size=size))
+    assert head(torch.randn(3, N, D)).shape == (3, size, size)
+
+
+@torch.no_grad()
+def test_a_heatmap_shows_a_states_patch_in_its_place() -> None:
+    head = HeatmapHead(CONFIG)  # 4 x 4 patches to 16 x 16 cells
+    states = torch.zeros(1, N, D)
+    changed = states.clone()
+    changed[0, 1 * 4 + 3] = 1.0
+    rows, columns = torch.nonzero((head(changed) - head(states))[0].abs() > 1e-7, as_tuple=True)
+    # The patch is cells 4..7 by 12..15; bilinear interpolation between half patches reaches one cell further.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 8, 11, 15)
+
+
+@torch.no_grad()
+def test_the_marked_head_changes_the_heatmap(fused: FusedModel) -> None:
+    features = fused.encode(torch.randn(1, 3, 48, 48))
+    mask = torch.zeros(1, N, dtype=torch.bool)
+    mask[0, 5] = True
+    plain, marked = fused.heatmap_logits(fused.visual(features)), fused.heatmap_logits(fused.visual(features, mask))
+    assert marked.shape == (1, 16, 16)
+    assert (plain - marked).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_visual_states_before_the_marked_head_do_not_know_of_it(fused: FusedModel) -> None:
+    features = fused.encode(torch.randn(1, 3, 48, 48))
+    mask = torch.zeros(1, N, dtype=torch.bool)
+    mask[0, 9] = True
+    plain, marked = (
+        fused.body(inputs_embeds=visual).last_hidden_state
+        for visual in (fused.visual(features), fused.visual(features, mask))
+    )
+    difference = (plain - marked)[0].abs().amax(-1)
+    assert difference[:9].max() < 1e-5
+    assert difference[9:].min() > 1e-3
+
+
+def test_no_gradient_reaches_the_encoder(fused: FusedModel) -> None:
+    assert not fused.encode(torch.randn(1, 3, 48, 48, requires_grad=True)).requires_grad
+
+
+def test_a_label_of_two_tokens_names_label_question_tokenizer_and_remedy() -> None:
+    with pytest.raises(ValueError, match="Label 'aa' of 'gesture' is 2 tokens in tokenizer 'letters'") as error:
+        FusedModel(CONFIG, letter_tokenizer())
+    assert "Use a tokenizer that knows it, or other letters" in str(error.value)
+
+
+def test_two_labels_of_one_token_are_refused() -> None:
+    tokens = word_tokenizer()
+    unknown = tokens.backend_tokenizer  # every word it does not know is "?"
+    unknown.model = type(unknown.model)({"?": 0}, unk_token="?")
+    same = type(tokens)(tokenizer_object=unknown, name_or_path="same")
+    with pytest.raises(ValueError, match="Two labels of 'looking_at_me' share a token in tokenizer 'same'"):
+        label_tokens("looking_at_me", same)
+
+
+@pytest.mark.parametrize("question", LABELLED)
+def test_every_label_of_a_question_has_a_token_of_its_own(question: str) -> None:
+    ids = label_tokens(question, word_tokenizer())
+    assert len(set(ids.tolist())) == len(TASKS[question].labels)
+
+
+def test_prompts_come_from_the_file_the_configuration_names(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps({"relation": "What are the two people?"}))
+    model: Any = FusedModel(dataclasses.replace(CONFIG, prompts_file=str(path)), word_tokenizer())
+    assert model.prompts["relation"] == "What are the two people?"
+    assert len(model.prompt_ids["relation"]) == 6
+    assert model.prompts["domain"] == TASKS["domain"].prompt

@@ -1,0 +1,334 @@
+"""Faces find their persons, ids keep, and a YOLO file in any of its forms becomes people, through real ultralytics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.types import Box, Frame
+from sf_ros.runtime.detector import (
+    DetectorError,
+    PersonTracker,
+    YoloDetector,
+    face_from_keypoints,
+    match_faces,
+)
+
+SIZE = 96  # px, of the model's input
+CONFIG = RuntimeConfig(device="cpu", detector_size=SIZE)
+
+
+def write_yolo(path: Path, rows: np.ndarray, names: dict[int, str], task: str = "detect") -> Path:
+    """An ONNX file that says the same of every picture: rows (N, 4 + classes [+ 51]), cx, cy, w, h in input px."""
+    rows = np.concatenate([rows, np.zeros((20, rows.shape[1]))]).astype(np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["rows", "nothing"], ["output0"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "constant",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, rows.shape[1], len(rows)])],
+        [numpy_helper.from_array(rows.T[None], "rows"), numpy_helper.from_array(np.float32(0), "zero")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    metadata = {"task": task, "names": str(names), "imgsz": str([SIZE, SIZE]), "stride": "32", "batch": "1"}
+    metadata |= {"channels": "3", "end2end": "False", "args": "{}", "kpt_shape": "[17, 3]" if task == "pose" else ""}
+    helper.set_model_props(model, {key: value for key, value in metadata.items() if value})
+    onnx.save(model, path)
+    return path
+
+
+def frame(stamp: float = 0.0, width: int = 192, height: int = 192) -> Frame:
+    return Frame(np.zeros((height, width, 3), np.uint8), stamp, 0)
+
+
+PERSONS_AND_FACES = np.array(
+    [
+        # cx, cy, w, h, person, face, in pixels of the 96 px input
+        [24, 56, 30, 70, 0.9, 0.0],
+        [72, 56, 30, 70, 0.8, 0.0],
+        [24, 30, 10, 12, 0.0, 0.7],
+        [72, 30, 10, 12, 0.0, 0.6],
+        [48, 8, 8, 8, 0.0, 0.9],  # nobody's
+        [72, 34, 12, 12, 0.0, 0.2],  # below face_score
+    ]
+)
+
+
+def test_a_yolo_of_persons_and_faces_gives_people_with_their_faces_in_frame_pixels(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    detector = YoloDetector(path, CONFIG)
+    people = detector.track(frame())
+    assert {person.track_id for person in people} == {1, 2}
+    left, right = sorted(people, key=lambda person: person.body.x1)
+    assert left.body.as_tuple() == pytest.approx((18, 42, 78, 182), abs=0.5)  # 192 px shown as 96
+    assert left.score == pytest.approx(0.9, abs=1e-3)
+    assert left.face is not None
+    assert left.face.as_tuple() == pytest.approx((38, 48, 58, 72), abs=0.5)
+    assert left.face_score == pytest.approx(0.7, abs=1e-3)
+    assert right.face is not None
+    assert right.face.center[0] == pytest.approx(144, abs=0.5)
+    assert detector.track(frame(0.1)) == people
+
+
+def test_a_wide_frame_is_letterboxed_not_stretched(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", np.array([[48, 48, 20, 40, 0.9, 0]]), {0: "person", 1: "face"})
+    (person,) = YoloDetector(path, CONFIG).track(frame(width=384, height=192))
+    assert person.body.as_tuple() == pytest.approx((152, 16, 232, 176), abs=1)
+
+
+def test_boxes_are_clipped_to_the_frame(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", np.array([[5, 48, 40, 80, 0.9, 0]]), {0: "person", 1: "face"})
+    (person,) = YoloDetector(path, CONFIG).track(frame())
+    assert person.body.x1 == 0
+
+
+def test_a_head_class_serves_as_face_and_class_order_does_not_matter(tmp_path: Path) -> None:
+    rows = PERSONS_AND_FACES[:, [0, 1, 2, 3, 5, 4]]
+    path = write_yolo(tmp_path / "detector.onnx", rows, {0: "Head", 1: "Person"})
+    people = YoloDetector(path, CONFIG).track(frame())
+    assert len(people) == 2
+    assert all(person.face for person in people)
+
+
+def test_a_pose_model_gives_faces_from_keypoints(tmp_path: Path) -> None:
+    points = np.zeros((17, 3))
+    points[:5] = [(24, 30, 0.9), (26, 28, 0.9), (22, 28, 0.9), (29, 29, 0.9), (19, 29, 0.9)]
+    rows = np.concatenate([[24, 56, 30, 70, 0.9], points.ravel()])[None]
+    path = write_yolo(tmp_path / "pose.onnx", rows, {0: "person"}, task="pose")
+    (person,) = YoloDetector(path, CONFIG).track(frame())
+    assert person.face is not None
+    assert person.face.center == pytest.approx((48, 58), abs=4)
+    assert person.face.height == pytest.approx(2 * 1.35 * 10, abs=1)
+
+
+def test_two_detectors_share_no_ids_and_reset_starts_at_1(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    one, other = YoloDetector(path, CONFIG), YoloDetector(path, CONFIG)
+    for detector in (one, other, one, other):
+        assert {person.track_id for person in detector.track(frame())} == {1, 2}
+    one.track(frame(9.0))  # everybody was lost: new ids
+    assert {person.track_id for person in one.track(frame(9.1))} == {3, 4}
+    assert {person.track_id for person in other.track(frame(0.2))} == {1, 2}
+    one.reset()
+    assert {person.track_id for person in one.track(frame())} == {1, 2}
+
+
+def test_loading_leaves_the_process_threads_alone(tmp_path: Path) -> None:
+    import torch
+
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(7)  # ultralytics would set the number of cores less one
+        YoloDetector(path, CONFIG)
+        assert torch.get_num_threads() == 7
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_untrained_yolo_exported_by_ultralytics_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    from ultralytics import YOLO
+
+    yolo = YOLO("yolo11n.yaml", verbose=False)
+    yolo.model.names = {0: "person", 1: "face", **{i: f"c{i}" for i in range(2, 80)}}
+    exported = Path(yolo.export(format="onnx", imgsz=64, verbose=False))
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    before = sorted(tmp_path.iterdir())
+    detector = YoloDetector(exported, RuntimeConfig(device="cpu", detector_size=320))  # the file's own 64 px counts
+    for index in range(3):
+        people = detector.track(Frame(noise, index / 15, index))
+        assert all(0 <= p.body.x1 < p.body.x2 <= 160 and 0 <= p.body.y1 < p.body.y2 <= 120 for p in people)
+    assert sorted(tmp_path.iterdir()) == before  # nothing is written
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.onnx", None, "no such file"),
+        ("detector.txt", b"x", "Expected .onnx, .engine or .pt"),
+        ("empty.onnx", b"", "not a detector that ultralytics can run"),
+        ("broken.onnx", b"garbage" * 20, "not a detector that ultralytics can run"),
+        ("broken.engine", b"garbage" * 20, "not a detector that ultralytics can run"),
+        ("detector.pt", b"x", "can run code"),
+    ],
+)
+def test_an_unusable_file_is_named_with_a_remedy(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DetectorError, match=message) as error:
+        YoloDetector(tmp_path / name, CONFIG)
+    assert name in str(error.value)
+
+
+def test_a_pickle_is_opened_only_when_the_user_named_it(tmp_path: Path) -> None:
+    path = tmp_path / "broken.pt"
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(DetectorError, match="can run code"):
+        YoloDetector(path, RuntimeConfig(device="cpu", detector=str(tmp_path / "other.pt")))
+    with pytest.raises(DetectorError, match="not a detector"):
+        YoloDetector(path, RuntimeConfig(device="cpu", detector=str(path)))
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    with pytest.raises(DetectorError, match="no CUDA device"):
+        YoloDetector(path, RuntimeConfig(device="cuda:0", detector_size=SIZE))
+
+
+def test_a_model_without_persons_is_refused_and_one_without_faces_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = np.array([[48, 48, 20, 40, 0.9, 0]])
+    with pytest.raises(DetectorError, match="no class 'person' among cat, dog"):
+        YoloDetector(write_yolo(tmp_path / "pets.onnx", rows, {0: "cat", 1: "dog"}), CONFIG)
+    path = write_yolo(tmp_path / "coco.onnx", rows, {0: "person", 1: "bicycle"})
+    (person,) = YoloDetector(path, CONFIG).track(frame())
+    assert person.face is None
+    assert "finds no faces" in caplog.text
+
+
+def test_an_onnx_file_of_another_origin_is_refused(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save(model, path)
+    with pytest.raises(DetectorError, match="lacks imgsz, names, task"):
+        YoloDetector(path, CONFIG)
+
+
+def test_an_engine_header_is_read_like_the_metadata_of_an_onnx_file(tmp_path: Path) -> None:
+    from sf_ros.runtime.detector import _metadata
+
+    header = json.dumps({"task": "pose", "names": {"0": "person"}, "imgsz": [320, 320]}).encode()
+    (tmp_path / "d.engine").write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
+    assert _metadata(tmp_path / "d.engine")["task"] == "pose"
+
+
+# --- tracking -------------------------------------------------------------------------------------------------------
+
+
+def boxes(*lefts: float) -> np.ndarray:
+    return np.array([[x, 10, x + 40, 110] for x in lefts], float).reshape(-1, 4)
+
+
+def test_ids_follow_people_who_walk_and_cross_the_order_of_detections() -> None:
+    tracker = PersonTracker(0.35, 1.0)
+    for index in range(20):
+        places = boxes(10 + 4 * index, 300 - 4 * index)
+        order = [1, 0] if index % 2 else [0, 1]
+        found = dict(tracker.update(places[order], np.array([0.9, 0.9]), index / 15))
+        assert {track: order[i] for track, i in found.items()} == {1: 0, 2: 1}
+
+
+def test_a_weak_box_continues_a_track_but_starts_none() -> None:
+    tracker = PersonTracker(0.35, 1.0)
+    assert tracker.update(boxes(10), np.array([0.9]), 0.0) == [(1, 0)]
+    assert tracker.update(boxes(12, 300), np.array([0.2, 0.2]), 0.1) == [(1, 0)]
+    assert tracker.update(boxes(14, 300), np.array([0.05, 0.2]), 0.2) == []
+
+
+def test_a_person_who_appears_later_has_an_id_from_the_second_sight_on() -> None:
+    tracker = PersonTracker(0.35, 1.0)
+    tracker.update(boxes(10), np.array([0.9]), 0.0)
+    assert tracker.update(boxes(10, 300), np.array([0.9, 0.9]), 0.1) == [(1, 0)]
+    assert sorted(tracker.update(boxes(10, 300), np.array([0.9, 0.9]), 0.2)) == [(1, 0), (2, 1)]
+
+
+@pytest.mark.parametrize("fps", [5, 15, 60])
+@pytest.mark.parametrize(("hidden_s", "kept"), [(0.7, True), (1.5, False)])
+def test_a_hidden_person_is_remembered_for_seconds_whatever_the_frame_rate(
+    fps: int, hidden_s: float, kept: bool
+) -> None:
+    tracker, stamp, nobody = PersonTracker(0.35, 1.0), 0.0, (np.zeros((0, 4)), np.zeros(0))
+    for _ in range(10):
+        tracker.update(boxes(10), np.array([0.9]), stamp)
+        stamp += 1 / fps
+    for _ in range(round(hidden_s * fps)):
+        assert tracker.update(*nobody, stamp) == []
+        stamp += 1 / fps
+    tracker.update(boxes(10), np.array([0.9]), stamp)
+    assert (dict(tracker.update(boxes(10), np.array([0.9]), stamp + 1 / fps)) == {1: 0}) == kept
+
+
+def test_after_a_gap_in_the_stream_everybody_is_new_at_once() -> None:
+    tracker = PersonTracker(0.35, 1.0)
+    tracker.update(boxes(10), np.array([0.9]), 0.0)
+    assert tracker.update(boxes(10), np.array([0.9]), 5.0) == [(2, 0)]
+
+
+# --- faces ----------------------------------------------------------------------------------------------------------
+
+
+def test_of_two_overlapping_bodies_each_gets_its_own_face() -> None:
+    near, far = Box(0, 0, 100, 300), Box(60, 20, 140, 250)
+    face_near, face_far = Box(35, 10, 65, 45), Box(88, 30, 112, 58)  # face_far lies in both bodies
+    assert match_faces([near, far], [face_far, face_near]) == [(0, 1), (1, 0)]
+    assert match_faces([near, far], [face_far]) == [(1, 0)]
+
+
+@pytest.mark.parametrize(
+    "face",
+    [
+        Box(35, 250, 65, 290),  # at the feet
+        Box(200, 10, 230, 40),  # beside
+        Box(35, -40, 65, -5),  # above
+        Box(-20, 10, 10, 40),  # centre outside the width
+    ],
+)
+def test_a_face_outside_the_upper_body_is_nobodys(face: Box) -> None:
+    assert match_faces([Box(0, 0, 100, 300)], [face]) == []
+
+
+def test_no_faces_or_no_bodies_match_nothing() -> None:
+    assert match_faces([], [Box(0, 0, 5, 5)]) == []
+    assert match_faces([Box(0, 0, 50, 50)], []) == []
+
+
+def keypoints(**seen: tuple[float, float]) -> np.ndarray:
+    names = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+    points = np.zeros((17, 3))
+    for name, point in seen.items():
+        points[names.index(name)] = (*point, 0.9)
+    return points
+
+
+def test_a_frontal_and_a_profile_head_of_the_same_size_give_similar_boxes() -> None:
+    # 1 px is 1 mm: ears 150 apart, pupils 63; in profile nose to ear 125, eye to ear 90
+    frontal = face_from_keypoints(
+        keypoints(nose=(0, 40), left_eye=(31, 0), right_eye=(-31, 0), left_ear=(75, 15), right_ear=(-75, 15))
+    )
+    profile = face_from_keypoints(keypoints(nose=(0, 40), left_eye=(20, 0), left_ear=(118, 15)))
+    assert frontal is not None
+    assert profile is not None
+    assert frontal[0].height == pytest.approx(205, rel=0.1)
+    assert profile[0].height == pytest.approx(205, rel=0.1)
+    assert frontal[0].center[0] == pytest.approx(0, abs=5)
+    assert frontal[1] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        keypoints(),
+        keypoints(nose=(10, 10)),
+        keypoints(left_ear=(0, 0), right_ear=(50, 0)),  # from behind
+        keypoints(left_ear=(0, 0), right_ear=(50, 0), left_eye=(10, 0)),  # ears swapped, no nose
+        keypoints(left_eye=(10, 10), right_eye=(10, 10)),  # no extent
+    ],
+)
+def test_a_head_that_shows_no_face_gives_none(points: np.ndarray) -> None:
+    assert face_from_keypoints(points) is None

@@ -1,0 +1,52 @@
+"""Real models of toy size, with weights large enough that answers depend on every part."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+tokenizers = pytest.importorskip("tokenizers")
+transformers = pytest.importorskip("transformers")
+
+from sf_ros.core.config import EncoderConfig, LanguageConfig, ModelConfig  # noqa: E402
+from sf_ros.core.tasks import TASKS  # noqa: E402
+from sf_ros.model.fusion import FusedModel  # noqa: E402
+
+CONFIG = ModelConfig(
+    encoder=EncoderConfig(image_size=48, dim=32, depth=1, heads=2),  # 4 x 4 patches
+    language=LanguageConfig(dim=32, depth=2, heads=4, kv_heads=2, mlp=64, vocabulary=256),
+    connector_hidden=48,
+    heatmap_channels=4,
+    heatmap_size=16,
+)
+
+
+def word_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """One token for every word and sign of the prompts and answers."""
+    splitter = tokenizers.pre_tokenizers.Whitespace()
+    texts = [text for spec in TASKS.values() for text in (spec.prompt, *spec.answers)]
+    words = dict.fromkeys(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="?"))
+    tokenizer.pre_tokenizer = splitter
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, name_or_path="words")
+
+
+def letter_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """One token for every character, so that 'aa' is two."""
+    letters = dict.fromkeys(c for spec in TASKS.values() for text in (spec.prompt, *spec.answers) for c in text)
+    model = tokenizers.models.BPE({c: i for i, c in enumerate(letters)}, [])
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer(model), name_or_path="letters")
+
+
+def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
+    """A random model in evaluation mode that answers with conviction; its language weights are float16 numbers."""
+    torch.manual_seed(7)
+    model = FusedModel(config, word_tokenizer())
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith("body") and weight.ndim == 2:
+                weight.mul_(8.0)  # from a standard deviation of 0.02
+            if name.startswith(("body", "heatmap")):
+                weight.copy_(weight.half())  # what a bundle stores, so that nothing is lost on the way
+        model.connector.box_embedding.mul_(50.0)
+    return model.eval().requires_grad_(False)

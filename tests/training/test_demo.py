@@ -1,0 +1,76 @@
+"""The model card says what was measured, and the demo is made from nothing in miniature."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sf_ros.core import bundle as bundles
+from training import demo
+
+
+def clip_scores(right: float) -> dict[str, Any]:
+    return {"tracked": 0.97, "id_switches": 2, "gaze": {"right": right, "distance_norm": 0.1234}}
+
+
+FACTS: dict[str, Any] = {
+    "training": {
+        "preset": "tiny", "seed": 11, "stages": {"encoder": 1500, "joint": 3000}, "scenes": 10_000,
+        "samples": {"gaze": 6000}, "seconds": 7200, "versions": {"torch": "2.15.0"},
+    },
+    "detector": {"images": 1500, "epochs": 8, "size": 320, "map50": {"person": 0.9777, "face": 0.9666}},
+    "bundle": {"commit": "abc1234", "parity": {"gaze": {"max_difference": 1.5e-4, "same_winner": 0.998}}},
+    "scores": {
+        "gesture": {"samples": 900, "metrics": {"accuracy": 0.812}, "chance": {"accuracy": 0.031}},
+        "gaze": {
+            "samples": 800, "metrics": {"AUC": 0.91}, "chance": {"AUC": 0.5},
+            "target_before_head": {"samples": 300, "min_L2": 0.321},
+        },
+    },
+    "clip": {"seed": 7, **clip_scores(0.75)},
+    "clips": {"clips": {"101": {}, "102": {}}, "total": clip_scores(0.7012)},
+}  # fmt: skip
+
+
+def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() -> None:
+    card = demo.model_card(FACTS, "On 20 photographs it found nobody.")
+    for fact in ("abc1234", "seed 11", "encoder 1,500 steps, joint 3,000 steps", "0.978", "0.967", "120 minutes"):
+        assert fact in card
+    assert "| gesture | 900 | accuracy | 0.812 | 0.031 |" in card
+    assert "| gaze, target before the head | 300 | min_L2 | 0.321 | |" in card
+    assert "| gaze, share right | 0.701 | 0.750 |" in card
+    assert "On 20 photographs it found nobody." in card and demo.NOT_MEASURED not in card
+    assert "drawn people only" in card and "Apache-2.0" in card and "AGPL-3.0" in card
+    assert "{" not in card
+
+
+def test_without_a_measurement_the_model_card_says_so() -> None:
+    assert demo.NOT_MEASURED in demo.model_card(FACTS)
+
+
+def test_a_clip_that_ships_is_not_scored_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        demo.main([str(tmp_path / "out"), "--clip-seed", "3", "--clips", "2,3"])
+    assert end.value.code == 2
+    assert "seed 3" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_miniature_demo_is_made_from_nothing_and_steps_done_are_not_done_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo"
+    command = [str(out), "--work", str(tmp_path / "work"), "--preset", "smoke", "--images", "8", "--epochs", "1"]
+    command += ["--size", "64", "--samples", "4", "--seconds", "0.4", "--clips", "2"]
+    assert demo.main(command) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["megabytes"] < demo.MAX_MEGABYTES
+    assert {path.name for path in out.iterdir()} == {"bundle", "clip.mp4", "truth.json", "MODEL_CARD.md"}
+    bundles.load(out / "bundle")
+    (tmp_path / "work" / "clips.json").unlink()
+    assert demo.main(command) == 0
+    assert capsys.readouterr().err.count("done before") == 5

@@ -1,0 +1,1 @@
+"""Workstation only: data, training, evaluation and studies."""

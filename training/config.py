@@ -1,0 +1,97 @@
+"""Every default of training, once; presets are entries of one dict."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from sf_ros.core.config import MODELS, ModelConfig, build, known
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One run of the optimiser: AdamW, linear warm-up, cosine decay (paper section 4.1)."""
+
+    steps: int
+    batch_size: int = 32  # paper: 32
+    learning_rate: float = 1e-4  # not given in the paper; usual for LoRA and a connector
+    warmup: int = 500  # steps, paper: 500
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0  # of the gradient
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise ValueError(f"steps is {self.steps} and batch_size {self.batch_size}; both must be 1 or more.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole training run; `encoder` and `body` are pre-trained only where the preset has no published weights."""
+
+    name: str
+    joint: StageConfig
+    model: ModelConfig
+    encoder: StageConfig | None = None  # contrastive pre-training on scenes and their phrases
+    body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
+    scenes: int = 10_000  # rendered for encoder pre-training
+    samples: int = 6_000  # per question, when the data is procedural
+    validation: int = 500  # per question
+    lora_rank: int = 32  # paper: 32
+    lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
+    heatmap_weight: float = 1.0  # lambda of the heatmap loss
+    seed: int = 0
+    precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
+    compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
+    save_every: int = 250  # steps between checkpoints that a killed run resumes from
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> TrainConfig:
+        """The inverse of to_dict."""
+        data = dict(data)
+        stages = {
+            name: build(StageConfig, data.pop(name))
+            for name in ("joint", "encoder", "body")
+            if data.get(name) is not None
+        }
+        return build(
+            TrainConfig,
+            {k: v for k, v in data.items() if k != "model"},
+            model=ModelConfig.from_dict(data["model"]),
+            **stages,
+        )
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "tiny": TrainConfig(
+        name="tiny",
+        model=MODELS["tiny"],
+        encoder=StageConfig(steps=1_000, batch_size=96, learning_rate=1.5e-3, warmup=100, weight_decay=0.05),
+        body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=3_000, batch_size=32, learning_rate=1e-3, warmup=200),
+        heatmap_weight=20.0,
+    ),
+    "smoke": TrainConfig(
+        name="smoke",
+        model=MODELS["tiny"],
+        encoder=StageConfig(steps=2, batch_size=8, learning_rate=1e-3, warmup=1),
+        body=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
+        joint=StageConfig(steps=4, batch_size=4, learning_rate=1e-3, warmup=1),
+        scenes=6,
+        samples=8,
+        validation=4,
+        compile=False,
+        precision="no",
+        save_every=2,
+    ),
+    "paper": TrainConfig(name="paper", model=MODELS["paper"], joint=StageConfig(steps=50_000)),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """A preset by name; ValueError with the nearest known one."""
+    return PRESETS[known(name, PRESETS, "preset")]

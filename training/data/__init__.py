@@ -1,0 +1,1 @@
+"""Datasets: each yields training.data.sample.Sample."""

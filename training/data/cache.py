@@ -1,0 +1,146 @@
+"""Views and frozen features of a dataset on disk, each computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from sf_ros.core import views
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.tasks import TASKS
+from training.data.sample import Sample
+
+CHUNK = 32
+MAX_POINTS = 20  # gaze annotations kept per sample, as in the reference code
+
+
+class Dataset(Protocol):
+    """What a dataset of one question must offer."""
+
+    task: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class ViewCache:
+    """A dataset as the model sees it, before the encoder."""
+
+    task: str
+    views: np.ndarray  # (N, S, S, 3) uint8
+    masks: np.ndarray  # (N, grid * grid) bool
+    labels: np.ndarray  # (N,) int64, -1 for gaze
+    points: np.ndarray  # (N, MAX_POINTS, 2) float32, NaN where there are fewer
+    sizes: np.ndarray  # (N, 2) int32: width and height of the original image
+    tags: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+
+def model_inputs(sample: Sample, encoder: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
+    """One sample -> view (S, S, 3) uint8 and box mask (grid * grid,) bool, by the functions the robot uses."""
+    spec = TASKS[sample.task]
+    picture = views.view(sample.image, spec, sample.boxes, encoder.image_size)
+    height, width = sample.image.shape[:2]
+    return picture, views.box_mask(sample.boxes if spec.boxes else (), width, height, encoder.grid)
+
+
+def load_or_build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int = 2) -> ViewCache:
+    """The cached views of a dataset, built first when they are not there. Broken samples are skipped and listed."""
+    if not (folder / "tags.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _build(dataset, encoder, folder, workers)
+    text = json.loads((folder / "tags.json").read_text())
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "views" else None) for name in _ARRAYS}
+    return ViewCache(task=text["task"], tags=text["tags"], **arrays)
+
+
+_ARRAYS = ("views", "masks", "labels", "points", "sizes")
+
+
+def _build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int) -> None:
+    jobs = [
+        (dataset, encoder, range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)
+    ]
+    rows: list[tuple] = []
+    skipped: list[str] = []
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done, broken in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"views of {dataset.task}"):
+            rows += done
+            skipped += broken
+    if not rows:
+        raise ValueError(f"'{dataset.task}': none of {len(dataset)} samples could be read, first: {skipped[:1]}.")
+    for name, column in zip(_ARRAYS, zip(*(row[:-1] for row in rows), strict=True), strict=True):
+        np.save(folder / f"{name}.npy", np.stack(column))
+    text = {"task": dataset.task, "skipped": skipped, "tags": [row[-1] for row in rows]}
+    (folder / "tags.json").write_text(json.dumps(text))
+
+
+def _read_chunk(job: tuple[Dataset, EncoderConfig, range]) -> tuple[list[tuple], list[str]]:
+    dataset, encoder, indices = job
+    rows, skipped = [], []
+    for index in indices:
+        try:
+            sample = dataset[index]
+        except (OSError, ValueError) as error:
+            skipped.append(f"{index}: {error}")
+            continue
+        picture, mask = model_inputs(sample, encoder)
+        points = np.full((MAX_POINTS, 2), np.nan, np.float32)
+        given = np.asarray(sample.points_norm, np.float32).reshape(-1, 2)[:MAX_POINTS]
+        points[: len(given)] = given
+        size = np.array([sample.image.shape[1], sample.image.shape[0]], np.int32)
+        label = np.int64(-1 if sample.label is None else sample.label)
+        rows.append((picture, mask, label, points, size, {**sample.tags, "key": sample.key}))
+    return rows, skipped
+
+
+@torch.no_grad()
+def load_or_encode(
+    cache: ViewCache, encoder: nn.Module, config: EncoderConfig, folder: Path, batch_size: int = 64
+) -> np.ndarray:
+    """Frozen features (N, P, dim) float16 of a view cache, memory-mapped; valid for one encoder and these views."""
+    path = folder / f"features-{weights_key(encoder)}.npy"
+    shape = (len(cache), config.grid**2, config.dim)
+    if not path.exists():
+        unfinished = path.with_suffix(".part.npy")
+        out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+        size_gb = out.nbytes / 2**30
+        for start in track(
+            range(0, len(cache), batch_size), description=f"features of {cache.task} ({size_gb:.1f} GB)"
+        ):
+            images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
+            with torch.autocast(images.device.type, torch.bfloat16):
+                out[start : start + batch_size] = encoder(images).float().numpy()
+        out.flush()
+        del out
+        unfinished.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def weights_key(module: nn.Module) -> str:
+    """A short hash of a module's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def as_tensor(features: np.ndarray, indices: Sequence[int]) -> Tensor:
+    """Rows of a feature file as float32 (B, P, dim)."""
+    return torch.from_numpy(np.asarray(features[np.asarray(indices)], np.float32))

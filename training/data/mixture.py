@@ -1,0 +1,32 @@
+"""Which samples a joint epoch shows, and in which batches (paper section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sf_ros.core.tasks import TASKS
+
+Batch = tuple[tuple[str, int], ...]  # (question, sample index) of every element
+
+
+def epoch_batches(sizes: Mapping[str, int], batch_size: int, epoch: int, seed: int) -> list[Batch]:
+    """The batches of one epoch, a pure function of its arguments.
+
+    Every set is undersampled to the smallest one by a fresh draw; text questions are shuffled within batches; gaze
+    batches stay among themselves and are interspersed at random. Incomplete last batches are dropped unless they are
+    all there is.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    count = min(sizes.values())
+    drawn = {name: generator.permutation(size)[:count] for name, size in sizes.items()}
+    batches: list[Batch] = []
+    for kind in ("label", "heatmap"):
+        items = [(name, int(i)) for name in sizes if TASKS[name].kind == kind for i in drawn[name]]
+        order = generator.permutation(len(items))
+        chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        if len(chunks) > 1 and len(chunks[-1]) < batch_size:
+            chunks.pop()
+        batches += [tuple(items[i] for i in chunk) for chunk in chunks]
+    return [batches[i] for i in generator.permutation(len(batches))]

@@ -1,0 +1,169 @@
+"""Pictures, regions and the phrases that describe them: what the tiny encoder is pre-trained on."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from sf_ros.core import views
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box
+from training.data.scenes.captions import caption, pair_phrases, person_phrases
+from training.data.scenes.dataset import MIN_FACE_PX, MIN_HAND_VISIBILITY, shaken
+from training.data.scenes.render import Annotation, render
+from training.data.scenes.world import sample_scene
+
+# How often each kind of scene is rendered (hands are the hardest to read), and what a view of each kind can show.
+FOCUS_SHARES = {"gesture": 0.5, "expression": 0.05, "looking_at_me": 0.05, "gaze": 0.22, "relation": 0.18}
+SEEN_IN = {
+    "person": ("gesture", "dress", "age"),
+    "face": ("expression", "attention", "gaze", "age"),
+    "frame": ("gaze", "place", "age", "dress"),
+}
+PAIR_ATTRIBUTES = ("domain", "relation")
+WEIGHTS = {
+    "gesture": 2.0,
+    "place": 2.0,
+    "gaze": 2.0,
+    "relation": 2.0,
+    "attention": 1.5,
+    "expression": 1.5,
+    "age": 0.3,
+    "dress": 0.3,
+}
+CHUNK = 25  # scenes rendered by one worker call
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of a view and what is said of it."""
+
+    mask: np.ndarray  # (grid * grid,) bool
+    phrases: Mapping[str, str]  # attribute -> phrase
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Views with regions; `said` holds phrase indices, -1 where nothing is said."""
+
+    views: np.ndarray  # (V, S, S, 3) uint8
+    owners: np.ndarray  # (R,) view index of each region, ascending
+    masks: np.ndarray  # (R, grid * grid) bool
+    said: np.ndarray  # (R, attributes) int16
+    attributes: tuple[str, ...]
+    phrases: tuple[list[str], ...]  # per attribute
+    captions: tuple[str, ...]  # one sentence or more per scene
+
+    def regions_of(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of all regions of the chosen views (ascending indices), and each row's position among the chosen."""
+        starts, ends = np.searchsorted(self.owners, chosen), np.searchsorted(self.owners, chosen, side="right")
+        rows = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
+        return rows, np.searchsorted(chosen, self.owners[rows])
+
+    @cached_property
+    def crops(self) -> np.ndarray:
+        """Which views are crops of one person, not whole frames (V,) bool."""
+        whole = np.zeros(len(self.views), bool)
+        np.logical_or.at(whole, self.owners, self.masks.all(axis=1))
+        return whole
+
+    @staticmethod
+    def weight(attribute: str) -> float:
+        """Weight of an attribute in the pre-training loss."""
+        return WEIGHTS.get(attribute, 1.0)
+
+
+def load_or_render(
+    folder: Path, scenes: int, split: str, size: int, grid: int, seed: int, workers: int = 2
+) -> Pictures:
+    """The pictures of a folder, rendered into it first when they are not there."""
+    if not (folder / "text.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _render(folder, scenes, split, size, grid, seed, workers)
+    text = json.loads((folder / "text.json").read_text())
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "views" else None)
+        for name in ("views", "owners", "masks", "said")
+    }
+    return Pictures(
+        **arrays, attributes=tuple(text["attributes"]), phrases=tuple(text["phrases"]), captions=tuple(text["captions"])
+    )
+
+
+def _render(folder: Path, scenes: int, split: str, size: int, grid: int, seed: int, workers: int) -> None:
+    jobs = [(split, seed, start, min(start + CHUNK, scenes), size, grid) for start in range(0, scenes, CHUNK)]
+    pictures, owners, masks, said, captions = [], [], [], [], []
+    vocabulary: dict[str, dict[str, int]] = {}
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for drawn in track(pool.map(_draw_chunk, jobs), total=len(jobs), description="render scenes"):
+            for views_of_scene, text in drawn:
+                captions.append(text)
+                for picture, regions in views_of_scene:
+                    for region in regions:
+                        owners.append(len(pictures))
+                        masks.append(region.mask)
+                        said.append(
+                            {
+                                a: vocabulary.setdefault(a, {}).setdefault(p, len(vocabulary[a]))
+                                for a, p in region.phrases.items()
+                            }
+                        )
+                    pictures.append(picture)
+    attributes = sorted(vocabulary)
+    table = np.full((len(said), len(attributes)), -1, np.int16)
+    for row, entry in enumerate(said):
+        for attribute, index in entry.items():
+            table[row, attributes.index(attribute)] = index
+    np.save(folder / "views.npy", np.stack(pictures))
+    np.save(folder / "owners.npy", np.array(owners, np.int32))
+    np.save(folder / "masks.npy", np.stack(masks))
+    np.save(folder / "said.npy", table)
+    phrases = [list(vocabulary[a]) for a in attributes]
+    (folder / "text.json").write_text(json.dumps({"attributes": attributes, "phrases": phrases, "captions": captions}))
+
+
+def _draw_chunk(job: tuple[str, int, int, int, int, int]) -> list[tuple[list[tuple[np.ndarray, list[Region]]], str]]:
+    split, seed, start, stop, size, grid = job
+    drawn = []
+    for index in range(start, stop):
+        rng = np.random.default_rng([seed, 77, index])
+        focus = str(rng.choice(list(FOCUS_SHARES), p=list(FOCUS_SHARES.values())))
+        image, annotation = render(sample_scene(rng, split, focus), rng)
+        drawn.append((list(_views(image, annotation, rng, size, grid)), caption(annotation)))
+    return drawn
+
+
+def _views(
+    image: np.ndarray, annotation: Annotation, rng, size: int, grid: int
+) -> Iterator[tuple[np.ndarray, list[Region]]]:
+    """Every legible gesture, every legible face, and the whole frame with a region per head and per pair."""
+    whole = np.ones(grid * grid, bool)
+    regions = []
+    for person in annotation.people:
+        said = person_phrases(person)
+        if person.gesture != "none" and person.hand_visibility >= MIN_HAND_VISIBILITY:
+            picture = views.view(image, TASKS["gesture"], [shaken(person.body, rng)], size)
+            yield picture, [Region(whole, _only(said, SEEN_IN["person"]))]
+        if person.face is not None and person.face[3] - person.face[1] >= MIN_FACE_PX:
+            picture = views.view(image, TASKS["expression"], [shaken(person.face, rng)], size)
+            yield picture, [Region(whole, _only(said, SEEN_IN["face"]))]
+            mask = views.box_mask([Box(*person.face)], annotation.width, annotation.height, grid)
+            regions.append(Region(mask, _only(said, SEEN_IN["frame"])))
+    bodies = {person.track_id: Box(*person.body) for person in annotation.people}
+    for first, second, domain, relation in annotation.relations:
+        mask = views.box_mask([bodies[first], bodies[second]], annotation.width, annotation.height, grid)
+        regions.append(Region(mask, _only(pair_phrases(domain, relation), PAIR_ATTRIBUTES)))
+    if regions:
+        yield views.view(image, TASKS["gaze"], [], size), regions
+
+
+def _only(said: Mapping[str, str], attributes: tuple[str, ...]) -> dict[str, str]:
+    return {name: said[name] for name in attributes if said.get(name)}

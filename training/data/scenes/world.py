@@ -1,0 +1,236 @@
+"""One 3-D state behind the pixels, and how it is sampled: people, what they look at, do, feel and are to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from training.data.scenes.attention import attend_away, attend_camera_or_not
+from training.data.scenes.clutter import Clutter
+from training.data.scenes.faces import EXPRESSIONS
+from training.data.scenes.hands import GESTURES, Arms
+from training.data.scenes.objects import SceneObject
+from training.data.scenes.painter import Camera
+from training.data.scenes.pairs import DOMAIN_OF, RELATIONS, StagedPair, stage_pair
+from training.data.scenes.people import PersonState, facing, gesture_arms, place, sample_person
+from training.data.scenes.rooms import Room, sample_room
+from training.data.scenes.sensor import Sensor, sample_sensor
+
+FOCUSES = ("any", "gesture", "gaze", "expression", "looking_at_me", "relation")
+RAISED_M = 0.42  # hands higher than this below the shoulders take part in a gesture; body frame at scale 1
+MOUTH = np.array([0.0, 0.062, -0.095])  # head frame at head scale 1
+REST_MOUTH = np.array([0.0, -0.17, -0.11])  # where hands.py expects it, body frame
+# Distances (metres) of people by focus and their number.
+_DEPTHS = {
+    "gesture": (1.15, 1.45, 1.8),
+    "expression": (0.95, 1.2, 1.5),
+    "looking_at_me": (0.95, 1.2, 1.5),
+    "gaze": (1.1, 1.25, 1.5, 1.9),
+}
+_COUNTS = {
+    "gesture": (0.5, 0.35, 0.15), "expression": (0.4, 0.35, 0.25), "looking_at_me": (0.4, 0.35, 0.25),
+    "gaze": (0.25, 0.4, 0.25, 0.1), "relation": (0, 0.84, 0.1, 0.06), "any": (0.2, 0.4, 0.25, 0.15),
+}  # fmt: skip
+
+
+@dataclass
+class SceneState:
+    """All there is to see and to ask. `pairs` maps (i, j), i < j, people indices, to (domain, relation)."""
+
+    camera: Camera
+    room: Room
+    people: list[PersonState]
+    objects: list[SceneObject] = field(default_factory=list)
+    pairs: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    busy: set[tuple[int, str]] = field(default_factory=set)  # (track id, side) of hands that hold or touch something
+    sensor: Sensor = field(default_factory=Sensor)
+
+
+def sample_scene(rng: np.random.Generator, split: str, focus: str = "any", count: int | None = None) -> SceneState:
+    """A random scene of a split ('train', 'val', 'test') whose sampling is shaped by one question.
+
+    Every scene carries all labels; `focus` makes one of them uniform over its classes and easy to read. `count` is the
+    number of people, 1 to 4 (None: random).
+    Raises ValueError on an unknown focus.
+    """
+    if focus not in FOCUSES:
+        raise ValueError(f"unknown focus {focus!r}: expected one of {', '.join(FOCUSES)}")
+    state = SceneState(Camera(), sample_room(rng, split), [], sensor=sample_sensor(rng))
+    count = count or 1 + int(rng.choice(len(_COUNTS[focus]), p=_COUNTS[focus]))
+    staged: list[StagedPair] = []
+    if count > 1 and (focus == "relation" or (focus == "any" and rng.random() < 0.6)):
+        staged = _stage_pairs(rng, split, state, count)
+    loners = _place_loners(rng, split, state, focus, count - len(state.people), staged)
+    _label_pairs(state, staged)
+    state.busy = set().union(*(pair.touching for pair in staged))
+    for person in loners:
+        _feel(rng, person, uniform=focus == "expression")
+    clutter = _scatter(rng, split, state, focus)
+    for person in loners:
+        _attend(rng, state, person, focus, clutter)
+    for person in state.people:
+        _perform(rng, state, person, focus)
+    return state
+
+
+def perform(
+    rng: np.random.Generator, camera: Camera, person: PersonState, gesture: str, side: str | None = None
+) -> None:
+    """Put a person's arms into a gesture, hands in view and off the face if a dozen tries allow."""
+    best, least = person.arms, np.inf
+    head = camera.project(person.head_center[None])[0]
+    face_px = 0.11 * person.head_scale * camera.focal_px / person.head_center[2]
+    for _ in range(12):
+        arms = gesture_arms(gesture, rng, person.scale, side)
+        if gesture == "mute":
+            arms = _finger_on_lips(person, arms)
+        raised = [hand.joints for hand in arms.hands if hand.joints[:, 1].min() < RAISED_M]
+        if not raised:
+            best = arms
+            break
+        pixels = camera.project(person.to_camera(np.concatenate(raised)))
+        lowest = min(camera.height - 6.0, _upper_body_bottom(camera, person, arms))
+        fault = float(np.maximum(np.maximum(6 - pixels, pixels - [camera.width - 6, lowest]), 0).max())
+        if gesture != "mute":
+            fault += float(np.maximum(face_px - np.hypot(*(pixels - head).T), 0).max())
+        if fault < least:
+            best, least = arms, fault
+        if fault == 0:
+            break
+    person.arms, person.gesture = best, gesture
+
+
+def _upper_body_bottom(camera: Camera, person: PersonState, arms: Arms) -> float:
+    """The lowest row (pixels) of a square view of head and upper body that is as wide as the arms reach."""
+    spots = np.concatenate([hand.joints for hand in arms.hands] + [np.stack(list(arms.elbows.values()))])
+    pixels = camera.project(person.to_camera(spots))
+    crown = person.head_center - [0, 0.14 * person.head_scale, 0]
+    feet = person.shoulders + [0, 1.38 * person.scale, 0]
+    top, bottom = camera.project(np.stack([crown, feet]))[:, 1]
+    return top + max(float(np.ptp(pixels[:, 0])), 0.55 * (min(bottom, camera.height) - top))
+
+
+def _finger_on_lips(person: PersonState, arms: Arms) -> Arms:
+    """The arms of a 'mute' moved to where this head's mouth is."""
+    mouth = person.head_center + person.head_rotation @ MOUTH * person.head_scale
+    shift = person.to_body(mouth) - REST_MOUTH
+    hands = tuple(
+        replace(hand, joints=hand.joints + shift) if hand.joints[:, 1].min() < RAISED_M else hand for hand in arms.hands
+    )
+    return Arms(hands, arms.elbows, {hand.side: hand.joints[0] for hand in hands})
+
+
+def _stage_pairs(rng: np.random.Generator, split: str, state: SceneState, count: int) -> list[StagedPair]:
+    """One or two pairs, in the state's people and objects."""
+    two = count == 4 and rng.random() < 0.5
+    if two:
+        places = [(175 + rng.normal(0, 15), rng.uniform(2.0, 2.4)), (465 + rng.normal(0, 15), rng.uniform(2.0, 2.4))]
+    elif count > 2:
+        places = [(float(rng.choice([215, 425])) + rng.normal(0, 12), rng.uniform(1.7, 2.2))]
+    else:
+        places = [(320 + rng.normal(0, 45), rng.uniform(1.45, 2.3))]
+    staged = []
+    for number, (x_px, z) in enumerate(places):
+        x = float((x_px - state.camera.center_px[0]) / state.camera.focal_px * z)
+        ids = (2 * number + 1, 2 * number + 2)
+        pair = stage_pair(rng, split, str(rng.choice(RELATIONS)), ids, x, float(z), state.room.camera_height)
+        state.people += pair.people
+        state.objects += pair.objects
+        state.room = replace(state.room, furniture=state.room.furniture + tuple(pair.furniture))
+        staged.append(pair)
+    return staged
+
+
+def _place_loners(
+    rng, split: str, state: SceneState, focus: str, count: int, staged: list[StagedPair]
+) -> list[PersonState]:
+    """People on their own, in the columns of the picture that no pair takes."""
+    if count == 0:
+        return []
+    if staged:
+        side = 1 if state.people[0].shoulders[0] + state.people[1].shoulders[0] < 0 else -1
+        low, high = (390.0, 630.0) if side > 0 else (10.0, 250.0)
+        nearest = 1.5 + 0.35 * count
+    else:
+        low, high = (30.0, 610.0) if count > 1 else (200.0, 440.0)
+        depths = _DEPTHS.get(focus, (1.3, 1.5, 1.9, 2.2))
+        nearest = depths[min(count, len(depths)) - 1]
+    width, loners = (high - low) / count, []
+    for slot in range(count):
+        person = sample_person(rng, split, len(state.people) + 1)
+        z = nearest + float(rng.uniform(0, 0.6 if focus != "gaze" else 0.3))
+        x_px = low + (slot + 0.5 + float(rng.uniform(-0.18, 0.18))) * width
+        x = (x_px - state.camera.center_px[0]) / state.camera.focal_px * z
+        person.sitting = bool(rng.random() < 0.12)
+        place(person, float(x), z, state.room.camera_height)
+        spread = 20 if focus in ("gesture", "expression") else 35
+        person.yaw = facing(float(x), z) + float(np.deg2rad(rng.uniform(-spread, spread)))
+        state.people.append(person)
+        loners.append(person)
+    return loners
+
+
+def _label_pairs(state: SceneState, staged: list[StagedPair]) -> None:
+    """Staged pairs are what they were staged as, all others strangers."""
+    number = {person.track_id: index for index, person in enumerate(state.people)}
+    for i in range(len(state.people)):
+        for j in range(i + 1, len(state.people)):
+            state.pairs[i, j] = ("none", "none")
+    for pair in staged:
+        i, j = sorted(number[person.track_id] for person in pair.people)
+        state.pairs[i, j] = (DOMAIN_OF[pair.relation], pair.relation)
+
+
+def _feel(rng: np.random.Generator, person: PersonState, *, uniform: bool) -> None:
+    neutral = 1 / len(EXPRESSIONS) if uniform else 0.3
+    others = (1 - neutral) / (len(EXPRESSIONS) - 1)
+    person.expression = str(rng.choice(EXPRESSIONS, p=[neutral] + [others] * (len(EXPRESSIONS) - 1)))
+    person.intensity = float(rng.uniform(0.75, 1.0))
+
+
+def _scatter(rng: np.random.Generator, split: str, state: SceneState, focus: str) -> Clutter:
+    """Put things into the scene; returns where more could go."""
+    outdoors = state.room.place in ("garden", "beach")
+    clutter = Clutter(state.camera, split, state.people, outdoors, clear_bodies=focus != "gaze")
+    for item in state.objects:
+        clutter.add(item)
+    count = int(rng.integers(3, 8)) if focus in ("gaze", "any") else int(rng.integers(1, 4))
+    state.objects += clutter.scatter(rng, count, behind=0.25 if focus == "gaze" else 0.5, props=0.12)
+    return clutter
+
+
+def _attend(rng: np.random.Generator, state: SceneState, person: PersonState, focus: str, clutter: Clutter) -> None:
+    """Choose what a person looks at."""
+    if focus == "looking_at_me":
+        attend_camera_or_not(rng, person, camera=bool(rng.random() < 0.5), far=True)
+        return
+    if focus in ("gesture", "expression"):  # the face stays towards the camera
+        attend_camera_or_not(rng, person, camera=bool(rng.random() < 0.6), far=focus == "gesture")
+        return
+    if rng.random() < (0.97 if focus == "gaze" else 0.65):
+        if focus == "gaze" and rng.random() < 0.5:
+            _add_target(rng, state, person, clutter)
+        if attend_away(rng, state.camera, person, state.people, state.objects, in_frame=focus == "gaze"):
+            return
+        if focus == "gaze" and _add_target(rng, state, person, clutter):
+            attend_away(rng, state.camera, person, state.people, state.objects[-1:], in_frame=True)
+            return
+    attend_camera_or_not(rng, person, camera=focus == "gaze" or bool(rng.random() < 0.75), far=True)
+
+
+def _add_target(rng: np.random.Generator, state: SceneState, person: PersonState, clutter: Clutter) -> bool:
+    """Put one more thing where this person can look at it."""
+    item = clutter.place_for(rng, person)
+    state.objects += [item] if item is not None else []
+    return item is not None
+
+
+def _perform(rng: np.random.Generator, state: SceneState, person: PersonState, focus: str) -> None:
+    """Choose a gesture for whoever has hands free."""
+    used = {side for track_id, side in state.busy if track_id == person.track_id}
+    if used or focus == "relation":
+        return
+    likely = {"gesture": 1.0, "any": 0.6}.get(focus, 0.25)
+    if rng.random() < likely:
+        perform(rng, state.camera, person, str(rng.choice(GESTURES)))

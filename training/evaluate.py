@@ -1,0 +1,176 @@
+"""Score a checkpoint or a bundle:
+
+    python -m training.evaluate CHECKPOINT|BUNDLE --data ROOT [--split test] [--tasks a,b]
+
+Prints a table with chance beside each figure; the last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from sf_ros.core import bundle as bundles
+from sf_ros.core.bundle import BundleError
+from sf_ros.core.config import NotAvailable, known
+from sf_ros.core.tasks import TASKS
+from sf_ros.runtime.engine import Answer, Question
+from sf_ros.runtime.fused import load_engine
+from training import checkpoint, metrics
+from training.data.cache import Dataset
+from training.data.sample import Sample
+from training.data.scenes.dataset import Scenes
+
+CHUNK = 8
+Answerer = Callable[[Sample], Answer]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of evaluation."""
+
+    model: Annotated[Path, tyro.conf.Positional]  # checkpoint folder or bundle folder
+    data: str = "scenes"  # 'scenes', or the root of the real datasets
+    split: str = "val"  # val | test
+    tasks: str | None = None  # comma-separated questions; None: all six
+    samples: int = 1_000  # per question, when the data is procedural
+    hide: str = ""  # comma-separated parts left out of the drawings: eyes, mouth, hands (do answers rest on them?)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=argv)
+    try:
+        results = evaluate(
+            arguments.model, arguments.data, arguments.split, arguments.samples,
+            tasks=arguments.tasks.split(",") if arguments.tasks else None,
+            hide=frozenset(filter(None, arguments.hide.split(","))),
+        )  # fmt: skip
+    except (ValueError, OSError, BundleError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    Console().print(table(results, f"{arguments.model} on {arguments.data}/{arguments.split}"))
+    print(json.dumps(results))
+    return 0
+
+
+def evaluate(
+    model: Path,
+    data: str,
+    split: str,
+    samples: int,
+    *,
+    tasks: list[str] | None = None,
+    hide: frozenset[str] = frozenset(),
+) -> dict[str, dict[str, object]]:
+    """Question -> {samples, metrics, chance}. Gaze is reported for all targets, and by their place in raster order."""
+    if data != "scenes":
+        raise NotAvailable(f"--data {data}: datasets other than 'scenes' are not available in this version.")
+    answer = answerer(model)
+    results = {}
+    for task in [known(t, TASKS, "question") for t in tasks or TASKS]:
+        dataset = Scenes(task, split, samples, hide=hide)
+        score = score_gaze if TASKS[task].kind == "heatmap" else score_labels
+        results[task] = score(task, answer, read(dataset))
+    return results
+
+
+def answerer(path: Path) -> Answerer:
+    """A function from sample to answer: a bundle through the robot's engine, a checkpoint one by one in float32."""
+    if (path / bundles.MANIFEST).exists():
+        engine = load_engine(bundles.load(path))
+        return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
+    if not (path / checkpoint.CONFIG).exists():
+        raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
+    from export.parity import reference
+
+    model, _, _ = checkpoint.load(path)
+    return lambda sample: reference(model, sample)
+
+
+def read(dataset: Dataset, workers: int = 2) -> Iterator[Sample]:
+    """All samples of a dataset, read by worker processes."""
+    jobs = [(dataset, range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for chunk in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"evaluate {dataset.task}"):
+            yield from chunk
+
+
+def _read_chunk(job: tuple[Dataset, range]) -> list[Sample]:
+    dataset, indices = job
+    return [dataset[i] for i in indices]
+
+
+def score_labels(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict[str, object]:
+    """Metrics of a question with labels."""
+    rows = [(answer(sample).probabilities, sample.label) for sample in samples]
+    probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
+    return {
+        "samples": len(rows),
+        "metrics": metrics.label_metrics(task, probabilities, labels),
+        "chance": metrics.label_chance(labels, len(TASKS[task].labels)),
+    }
+
+
+def score_gaze(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict[str, object]:
+    """AUC, min L2 and avg L2; chance is a flat map and a point drawn at random."""
+    generator = np.random.default_rng(0)
+    rows = []
+    for sample in samples:
+        heatmap = answer(sample).heatmap
+        assert heatmap is not None
+        points = np.array(sample.points_norm)
+        height, width = sample.image.shape[:2]
+        nearest, average = metrics.gaze_distances(heatmap, points)
+        random_point = float(np.linalg.norm(points - generator.random(2), axis=1).min())
+        auc = metrics.gaze_auc(heatmap, points, width, height)
+        rows.append((auc, nearest, average, random_point, sample.tags.get("target", "")))
+    result: dict[str, object] = {"samples": len(rows), "metrics": _gaze_means(rows), "chance": _gaze_chance(rows)}
+    for order in ("after", "before"):
+        if chosen := [row for row in rows if row[4] == order]:
+            result[f"target_{order}_head"] = {"samples": len(chosen), **_gaze_means(chosen)}
+    return result
+
+
+def _gaze_means(rows: list[tuple]) -> dict[str, float]:
+    return {name: float(np.mean([row[i] for row in rows])) for i, name in enumerate(("AUC", "min_L2", "avg_L2"))}
+
+
+def _gaze_chance(rows: list[tuple]) -> dict[str, float]:
+    distance = float(np.mean([row[3] for row in rows]))
+    return {"AUC": 0.5, "min_L2": distance, "avg_L2": distance}
+
+
+def table(results: dict[str, dict[str, object]], title: str) -> Table:
+    """The results for people."""
+    sheet = Table("question", "samples", "metric", "value", "chance", title=title)
+    for task, result in results.items():
+        blocks = {task: (result["samples"], result["metrics"], result["chance"])}
+        for order in ("after", "before"):
+            part = result.get(f"target_{order}_head")
+            if isinstance(part, dict):
+                figures = {k: v for k, v in part.items() if k != "samples"}
+                blocks[f"{task}, target {order} head"] = (part["samples"], figures, {})
+        for name, (count, figures, chance) in blocks.items():
+            for position, (metric, value) in enumerate(figures.items()):  # type: ignore[union-attr]
+                beside = f"{chance[metric]:.3f}" if metric in chance else ""  # type: ignore[index, operator]
+                sheet.add_row(
+                    name if position == 0 else "", str(count) if position == 0 else "", metric, f"{value:.3f}", beside
+                )
+    return sheet
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The optimiser's loop that every training stage shares: accelerate, warm-up, cosine, checkpoints, exact resume.
+
+A batch is a pure function of the step number, so a run that is killed and resumed sees what an unbroken one would.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from transformers import get_cosine_schedule_with_warmup
+
+from training.config import StageConfig
+
+Losses = Mapping[str, Tensor]  # name -> scalar; their sum is minimised
+
+
+def fit(
+    name: str,
+    module: nn.Module,
+    loss: Callable[[int], Losses],
+    config: StageConfig,
+    out: Path,
+    *,
+    precision: str,
+    seed: int,
+    save_every: int,
+    stop_after: int | None = None,
+) -> list[dict[str, float]]:
+    """Minimise `loss(step)` over the module's trainable parameters; return the history, one dict per step.
+
+    Resumes from `out` when an earlier run left a state there. `loss` must call the module it was given, which is
+    prepared in place. `stop_after` ends the run early, as a kill would (the schedule stays that of the whole run).
+    """
+    accelerator = Accelerator(mixed_precision=precision)
+    set_seed(seed)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
+    )
+    schedule = get_cosine_schedule_with_warmup(optimizer, min(config.warmup, config.steps), config.steps)
+    module, optimizer, schedule = accelerator.prepare(module, optimizer, schedule)
+    history = _resume(accelerator, out)
+    last = min(config.steps, stop_after or config.steps)
+    with _progress(accelerator.is_main_process) as bar:
+        task = bar.add_task(name, total=config.steps, completed=len(history), loss="")
+        for step in range(len(history), last):
+            with accelerator.autocast():
+                losses = loss(step)
+            total = torch.stack(list(losses.values())).sum()
+            accelerator.backward(total)
+            accelerator.clip_grad_norm_(parameters, config.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            history.append({key: float(value.detach()) for key, value in losses.items()})
+            bar.update(task, advance=1, loss=f"loss {sum(history[-1].values()):.3f}")
+            if (step + 1) % save_every == 0 or step + 1 == last:
+                _save(accelerator, out, history)
+    return history
+
+
+def _save(accelerator: Accelerator, out: Path, history: list[dict[str, float]]) -> None:
+    """Write the state beside the old one and swap, so that a kill leaves one whole."""
+    fresh, current = out / "state.new", out / "state"
+    shutil.rmtree(fresh, ignore_errors=True)
+    accelerator.save_state(str(fresh))
+    (fresh / "history.json").write_text(json.dumps(history))
+    shutil.rmtree(current, ignore_errors=True)
+    fresh.rename(current)
+
+
+def _resume(accelerator: Accelerator, out: Path) -> list[dict[str, float]]:
+    fresh, current = out / "state.new", out / "state"
+    if not current.exists() and (fresh / "history.json").exists():
+        fresh.rename(current)  # killed between the two steps of a swap
+    if not current.exists():
+        return []
+    accelerator.load_state(str(current))
+    return json.loads((current / "history.json").read_text())
+
+
+def _progress(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        disable=not visible,
+    )
+
+
+def plot(histories: Mapping[str, list[dict[str, float]]], path: Path, window: int = 50) -> None:
+    """Loss curves of every stage, as a picture; each the running mean over `window` steps."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(histories), figsize=(5 * len(histories), 4), squeeze=False)
+    for axis, (name, history) in zip(axes[0], histories.items(), strict=True):
+        for key in sorted({k for entry in history for k in entry}):
+            points = [(step, entry[key]) for step, entry in enumerate(history) if key in entry]
+            means = [
+                sum(v for _, v in points[max(0, i - window + 1) : i + 1]) / min(i + 1, window)
+                for i in range(len(points))
+            ]
+            axis.plot([step for step, _ in points], means, label=key)
+        axis.set(title=name, xlabel="step", ylabel="loss")
+        axis.legend()
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

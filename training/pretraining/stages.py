@@ -1,0 +1,53 @@
+"""The tiny parts' early life in order: pictures and captions, tokenizer, body, encoder; each done once per folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from sf_ros.core.config import NotAvailable
+from sf_ros.model.encoders import build_encoder
+from sf_ros.model.fusion import build_body
+from training.checkpoint import load_module, save_module
+from training.config import TrainConfig
+from training.data.scenes.pictures import load_or_render
+from training.pretraining.body import pretrain_body
+from training.pretraining.encoder import pretrain_encoder
+from training.pretraining.tokenizer import load_tokenizer, train_tokenizer
+
+Histories = dict[str, list[dict[str, float]]]
+
+
+def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenizerFast, nn.Module, nn.Module, Histories]:
+    """Tokenizer, encoder, body and their loss histories, from `out` where they are finished, trained otherwise."""
+    if config.encoder is None or config.body is None:
+        raise NotAvailable(
+            f"preset '{config.name}' starts from published weights; loading them is not available in this version."
+        )
+    model = config.model
+    pictures = load_or_render(
+        out / "pictures", config.scenes, "train", model.encoder.image_size, model.encoder.grid, config.seed
+    )
+    histories: Histories = {}
+    if not (out / "tokenizer" / "tokenizer.json").exists():
+        train_tokenizer(pictures.captions, model.language.vocabulary, out / "tokenizer")
+    tokenizer = load_tokenizer(out / "tokenizer")
+    body, encoder = build_body(model.language), build_encoder(model.encoder)
+    if not (out / "body.safetensors").exists():
+        body, history = pretrain_body(config, tokenizer, pictures.captions, out / "body")
+        _finish(body, history, out, "body")
+    if not (out / "encoder.safetensors").exists():
+        encoder, history = pretrain_encoder(config, tokenizer, pictures, out / "encoder")
+        _finish(encoder, history, out, "encoder")
+    for name, part in (("body", body), ("encoder", encoder)):
+        load_module(part, out / f"{name}.safetensors")
+        histories[name] = json.loads((out / f"{name}-history.json").read_text())
+    return tokenizer, encoder.eval(), body.eval(), histories
+
+
+def _finish(part: nn.Module, history: list[dict[str, float]], out: Path, name: str) -> None:
+    (out / f"{name}-history.json").write_text(json.dumps(history))
+    save_module(part, out / f"{name}.safetensors")

@@ -1,0 +1,39 @@
+"""A small byte-pair tokenizer that knows the prompts, the captions, and every answer as one token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from sf_ros.core.tasks import TASKS
+
+PROMPT_REPEATS = 200  # prompts are few beside the captions, and their words must become tokens
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary: int, path: Path) -> PreTrainedTokenizerFast:
+    """Byte-level BPE over captions and prompts, saved as tokenizer.json in `path`."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*captions, *prompts_with_answers() * PROMPT_REPEATS], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(path)
+    return load_tokenizer(path)
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder that holds a tokenizer.json."""
+    return PreTrainedTokenizerFast.from_pretrained(str(path), local_files_only=True)
+
+
+def prompts_with_answers() -> list[str]:
+    """Every prompt followed by each of its answers."""
+    return [f"{spec.prompt}{answer}" for spec in TASKS.values() for answer in spec.answers]
