@@ -58,6 +58,7 @@ setup(
             "onnxslim>=0.1.60",
             "matplotlib>=3.9",
             "accelerate>=1.10",
+            "scikit-learn>=1.5",
             "tyro>=0.9",
         ],
         "test": TEST,

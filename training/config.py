@@ -35,7 +35,7 @@ class TrainConfig:
     encoder: StageConfig | None = None  # contrastive pre-training on scenes and their phrases
     body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
     scenes: int = 10_000  # rendered for encoder pre-training
-    samples: int = 6_000  # per question, when the data is procedural
+    samples: int = 5_000  # per question, when the data is procedural
     validation: int = 500  # per question
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
@@ -70,9 +70,9 @@ PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
         name="tiny",
         model=MODELS["tiny"],
-        encoder=StageConfig(steps=1_000, batch_size=96, learning_rate=1.5e-3, warmup=100, weight_decay=0.05),
+        encoder=StageConfig(steps=800, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=3_000, batch_size=32, learning_rate=1e-3, warmup=200),
+        joint=StageConfig(steps=1_600, batch_size=32, learning_rate=1e-3, warmup=100),
         heatmap_weight=20.0,
     ),
     "smoke": TrainConfig(

@@ -157,15 +157,15 @@ def table(results: dict[str, dict[str, object]], title: str) -> Table:
     """The results for people."""
     sheet = Table("question", "samples", "metric", "value", "chance", title=title)
     for task, result in results.items():
-        blocks = {task: (result["samples"], result["metrics"], result["chance"])}
+        blocks: dict[str, tuple] = {task: (result["samples"], result["metrics"], result["chance"])}
         for order in ("after", "before"):
             part = result.get(f"target_{order}_head")
             if isinstance(part, dict):
                 figures = {k: v for k, v in part.items() if k != "samples"}
                 blocks[f"{task}, target {order} head"] = (part["samples"], figures, {})
         for name, (count, figures, chance) in blocks.items():
-            for position, (metric, value) in enumerate(figures.items()):  # type: ignore[union-attr]
-                beside = f"{chance[metric]:.3f}" if metric in chance else ""  # type: ignore[index, operator]
+            for position, (metric, value) in enumerate(figures.items()):
+                beside = f"{chance[metric]:.3f}" if metric in chance else ""
                 sheet.add_row(
                     name if position == 0 else "", str(count) if position == 0 else "", metric, f"{value:.3f}", beside
                 )

@@ -142,6 +142,8 @@ def fit_joint(
         labels = torch.tensor([int(data[task][0].labels[i]) for task, i in batch])
         return {"text": text_loss(model, visual, [task for task, _ in batch], labels)}
 
+    if not torch.cuda.is_available():
+        model.body.base_model.model.set_attn_implementation("eager")  # on a CPU nearly twice as fast to train as sdpa
     model.body.train()
     return loop.fit(
         "joint", model, loss, config.joint, out,

@@ -37,7 +37,7 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(message + ".")
 
 
-def _choice(name: str, value: object, choices: tuple) -> None:
+def _choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     _require(value in choices, f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
@@ -228,4 +228,5 @@ class RuntimeConfig:
 
     def cue(self, name: str) -> CueConfig:
         """The configuration of one cue of CUES."""
-        return getattr(self, known(name, CUES, "cue"))
+        config: CueConfig = getattr(self, known(name, CUES, "cue"))
+        return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -58,15 +58,17 @@ class FusedModel(nn.Module):
     def next_token_logits(self, visual: Tensor, questions: Sequence[str]) -> Tensor:
         """Visual tokens (B, N, D) and one question name each -> logits over the vocabulary (B, V) after the prompt.
 
-        Shorter prompts are padded behind their end, where a causal mask keeps the padding out of sight.
+        Equal questions run together, so that nothing is padded: the longest prompt is many times the shortest.
         """
-        prompts = [self.prompt_ids[name].to(visual.device) for name in questions]
-        lengths = torch.tensor([len(p) for p in prompts], device=visual.device)
-        padded = nn.utils.rnn.pad_sequence(prompts, batch_first=True)  # (B, T)
-        sequence = torch.cat([visual, self.body.embed_tokens(padded).to(visual.dtype)], dim=1)  # (B, N + T, D)
-        states = self.body(inputs_embeds=sequence, use_cache=False).last_hidden_state
-        last = states[torch.arange(len(states), device=visual.device), visual.shape[1] + lengths - 1]  # (B, D)
-        return F.linear(last, self.body.embed_tokens.weight.to(last.dtype))  # output layer tied to the embedding
+        rows = cast(Tensor, self.body.embed_tokens.weight)  # the output layer is tied to the embedding
+        states = visual.new_empty(len(visual), visual.shape[2])
+        for question in dict.fromkeys(questions):
+            members = torch.tensor([i for i, name in enumerate(questions) if name == question], device=visual.device)
+            prompt = self.body.embed_tokens(self.prompt_ids[question].to(visual.device)).to(visual.dtype)  # (T, D)
+            sequence = torch.cat([visual[members], prompt.expand(len(members), -1, -1)], dim=1)  # (b, N + T, D)
+            last = self.body(inputs_embeds=sequence, use_cache=False).last_hidden_state[:, -1]  # (b, D)
+            states = states.to(last.dtype).index_copy(0, members, last)
+        return F.linear(states, rows.to(states.dtype))
 
     def label_logits(self, visual: Tensor, question: str) -> Tensor:
         """Visual tokens (B, N, D) -> logits over the question's labels (B, L)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from sf_ros.core import views
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box
 from sf_ros.model.fusion import HeatmapHead, build_body
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.packing import Layout, Look, layout, looks
@@ -40,9 +43,9 @@ class FusedEngine:
             torch.set_num_threads(threads)
         self.vision = vision_session(bundle, self.device, threads)
         self.body = build_body(self.model.language)
-        self.body.embed_tokens = None  # prompts come embedded: no tokenizer and no vocabulary on a robot
-        answers = load_file(bundle.path(bundles.ANSWERS))
+        delattr(self.body, "embed_tokens")  # prompts come embedded: no tokenizer and no vocabulary on a robot
         try:
+            answers = load_file(bundle.path(bundles.ANSWERS))
             self.body.load_state_dict(load_file(bundle.path(bundles.LANGUAGE)), strict=True)
             self.heatmap = HeatmapHead(self.model)
             self.heatmap.load_state_dict(
@@ -51,7 +54,7 @@ class FusedEngine:
             labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]
             self.prompts = {name: answers[f"prompt.{name}"].to(self.device, self.dtype) for name in labelled}
             self.rows = {name: answers[f"rows.{name}"].to(self.device, self.dtype) for name in labelled}
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, SafetensorError) as error:
             raise BundleError(
                 f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
             ) from error
@@ -86,7 +89,7 @@ class FusedEngine:
     def warm_up(self) -> None:
         """One run of every kind of look, so that the first frame does not pay for allocation."""
         image = np.zeros((self.model.encoder.image_size, self.model.encoder.image_size, 3), np.uint8)
-        box = views.Box.whole(image)
+        box = Box.whole(image)
         self.answer(image, [Question(name, (1,), (box,) * max(spec.boxes, 1)) for name, spec in TASKS.items()])
 
     def _views(self, image: np.ndarray, asked: Sequence[Look]) -> tuple[np.ndarray, dict[Look, int]]:
@@ -109,7 +112,7 @@ class FusedEngine:
         )
 
     def _visual(self, look: Look, plain: Tensor, marked: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The visual tokens (N, D) of one look: per token, the marked bank inside the boxes and the plain one outside."""
+        """The visual tokens (N, D) of one look: the marked bank inside the boxes, the plain one outside."""
         if not TASKS[look.questions[0]].boxes:
             return plain
         mask = views.box_mask(look.boxes, shape[1], shape[0], self.model.encoder.grid)
@@ -117,10 +120,10 @@ class FusedEngine:
 
     def _read(self, visual: Tensor, kind: tuple[str, ...]) -> list[list[Answer]]:
         """Visual tokens (B, N, D) of looks with the same questions -> the answers of each."""
-        if kind == ("gaze",):
+        if set(kind) == {"gaze"}:  # more than once where two people were given the same face
             states = self.body(inputs_embeds=visual, use_cache=False).last_hidden_state
             maps = self.heatmap(states).sigmoid().float().cpu().numpy()
-            return [[Answer(heatmap=heatmap)] for heatmap in maps]
+            return [[Answer(heatmap=heatmap)] * len(kind) for heatmap in maps]
         plan = self.layouts.get(kind)
         if plan is None:
             plan = self.layouts[kind] = layout(visual.shape[1], [len(self.prompts[name]) for name in kind])
@@ -149,11 +152,14 @@ def load_engine(bundle: Bundle, config: RuntimeConfig | None = None) -> FusedEng
 
 def choose_device(name: str) -> torch.device:
     """auto: a GPU where torch sees one, otherwise the CPU. ValueError when a named device is not there."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"Unknown device '{name}'; expected auto, cpu, cuda or cuda:N.")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
-            f"Device '{name}' was asked for, but this torch ({torch.__version__}) sees no GPU. Use --device cpu or auto."
+            f"Device '{name}' was asked for, but this torch ({torch.__version__}) sees no GPU. "
+            "Use --device cpu or auto."
         )
     return torch.device(name)
 

@@ -42,7 +42,7 @@ class Layout:
 
 def looks(questions: Sequence[Question]) -> list[Look]:
     """Group questions that look at the same thing, in order of first appearance."""
-    groups: dict[tuple, list[int]] = {}
+    groups: dict[tuple[str, str, float, tuple[Box, ...]], list[int]] = {}
     for index, question in enumerate(questions):
         spec = TASKS[question.task]
         groups.setdefault((spec.view, spec.region, spec.margin, question.boxes), []).append(index)

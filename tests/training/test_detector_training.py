@@ -55,7 +55,7 @@ def test_a_scene_is_a_function_of_its_number_and_splits_differ() -> None:
 
 
 def test_scenes_show_one_to_four_people_near_and_far_and_sitting() -> None:
-    people = [detector.scene("train", number, 0)[1].people for number in range(60)]
+    people = [detector.scene("train", number, 0)[1].people for number in range(30)]
     assert {1, 2, 3, 4} <= {len(found) for found in people}
     heights = [one.body[3] - one.body[1] for found in people for one in found]
     assert min(heights) < 200 and max(heights) > 400
@@ -95,6 +95,8 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "Name another --out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_miniature_run_makes_a_detector_the_robot_loads_and_is_not_done_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ def pretrain_body(
         starts = np.random.default_rng([config.seed, 11, step]).integers(0, len(stream) - LENGTH - 1, batch_size)
         windows = torch.stack([stream[s : s + LENGTH + 1] for s in starts])  # (B, LENGTH + 1)
         states = body(input_ids=windows[:, :-1], use_cache=False).last_hidden_state
-        logits = F.linear(states, body.embed_tokens.weight.to(states.dtype))
+        rows = cast(torch.Tensor, body.embed_tokens.weight)
+        logits = F.linear(states, rows.to(states.dtype))
         return {"next_token": F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())}
 
     history = loop.fit(

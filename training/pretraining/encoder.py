@@ -38,7 +38,7 @@ class RegionText(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.3))  # the softmax starts at temperature 0.1
 
     def regions(self, features: Tensor, masks: Tensor) -> Tensor:
-        """Patch features (B, N, dim), the patches of up to K regions each (B, K, N) -> unit vectors (B, K, A, JOINT_DIM).
+        """Patch features (B, N, dim), patches of up to K regions each (B, K, N) -> unit vectors (B, K, A, JOINT_DIM).
 
         Every attribute pools a region by its own learned query.
         """
@@ -91,7 +91,8 @@ def pretrain_encoder(
             vectors = seen[torch.from_numpy(owners[keep]), torch.from_numpy(places[keep]), attribute]
             spoken = contrast.phrases(*texts[attribute])
             logits = contrast.log_scale.exp().clamp(max=50) * vectors @ spoken.T
-            losses[name] = F.cross_entropy(logits, torch.from_numpy(said[keep].astype(np.int64))) * pictures.weight(name)
+            truth = torch.from_numpy(said[keep].astype(np.int64))
+            losses[name] = F.cross_entropy(logits, truth) * pictures.weight(name)
         return losses
 
     history = loop.fit(
@@ -131,8 +132,8 @@ def jitter_colours(views: np.ndarray, generator: np.random.Generator) -> np.ndar
 def jitter_place(view: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A crop (S, S, 3) a little zoomed, turned and moved; frame views stay, their regions are places."""
     size = view.shape[0]
-    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), generator.uniform(-8, 8), generator.uniform(0.92, 1.1))
-    matrix[:, 2] += generator.uniform(-0.05, 0.05, 2) * size
+    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), generator.uniform(-6, 6), generator.uniform(0.94, 1.08))
+    matrix[:, 2] += generator.uniform(-0.03, 0.03, 2) * size
     return cv2.warpAffine(view, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
 
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Change:
 
     start_s: float
     name: str
-    value: object  # expression: intensity; gesture: Arms; gaze: (share, roll)
+    value: Any  # expression: intensity; gesture: Arms; gaze: (share, roll)
 
 
 @dataclass(frozen=True)

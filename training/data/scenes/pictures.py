@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.scenes.captions import caption, pair_phrases, person_phrases
 from training.data.scenes.dataset import MIN_FACE_PX, MIN_HAND_VISIBILITY, shaken
-from training.data.scenes.render import Annotation, render
+from training.data.scenes.render import Annotation, BoxPx, render
 from training.data.scenes.world import sample_scene
 
 # How often each kind of scene is rendered (hands are the hardest to read), and what a view of each kind can show.
@@ -142,19 +142,18 @@ def _draw_chunk(job: tuple[str, int, int, int, int, int]) -> list[tuple[list[tup
 
 
 def _views(
-    image: np.ndarray, annotation: Annotation, rng, size: int, grid: int
+    image: np.ndarray, annotation: Annotation, rng: np.random.Generator, size: int, grid: int
 ) -> Iterator[tuple[np.ndarray, list[Region]]]:
-    """Every legible gesture, every legible face, and the whole frame with a region per head and per pair."""
-    whole = np.ones(grid * grid, bool)
+    """Every legible gesture and face, and the whole frame with a region per head and per pair."""
     regions = []
     for person in annotation.people:
         said = person_phrases(person)
         if person.gesture != "none" and person.hand_visibility >= MIN_HAND_VISIBILITY:
-            picture = views.view(image, TASKS["gesture"], [shaken(person.body, rng)], size)
-            yield picture, [Region(whole, _only(said, SEEN_IN["person"]))]
+            yield _crop("gesture", image, person.body, said, {"gesture": person.hand_boxes}, rng, size, grid)
         if person.face is not None and person.face[3] - person.face[1] >= MIN_FACE_PX:
-            picture = views.view(image, TASKS["expression"], [shaken(person.face, rng)], size)
-            yield picture, [Region(whole, _only(said, SEEN_IN["face"]))]
+            eyes, mouth = (() if box is None else (box,) for box in (person.eyes_box, person.mouth_box))
+            parts = {"attention": eyes, "gaze": eyes, "expression": mouth}
+            yield _crop("expression", image, person.face, said, parts, rng, size, grid)
             mask = views.box_mask([Box(*person.face)], annotation.width, annotation.height, grid)
             regions.append(Region(mask, _only(said, SEEN_IN["frame"])))
     bodies = {person.track_id: Box(*person.body) for person in annotation.people}
@@ -163,6 +162,28 @@ def _views(
         regions.append(Region(mask, _only(pair_phrases(domain, relation), PAIR_ATTRIBUTES)))
     if regions:
         yield views.view(image, TASKS["gaze"], [], size), regions
+
+
+def _crop(
+    task: str,
+    image: np.ndarray,
+    box: BoxPx,
+    said: Mapping[str, str],
+    parts: Mapping[str, Sequence[BoxPx]],
+    rng: np.random.Generator,
+    size: int,
+    grid: int,
+) -> tuple[np.ndarray, list[Region]]:
+    """The robot's crop around one person with what is said of all of it, and of the parts that carry an attribute."""
+    spec, around = TASKS[task], shaken(box, rng)
+    square = views.square(around, spec)
+    regions = [Region(np.ones(grid * grid, bool), _only(said, SEEN_IN[spec.view]))]
+    for attribute, boxes in parts.items():
+        inside = [Box(b[0] - square.x1, b[1] - square.y1, b[2] - square.x1, b[3] - square.y1) for b in boxes]
+        mask = views.box_mask(inside, round(square.width), round(square.height), grid)
+        if mask.any():
+            regions.append(Region(mask, _only(said, (attribute,))))
+    return views.view(image, spec, [around], size), regions
 
 
 def _only(said: Mapping[str, str], attributes: tuple[str, ...]) -> dict[str, str]:

@@ -1,0 +1,187 @@
+"""A run that is killed and resumed ends as an unbroken one, to the bit."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from training import loop
+from training.config import StageConfig
+
+STAGE = StageConfig(steps=7, batch_size=4, learning_rate=0.05, warmup=2)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 1))
+
+
+def loss_of(module: nn.Module, killed_at: int | None = None) -> Callable[[int], loop.Losses]:
+    """Two named losses of a batch that is a function of the step."""
+
+    def loss(step: int) -> loop.Losses:
+        if step == killed_at:
+            raise KeyboardInterrupt
+        inputs = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
+        outputs = module(inputs)
+        return {"square": (outputs - inputs.sum(1, keepdim=True)).square().mean(), "size": 0.1 * outputs.abs().mean()}
+
+    return loss
+
+
+def fit(module: nn.Module, out: Path, *, killed_at: int | None = None, **changes) -> list[dict[str, float]]:
+    settings = {"precision": "no", "seed": 3, "save_every": 2, **changes}
+    return loop.fit("toy", module, loss_of(module, killed_at), STAGE, out, **settings)
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return set(a) == set(b) and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, list[dict[str, float]]]:
+    module = network()
+    return module, fit(module, tmp_path_factory.mktemp("unbroken"))
+
+
+def test_a_run_has_a_history_of_every_step_and_learns(unbroken: tuple[nn.Module, list[dict[str, float]]]) -> None:
+    module, history = unbroken
+    assert len(history) == 7 and all(set(entry) == {"square", "size"} for entry in history)
+    assert not same(module, network())
+    assert history[-1]["square"] != history[0]["square"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 5])
+def test_a_run_that_was_stopped_and_resumed_equals_an_unbroken_one(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, stop_after: int
+) -> None:
+    part = fit(network(), tmp_path, stop_after=stop_after)
+    assert part == unbroken[1][:stop_after]
+    resumed = network()
+    assert fit(resumed, tmp_path) == unbroken[1]
+    assert same(resumed, unbroken[0])
+
+
+@pytest.mark.parametrize("killed_at", [1, 5])
+def test_a_run_killed_between_two_states_repeats_its_last_steps(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, killed_at: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), tmp_path, killed_at=killed_at)
+    resumed = network()
+    assert fit(resumed, tmp_path) == unbroken[1]
+    assert same(resumed, unbroken[0])
+
+
+def test_a_kill_while_the_states_are_swapped_keeps_a_whole_one(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def killed(path: Path, target: Path) -> Path:
+        if path.name == "state.new" and (path / "history.json").exists() and swaps:
+            raise KeyboardInterrupt
+        swaps.append(target)
+        return rename(path, target)
+
+    swaps: list[Path] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(network(), tmp_path)
+    assert swaps and not (tmp_path / "state").exists()
+    resumed = network()
+    assert fit(resumed, tmp_path) == unbroken[1]
+    assert same(resumed, unbroken[0])
+
+
+def test_a_kill_while_the_old_state_is_removed_keeps_a_whole_one(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def killed(path: Path, **settings) -> None:
+        if (Path(path) / "history.json").exists():
+            next(Path(path).glob("*.safetensors")).unlink()
+            raise KeyboardInterrupt
+        remove(path, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(network(), tmp_path)
+    resumed = network()
+    assert fit(resumed, tmp_path) == unbroken[1]
+    assert same(resumed, unbroken[0])
+
+
+def test_a_kill_while_the_first_history_is_written_starts_anew(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, text: str) -> None:
+        path.write_bytes(text.encode()[: len(text) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(network(), tmp_path)
+    resumed = network()
+    assert fit(resumed, tmp_path) == unbroken[1]
+    assert same(resumed, unbroken[0])
+
+
+def test_a_kill_while_a_state_is_written_leaves_the_last_one(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path
+) -> None:
+    fit(network(), tmp_path, stop_after=2)
+    (tmp_path / "state.new").mkdir()
+    (tmp_path / "state.new" / "model.safetensors").write_bytes(b"half")
+    resumed = network()
+    assert fit(resumed, tmp_path) == unbroken[1]
+    assert same(resumed, unbroken[0])
+
+
+def test_a_finished_run_is_read_and_not_run_again(
+    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path
+) -> None:
+    fit(network(), tmp_path)
+    again = network()
+    assert fit(again, tmp_path, killed_at=6) == unbroken[1]
+    assert same(again, unbroken[0])
+
+
+def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
+    module = network()
+    module[0].requires_grad_(False)
+    fit(module, tmp_path)
+    before = network()
+    assert torch.equal(module[0].weight, before[0].weight)
+    assert not torch.equal(module[4].weight, before[4].weight)
+
+
+def test_a_longer_warm_up_than_the_run_is_the_whole_run(tmp_path: Path) -> None:
+    module = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        module.weight.fill_(1.0)
+    weights = []
+
+    def loss(step: int) -> loop.Losses:
+        weights.append(module.weight.item())
+        return {"down": module.weight.sum()}
+
+    stage = StageConfig(steps=4, learning_rate=0.4, warmup=500, weight_decay=0.0)
+    loop.fit("toy", module, loss, stage, tmp_path, precision="no", seed=0, save_every=100)
+    # The rate rises by a quarter of 0.4 a step from zero; Adam's step under a constant gradient is the rate.
+    assert [*weights, module.weight.item()] == pytest.approx([1.0, 1.0, 0.9, 0.7, 0.4], abs=1e-5)
+
+
+def test_loss_curves_become_a_picture(tmp_path: Path) -> None:
+    loop.plot({"one": [{"a": 1.0}, {"b": 2.0}, {"a": 0.5}], "two": [{"c": 1.0}]}, tmp_path / "losses.png", window=2)
+    assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,1 @@
+"""Questions put to trained models, each answered by one command."""

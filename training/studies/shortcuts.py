@@ -1,0 +1,129 @@
+"""Do the answers rest on what they should?   python -m training.studies.shortcuts MODEL [--samples 1000] [--split test]
+
+Takes away the part that carries a question (hands, mouth, eyes), gives gaze the head of somebody else, and lets boxes
+and colour histograms alone guess relations. The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sf_ros.core.bundle import BundleError
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box
+from training import metrics
+from training.data.sample import Sample
+from training.data.scenes.dataset import Scenes
+from training.evaluate import Answerer, answerer, read, score_labels
+
+HIDDEN = {"gesture": "hands", "expression": "mouth", "looking_at_me": "eyes"}  # question -> what must carry it
+HEADLINE = {"gesture": "accuracy", "expression": "accuracy", "looking_at_me": "mAP"}
+HISTOGRAM_BINS = 8  # per colour channel
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the study."""
+
+    model: Annotated[Path, tyro.conf.Positional]  # checkpoint folder or bundle folder
+    split: str = "test"
+    samples: int = 1_000  # per question
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = tyro.cli(Arguments, args=argv)
+    try:
+        answer = answerer(arguments.model)
+    except (ValueError, OSError, BundleError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    split, samples = arguments.split, arguments.samples
+    results: dict[str, dict[str, float]] = {task: hidden_part(task, answer, split, samples) for task in HIDDEN}
+    results["gaze"] = other_head(answer, split, samples)
+    results["relation"] = boxes_and_colours(split, samples)
+    sheet = Table("question", "figure", "value", title=f"shortcuts of {arguments.model} on scenes/{split}")
+    for task, figures in results.items():
+        for position, (name, value) in enumerate(figures.items()):
+            sheet.add_row(task if position == 0 else "", name, f"{value:.3f}")
+    Console().print(sheet)
+    print(json.dumps(results))
+    return 0
+
+
+def hidden_part(task: str, answer: Answerer, split: str, samples: int) -> dict[str, float]:
+    """A question's headline figure on drawings with and without the part that carries it, beside chance."""
+    seen = score_labels(task, answer, read(Scenes(task, split, samples)))
+    hidden = score_labels(task, answer, read(Scenes(task, split, samples, hide=frozenset({HIDDEN[task]}))))
+    name = HEADLINE[task]
+    return {
+        name: seen["metrics"][name],  # type: ignore[index]
+        f"{name} without {HIDDEN[task]}": hidden["metrics"][name],  # type: ignore[index]
+        "chance": hidden["chance"][name],  # type: ignore[index]
+    }
+
+
+def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
+    """Gaze error (min L2) with the right head marked and with the head of somebody else in the same picture."""
+    right: list[float] = []
+    wrong: list[float] = []
+    for sample in read(Scenes("gaze", split, samples)):
+        others: tuple = sample.tags["others"]  # type: ignore[assignment]
+        if not others:
+            continue
+        points = np.array(sample.points_norm)
+        moved = dataclasses.replace(sample, boxes=(Box(*others[0]),))
+        for given, distances in ((sample, right), (moved, wrong)):
+            heatmap = answer(given).heatmap
+            assert heatmap is not None
+            distances.append(metrics.gaze_distances(heatmap, points)[0])
+    mean_right, mean_wrong = float(np.mean(right)), float(np.mean(wrong))
+    return {"min_L2": mean_right, "min_L2 with another head": mean_wrong, "ratio": mean_wrong / mean_right}
+
+
+def boxes_and_colours(split: str, samples: int) -> dict[str, float]:
+    """Relation mAP of linear models that see nothing but the two boxes, and nothing but colour histograms."""
+    train = list(describe(read(Scenes("relation", "train", 2 * samples))))
+    test = list(describe(read(Scenes("relation", split, samples))))
+    labels_train, labels = (np.array([row[2] for row in rows]) for rows in (train, test))
+    results = {"chance": metrics.label_chance(labels, len(TASKS["relation"].labels))["mAP"]}
+    for column, name in enumerate(("mAP of boxes", "mAP of colour histograms")):
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000, class_weight="balanced"))
+        model.fit(np.stack([row[column] for row in train]), labels_train)
+        scores = np.zeros((len(labels), len(TASKS["relation"].labels)))
+        scores[:, model.classes_] = model.predict_proba(np.stack([row[column] for row in test]))
+        results[name] = metrics.macro_average_precision(scores, labels)
+    return results
+
+
+def describe(samples: Iterator[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Geometry of the two boxes (with squares and products), colour histogram of the picture, label."""
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        a, b = sorted((box.as_tuple() for box in sample.boxes), key=lambda box: box[0])
+        boxes = np.array([*a, *b]) / np.array([width, height] * 4)
+        sizes = np.array([a[2] - a[0], a[3] - a[1], b[2] - b[0], b[3] - b[1]]) / height
+        gap = np.array([b[0] - a[2], abs(a[1] - b[1]), abs(a[3] - b[3])]) / height
+        row = np.concatenate([boxes, sizes, gap])
+        quadratic = np.outer(row, row)[np.triu_indices(len(row))]
+        histograms = [np.histogram(sample.image[..., c], HISTOGRAM_BINS, (0, 256), density=True)[0] for c in range(3)]
+        assert sample.label is not None
+        yield np.concatenate([row, quadratic]), np.concatenate(histograms), sample.label
+
+
+if __name__ == "__main__":
+    sys.exit(main())
