@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -51,7 +52,7 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerFast, TrainCo
     load_module(model.heatmap, path / "heatmap.safetensors")
     load_module(model.body, path / "body.safetensors")
     attach(model, config.lora_rank, config.lora_alpha)
-    result = set_peft_model_state_dict(model.body, load_file(path / "adapters.safetensors"))
+    result = set_peft_model_state_dict(model.body, read_weights(path / "adapters.safetensors"))
     missing = [k for k in result.missing_keys if "lora_" in k]
     if missing or result.unexpected_keys:
         raise ValueError(
@@ -72,9 +73,19 @@ def save_module(module: nn.Module, path: Path) -> None:
 
 
 def load_module(module: nn.Module, path: Path) -> None:
-    """Load weights written by save_module; every key must be there and no other."""
-    weights: dict[str, Tensor] = load_file(path)
-    module.load_state_dict(weights, strict=True)
+    """Load weights written by save_module; every key must be there and no other. ValueError otherwise."""
+    try:
+        module.load_state_dict(read_weights(path), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not the weights of this model ({' '.join(str(error).split())}).") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ValueError when it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error}). Copy the checkpoint again, or resume its training.") from error
 
 
 def trainable_parameters(model: nn.Module) -> int:

@@ -68,19 +68,23 @@ def fit(
 
 
 def _save(accelerator: Accelerator, out: Path, history: list[dict[str, float]]) -> None:
-    """Write the state beside the old one and swap, so that a kill leaves one whole."""
-    fresh, current = out / "state.new", out / "state"
-    shutil.rmtree(fresh, ignore_errors=True)
+    """Write the state beside the old one and swap by two renames, so that a kill at any moment leaves one whole."""
+    fresh, current, old = (out / name for name in ("state.new", "state", "state.old"))
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
     accelerator.save_state(str(fresh))
-    (fresh / "history.json").write_text(json.dumps(history))
-    shutil.rmtree(current, ignore_errors=True)
+    (fresh / "history.part").write_text(json.dumps(history))
+    (fresh / "history.part").rename(fresh / "history.json")  # last: its presence says that the state is whole
+    if current.exists():
+        current.rename(old)
     fresh.rename(current)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _resume(accelerator: Accelerator, out: Path) -> list[dict[str, float]]:
     fresh, current = out / "state.new", out / "state"
     if not current.exists() and (fresh / "history.json").exists():
-        fresh.rename(current)  # killed between the two steps of a swap
+        fresh.rename(current)  # killed between the two renames of a swap
     if not current.exists():
         return []
     accelerator.load_state(str(current))

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=argv)
     try:
         result = train(arguments)
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(result))
@@ -131,14 +131,14 @@ def fit_joint(
         return epochs[epoch][step % per_epoch]
 
     def loss(step: int) -> loop.Losses:
-        batch = batch_of(step)
+        batch, device = batch_of(step), next(model.parameters()).device
         features = torch.stack([torch.from_numpy(np.asarray(data[task][1][i], np.float32)) for task, i in batch])
         masks = torch.from_numpy(np.stack([data[task][0].masks[i] for task, i in batch]))
-        visual = model.visual(features, masks)
+        visual = model.visual(features.to(device), masks.to(device))
         if TASKS[batch[0][0]].kind == "heatmap":
             points = [data[task][0].points[i] for task, i in batch]
             targets = torch.from_numpy(np.stack([gaze_target(p, config) for p in points]))
-            return {"gaze": config.heatmap_weight * heatmap_loss(model, visual, targets)}
+            return {"gaze": config.heatmap_weight * heatmap_loss(model, visual, targets.to(device))}
         labels = torch.tensor([int(data[task][0].labels[i]) for task, i in batch])
         return {"text": text_loss(model, visual, [task for task, _ in batch], labels)}
 

@@ -135,7 +135,7 @@ def test_a_region_depends_on_the_patches_of_its_mask_only() -> None:
     features, masks = torch.randn(1, 6, 8), torch.zeros(1, 2, 6, dtype=torch.bool)
     masks[0, 0, :2] = masks[0, 1, 1:] = True
     changed = features.clone()
-    changed[0, 3:] += 1.0
+    changed[0, 3:] = torch.randn(3, 8)
     before, after = contrast.regions(features, masks), contrast.regions(changed, masks)
     assert before.shape == (1, 2, 2, encoder.JOINT_DIM)
     assert torch.equal(before[0, 0], after[0, 0])
@@ -202,7 +202,9 @@ def test_a_scene_gives_crops_and_a_frame_whose_regions_are_its_heads_and_pairs()
     *crops, (_, regions) = made
     faces = [p for p in annotation.people if p.face is not None and p.face[3] - p.face[1] >= drawn.MIN_FACE_PX]
     assert len(regions) == len(faces) + len(annotation.relations)
-    assert all(len(said) == 1 and said[0].mask.all() for _, said in crops)
+    for _, (whole, *parts) in crops:
+        assert whole.mask.all() and not any(part.mask.all() for part in parts)
+        assert all(len(part.phrases) == 1 and part.phrases.items() <= whole.phrases.items() for part in parts)
     for person, region in zip(faces, regions, strict=False):
         face = Box(*person.face)
         column, row = (int(v * 4) for v in (face.center[0] / annotation.width, face.center[1] / annotation.height))

@@ -34,6 +34,7 @@ def pretrain_body(
     def loss(step: int) -> loop.Losses:
         starts = np.random.default_rng([config.seed, 11, step]).integers(0, len(stream) - LENGTH - 1, batch_size)
         windows = torch.stack([stream[s : s + LENGTH + 1] for s in starts])  # (B, LENGTH + 1)
+        windows = windows.to(next(body.parameters()).device)
         states = body(input_ids=windows[:, :-1], use_cache=False).last_hidden_state
         rows = cast(torch.Tensor, body.embed_tokens.weight)
         logits = F.linear(states, rows.to(states.dtype))

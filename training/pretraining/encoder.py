@@ -72,16 +72,17 @@ def pretrain_encoder(
 
     def loss(step: int) -> loop.Losses:
         encoder.train()
+        device = contrast.queries.device
         chosen = epoch_slice(len(pictures.views), batch_size, step, seed)
         generator = np.random.default_rng([seed, 13, step])
         views = jitter_colours(pictures.views[chosen], generator)
         for position in np.flatnonzero(pictures.crops[chosen]):
             views[position] = jitter_place(views[position], generator)
         images = torch.from_numpy(normalise(views, config.model.encoder)).contiguous(memory_format=torch.channels_last)
-        features = see(images)  # (B, N, dim)
+        features = see(images.to(device))  # (B, N, dim)
         rows, owners = pictures.regions_of(chosen)
         places, masks = side_by_side(owners, pictures.masks[rows], len(chosen))
-        seen = contrast.regions(features, torch.from_numpy(masks))
+        seen = contrast.regions(features, torch.from_numpy(masks).to(device))
         losses = {}
         for attribute, name in enumerate(pictures.attributes):
             said = pictures.said[rows, attribute]  # phrase index or -1
@@ -89,9 +90,9 @@ def pretrain_encoder(
             if len(keep) < 2:
                 continue
             vectors = seen[torch.from_numpy(owners[keep]), torch.from_numpy(places[keep]), attribute]
-            spoken = contrast.phrases(*texts[attribute])
+            spoken = contrast.phrases(*(part.to(device) for part in texts[attribute]))
             logits = contrast.log_scale.exp().clamp(max=50) * vectors @ spoken.T
-            truth = torch.from_numpy(said[keep].astype(np.int64))
+            truth = torch.from_numpy(said[keep].astype(np.int64)).to(device)
             losses[name] = F.cross_entropy(logits, truth) * pictures.weight(name)
         return losses
 

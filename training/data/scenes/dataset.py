@@ -16,6 +16,7 @@ from training.data.scenes.world import sample_scene
 
 PER_SCENE = 2  # samples drawn from one scene, where it has them
 MAX_ATTEMPTS = 100
+HIDEABLE = ("eyes", "mouth", "hands")
 SPLITS = ("train", "val", "test")
 FOCUS = {"domain": "relation"}  # question -> what the scene is built around, where the names differ
 MAX_EXPRESSION_YAW_DEG = 65  # beyond it the mouth can hardly be seen
@@ -29,7 +30,8 @@ class Scenes:
     def __init__(self, task: str, split: str, count: int, seed: int = 0, hide: frozenset[str] = frozenset()) -> None:
         self.task = known(task, TASKS, "question")
         self.split = known(split, SPLITS, "split")
-        self.count, self.seed, self.hide = count, seed, hide
+        self.count, self.seed = count, seed
+        self.hide = frozenset(known(part, HIDEABLE, "part to hide") for part in hide)
         self._last: tuple[tuple[int, int], list[Sample]] | None = None
 
     def __len__(self) -> int:
