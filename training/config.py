@@ -72,7 +72,7 @@ PRESETS: dict[str, TrainConfig] = {
         model=MODELS["tiny"],
         encoder=StageConfig(steps=800, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=1_600, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=1_200, batch_size=32, learning_rate=1e-3, warmup=100),
         heatmap_weight=20.0,
     ),
     "smoke": TrainConfig(

@@ -45,7 +45,7 @@ class Arguments:
     out: Path  # folder for everything that training writes
     images: int = 1500  # rendered for training
     val_images: int = 300  # rendered from rooms and people of the split 'val'
-    epochs: int = 12
+    epochs: int = 8
     size: int = 320  # px, longer side of the input; a multiple of 32
     width: float = 0.125  # of YOLO11's channels: half of YOLO11n's (0.25), a third of its file, half of its time
     batch: int = 8  # small, for many steps: from random weights, 94 steps (an epoch at 16) find next to nothing

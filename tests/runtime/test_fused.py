@@ -120,7 +120,7 @@ def test_the_engine_says_where_the_time_went(fused_engine: FusedEngine) -> None:
 
 
 def test_no_vocabulary_travels_with_the_bundle(exported: Path, fused_engine: FusedEngine) -> None:
-    assert fused_engine.body.embed_tokens is None
+    assert not hasattr(fused_engine.body, "embed_tokens")
     assert not any("embed_tokens" in key for key in load_file(exported / bundles.LANGUAGE))
 
 
