@@ -6,28 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import ModelConfig, RuntimeConfig
-from sf_ros.core.tasks import TASKS
-from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
-from sf_ros.runtime.engine import Answer, Engine, Question
+from sf_ros.runtime.engine import Engine, Question
 from sf_ros.runtime.fused import FusedEngine
-from training.data.cache import model_inputs
 from training.data.sample import Sample
-
-
-@torch.inference_mode()
-def reference(model: FusedModel, sample: Sample) -> Answer:
-    """The checkpoint's own answer, one question at a time, in float32."""
-    picture, mask = model_inputs(sample, model.config.encoder)
-    features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)))
-    visual = model.visual(features, torch.from_numpy(mask[None]))
-    if TASKS[sample.task].kind == "heatmap":
-        return Answer(heatmap=model.heatmap_logits(visual).sigmoid()[0].numpy())
-    return Answer(probabilities=model.label_logits(visual, sample.task).float().softmax(-1)[0].numpy())
+from training.evaluate import reference
 
 
 def compare(model: FusedModel, engine: Engine, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 import tyro
 from rich.console import Console
 from rich.progress import track
@@ -26,10 +27,12 @@ from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import NotAvailable, known
 from sf_ros.core.tasks import TASKS
+from sf_ros.core.views import normalise
+from sf_ros.model.fusion import FusedModel
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.fused import load_engine
 from training import checkpoint, metrics
-from training.data.cache import Dataset
+from training.data.cache import Dataset, model_inputs
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 
@@ -94,10 +97,19 @@ def answerer(path: Path) -> Answerer:
         return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
     if not (path / checkpoint.CONFIG).exists():
         raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
-    from export.parity import reference
-
     model, _, _ = checkpoint.load(path)
     return lambda sample: reference(model, sample)
+
+
+@torch.inference_mode()
+def reference(model: FusedModel, sample: Sample) -> Answer:
+    """The checkpoint's own answer, one question at a time, in float32."""
+    picture, mask = model_inputs(sample, model.config.encoder)
+    features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)))
+    visual = model.visual(features, torch.from_numpy(mask[None]))
+    if TASKS[sample.task].kind == "heatmap":
+        return Answer(heatmap=model.heatmap_logits(visual).sigmoid()[0].numpy())
+    return Answer(probabilities=model.label_logits(visual, sample.task).float().softmax(-1)[0].numpy())
 
 
 def read(dataset: Dataset, workers: int = 2) -> Iterator[Sample]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from export.language import export_language
-from export.parity import compare, reference, unproven
+from export.parity import compare, unproven
 from export.vision import INPUTS, OUTPUTS, VisionGraph, export_vision
 from sf_ros.core.bundle import ANSWERS, LANGUAGE, VISION
 from sf_ros.core.tasks import TASKS
@@ -21,6 +21,7 @@ from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.fused import FusedEngine
 from tests.tiny_models import CONFIG, fused_model
 from training.data.sample import Sample
+from training.evaluate import reference
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
 BOXES = (Box(10, 5, 40, 50), Box(45, 10, 75, 58))
