@@ -10,8 +10,9 @@ NAME = "sf_ros"
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / NAME / "__init__.py").read_text(encoding="utf-8"))[1]
 
-# pytest 9 fails where a ROS 2 shell loads launch_testing's plugin; onnx writes the small models that tests load
-TEST = ["pytest>=7,<9", "pytest-timeout", "onnx>=1.18"]
+# pytest 9 fails where a ROS 2 shell loads launch_testing's plugin; onnx writes the small models that tests load; mcap
+# reads recordings without our code
+TEST = ["pytest>=7,<9", "pytest-timeout", "onnx>=1.18", "mcap>=1.2"]
 
 setup(
     name=NAME,

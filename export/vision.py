@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -45,3 +46,13 @@ def export_vision(model: FusedModel, path: Path) -> None:
         dynamo=True,
         verbose=False,
     )
+    strip_traces(path)
+
+
+def strip_traces(path: Path) -> None:
+    """Take out what the exporter notes beside each node: stack traces, with the paths of the machine it ran on."""
+    model = onnx.load(path)
+    for item in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    onnx.save(model, path)

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -49,6 +50,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
+    # Read by OpenMP when torch is imported: its waiting threads must not keep the cores from onnxruntime's.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         try:
             options = _parser().parse_args(argv)

@@ -210,11 +210,11 @@ class RuntimeConfig:
     max_pairs: int = 6  # pairs of people kept under observation, nearest first
     min_face_px: int = 16  # smaller faces are not asked about
     lost_after_s: float = 1.0  # a track unseen for longer is forgotten, with its cues
-    gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.2, half_life_s=0.15))
-    looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.2, half_life_s=0.15))
+    gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
+    looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     expression: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
-    gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
-    relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0, weight=0.7))
+    gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.6, half_life_s=0.3))
+    relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0))
 
     def __post_init__(self) -> None:
         _require(self.budget_ms > 0, f"budget_ms is {self.budget_ms}; it must be above 0")

@@ -9,13 +9,13 @@ import pytest
 
 from sf_ros.core import gaze
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.config import CueConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, Frame, Person
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.pipeline import Pipeline, load_pipeline
 
-CONFIG = RuntimeConfig(budget_ms=1e6)
+CONFIG = RuntimeConfig(budget_ms=1e6, gesture=CueConfig(period_s=0.4, half_life_s=0.3))
 
 
 class TwoPeople:
