@@ -22,6 +22,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import tyro
 from rich.progress import track
 
@@ -262,7 +263,11 @@ def export(weights: Path, path: Path, size: int) -> None:
     exported = yolo_class(str(weights)).export(
         format="onnx", imgsz=size, dynamic=True, simplify=True, opset=OPSET, device="cpu"
     )
-    shutil.move(exported, path)
+    model = onnx.load(exported)
+    for entry in model.metadata_props:
+        if entry.key == "description":  # ultralytics writes the path of the training data there
+            entry.value = "Persons and faces of procedural scenes"
+    onnx.save(model, path)
 
 
 def score(detector: Path, data: Path, size: int, out: Path) -> dict[str, float]:
