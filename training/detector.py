@@ -317,6 +317,7 @@ def _finished(weights: Path) -> bool:
     """Whether the run that wrote these weights came to its end, where ultralytics takes the optimiser's state away."""
     import torch
 
+    # A pickle, as ultralytics writes them; only ever the file that a run in this --out left behind.
     return bool(torch.load(weights, map_location="cpu", weights_only=False)["epoch"] == -1)
 
 

@@ -135,3 +135,7 @@ def test_the_language_side_is_half_precision_and_complete_without_a_vocabulary(m
         assert answers[f"rows.{name}"].shape == (len(spec.labels), CONFIG.language.dim)
         assert torch.equal(answers[f"rows.{name}"], embedding[model.answer_ids[name]])
         assert torch.equal(answers[f"prompt.{name}"], embedding[model.prompt_ids[name]])
+
+
+def test_an_exported_graph_carries_no_stack_traces(folder: Path) -> None:
+    assert b'File "' not in (folder / VISION).read_bytes()
