@@ -63,6 +63,19 @@ TOPICS: dict[str, Topic] = {
     "labels": Topic("{node}/labels/{id}", "vision_msgs/msg/LabelInfo", "latched"),
 }
 
+# Pictures, made only while somebody subscribes to them.
+PICTURES: dict[str, Topic] = {
+    "face_cropped": Topic("{humans}/faces/{id}/cropped", "sensor_msgs/msg/Image", "image"),
+    "body_cropped": Topic("{humans}/bodies/{id}/cropped", "sensor_msgs/msg/Image", "image"),
+    "overlay": Topic("{node}/overlay", "sensor_msgs/msg/Image", "image"),
+    "overlay_compressed": Topic("{node}/overlay/compressed", "sensor_msgs/msg/CompressedImage", "image"),
+}
+# What a calibrated camera adds; points and TF frames need depth besides.
+SPATIAL: dict[str, Topic] = {
+    "face_gaze_ray": Topic("{humans}/faces/{id}/gaze_target_ray", "geometry_msgs/msg/Vector3Stamped"),
+    "face_gaze_point": Topic("{humans}/faces/{id}/gaze_target_point", "geometry_msgs/msg/PointStamped"),
+}
+
 # AffectNet class -> constant of hri_msgs/Expression; it has none for contempt, see MessageSettings.contempt.
 EXPRESSIONS: dict[str, str | None] = {
     "neutral": "NEUTRAL",
@@ -95,8 +108,8 @@ class Names:
     node: str = "~"  # the node's private namespace
 
     def topic(self, key: str, subject: str = "") -> str:
-        """The full name of an entry of TOPICS, for one id where it has them."""
-        return TOPICS[key].name.format(humans=self.humans, node=self.node, id=subject)
+        """The full name of an entry of TOPICS, PICTURES or SPATIAL, for one id where it has them."""
+        return (TOPICS | PICTURES | SPATIAL)[key].name.format(humans=self.humans, node=self.node, id=subject)
 
     def fixed(self) -> dict[str, Topic]:
         """Topics that exist from the start, by full name: those without an id, and the labels."""

@@ -30,7 +30,7 @@ from sf_ros.runtime.pipeline import Pipeline, load_pipeline
 from sf_ros.runtime.sources import SourceError, VideoSource
 from sf_ros.runtime.truth import compare
 from training.data.scenes.clips import sample_clip
-from training.data.scenes.dataset import SPLITS
+from training.data.scenes.dataset import SPLITS, shows_expression, shows_gesture
 from training.data.scenes.render import Annotation
 
 FPS = 15.0
@@ -125,7 +125,10 @@ def write_clip(
 
 
 def truth_of(annotation: Annotation) -> dict[str, Any]:
-    """What a truth file holds of one frame: people with boxes in pixels and labels, relations with track ids."""
+    """What a truth file holds of one frame: people with boxes in pixels and labels, relations with track ids.
+
+    None stands for what nobody could read there (a mouth that is turned away, hands that are covered).
+    """
     people = [
         {
             "track_id": person.track_id,
@@ -135,8 +138,8 @@ def truth_of(annotation: Annotation) -> dict[str, Any]:
             if person.gaze_point_norm is None
             else [round(v, 4) for v in person.gaze_point_norm],
             "looking_at_me": person.looking_at_me,
-            "expression": person.expression,
-            "gesture": person.gesture,
+            "expression": person.expression if shows_expression(person) else None,
+            "gesture": person.gesture if shows_gesture(person) else None,
             "visibility": round(person.visibility, 2),
         }
         for person in annotation.people

@@ -19,10 +19,12 @@ class StageConfig:
     warmup: int = 500  # steps, paper: 500
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # of the gradient
+    optimizer: str = "adamw"  # adamw (paper) | muon: hidden matrices by Muon (Jordan et al. 2024), the rest by AdamW
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 1:
             raise ValueError(f"steps is {self.steps} and batch_size {self.batch_size}; both must be 1 or more.")
+        known(self.optimizer, ("adamw", "muon"), "optimizer")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,9 @@ class TrainConfig:
     model: ModelConfig
     encoder: StageConfig | None = None  # contrastive pre-training on scenes and their phrases
     body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
-    scenes: int = 10_000  # rendered for encoder pre-training
+    scenes: int = 18_000  # rendered for encoder pre-training
     samples: int = 5_000  # per question, when the data is procedural
+    mixed: float = 0.3  # share of procedural samples from scenes built around nothing in particular, as clips are
     validation: int = 500  # per question
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
@@ -70,9 +73,12 @@ PRESETS: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
         name="tiny",
         model=MODELS["tiny"],
-        encoder=StageConfig(steps=800, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05),
+        encoder=StageConfig(
+            steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
+        ),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=1_200, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=2_400, batch_size=32, learning_rate=1e-3, warmup=100),
+        samples=6_000,
         heatmap_weight=20.0,
     ),
     "smoke": TrainConfig(

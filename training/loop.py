@@ -42,11 +42,10 @@ def fit(
     accelerator = Accelerator(mixed_precision=precision)
     set_seed(seed)
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98)
-    )
-    schedule = get_cosine_schedule_with_warmup(optimizer, min(config.warmup, config.steps), config.steps)
-    module, optimizer, schedule = accelerator.prepare(module, optimizer, schedule)
+    optimizers = build_optimizers(module, config)
+    schedules = [get_cosine_schedule_with_warmup(o, min(config.warmup, config.steps), config.steps) for o in optimizers]
+    module, *prepared = accelerator.prepare(module, *optimizers, *schedules)
+    optimizers, schedules = prepared[: len(optimizers)], prepared[len(optimizers) :]
     history = _resume(accelerator, out)
     last = min(config.steps, stop_after or config.steps)
     with _progress(accelerator.is_main_process) as bar:
@@ -57,14 +56,35 @@ def fit(
             total = torch.stack(list(losses.values())).sum()
             accelerator.backward(total)
             accelerator.clip_grad_norm_(parameters, config.clip_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad()
             history.append({key: float(value.detach()) for key, value in losses.items()})
             bar.update(task, advance=1, loss=f"loss {sum(history[-1].values()):.3f}")
             if (step + 1) % save_every == 0 or step + 1 == last:
                 _save(accelerator, out, history)
     return history
+
+
+def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim.Optimizer]:
+    """AdamW for all trainable parameters, or Muon for the matrices of transformer blocks and AdamW for the rest."""
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    hidden = {name for name, p in trainable.items() if p.ndim == 2 and ".blocks." in f".{name}"}
+    if config.optimizer == "adamw" or not hidden:
+        hidden = set()
+    rest = [p for name, p in trainable.items() if name not in hidden]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+    ]
+    if hidden:
+        matrices = [trainable[name] for name in sorted(hidden)]
+        optimizers.append(
+            torch.optim.Muon(
+                matrices, lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return optimizers
 
 
 def _save(accelerator: Accelerator, out: Path, history: list[dict[str, float]]) -> None:

@@ -106,8 +106,9 @@ def configured(arguments: Arguments) -> TrainConfig:
 def cached(model: FusedModel, config: TrainConfig, task: str, folder: Path) -> tuple[cache.ViewCache, np.ndarray]:
     """Views and frozen features of one question's training set."""
     place = folder / f"{task}-{config.samples}-{config.seed}"
-    views = cache.load_or_build(Scenes(task, "train", config.samples, config.seed), config.model.encoder, place)
-    return views, cache.load_or_encode(views, model.encoder, config.model.encoder, place)
+    scenes = Scenes(task, "train", config.samples, config.seed, mixed=config.mixed)
+    views = cache.load_or_build(scenes, config.model.encoder, place)
+    return views, cache.load_or_encode(views, model.encoder, config.model.encoder, place, compiled=config.compile)
 
 
 def fit_joint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -172,44 +173,59 @@ PAPER_MODEL = ModelConfig(
 )
 MODELS: dict[str, ModelConfig] = {"tiny": ModelConfig(), "paper": PAPER_MODEL}
 
+DEVICES, DEVICE_WORDS = r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"
 CUES = ("gaze", "looking_at_me", "expression", "gesture", "relation")
+
+
+def described(
+    default: Any, meaning: str, low: float | None = None, high: float | None = None, *, live: bool = False
+) -> Any:
+    """A field with a default, what it means, its range, and whether it may change while the robot runs."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "live": live})
+
+
+def check_ranges(config: Any) -> None:
+    """ValueError for the first described field outside its range."""
+    for entry in dataclasses.fields(config):
+        low, high, value = entry.metadata.get("low"), entry.metadata.get("high"), getattr(config, entry.name)
+        if low is not None:
+            _require(low <= value <= high, f"{entry.name} is {value}; it must lie in {low:g}..{high:g}")
 
 
 @dataclass(frozen=True)
 class CueConfig:
     """How often one cue is asked for, and when it is believed."""
 
-    enabled: bool = True
-    period_s: float = 0.3  # wanted time between two looks at one person (or pair)
-    weight: float = 1.0  # of lateness, against the other cues
-    half_life_s: float = 0.4  # of old evidence in the smoothed probability; 0: no smoothing
-    enter: float = 0.5  # smoothed probability at which a label takes over
-    leave: float = 0.35  # smoothed probability below which a label is given up
+    enabled: bool = described(True, "Ask for this cue.", live=True)
+    period_s: float = described(0.3, "Wanted seconds between two looks at one person or pair.", 0, 60, live=True)
+    weight: float = described(1.0, "Weight of lateness against the other cues.", 0.01, 100, live=True)
+    half_life_s: float = described(
+        0.4, "Half-life in seconds of old evidence in the smoothed probability; 0: no smoothing.", 0, 60, live=True
+    )
+    enter: float = described(0.5, "Smoothed probability at which a label takes over.", 0, 1, live=True)
+    leave: float = described(0.35, "Smoothed probability below which a label is given up.", 0, 1, live=True)
 
     def __post_init__(self) -> None:
-        _require(self.period_s >= 0, f"period_s is {self.period_s}; it must be 0 or more")
-        _require(self.weight > 0, f"weight is {self.weight}; it must be above 0")
-        _require(self.half_life_s >= 0, f"half_life_s is {self.half_life_s}; it must be 0 or more")
-        _require(
-            0 <= self.leave <= self.enter <= 1,
-            f"leave {self.leave} and enter {self.enter} must satisfy 0 <= leave <= enter <= 1",
-        )
+        check_ranges(self)
+        _require(self.leave <= self.enter, f"leave {self.leave} is above enter {self.enter}; it must not be")
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
     """The robot's side: detector, tracker, scheduler, smoothing."""
 
-    device: str = "auto"  # auto | cpu | cuda[:N]
-    threads: int = 0  # CPU threads of torch and onnxruntime; 0: all cores
-    detector: str | None = None  # .onnx, .engine or (a pickle, so only by name) .pt; None: the bundle's
-    detector_size: int = 320  # px, the longer side of the detector's input
-    person_score: float = 0.35  # detections below are dropped
-    face_score: float = 0.35
-    budget_ms: float = 60.0  # for questions, per frame
-    max_pairs: int = 6  # pairs of people kept under observation, nearest first
-    min_face_px: int = 16  # smaller faces are not asked about
-    lost_after_s: float = 1.0  # a track unseen for longer is forgotten, with its cues
+    device: str = described("auto", "auto | cpu | cuda[:N].")
+    threads: int = described(0, "CPU threads of torch and onnxruntime; 0: all cores.", 0, 256)
+    detector: str | None = described(
+        None, "Detector file: .onnx, .engine or (a pickle, so only by name) .pt; none: the bundle's."
+    )
+    detector_size: int = described(320, "Longer side of the detector's input in pixels, a multiple of 32.", 32, 4096)
+    person_score: float = described(0.35, "Detections of persons with a lower score are dropped.", 0, 1)
+    face_score: float = described(0.35, "Detections of faces with a lower score are dropped.", 0, 1)
+    budget_ms: float = described(60.0, "Milliseconds for questions, per frame.", 0.1, 1e7, live=True)
+    max_pairs: int = described(6, "Pairs of people kept under observation, nearest first.", 0, 1000, live=True)
+    min_face_px: int = described(16, "Smaller faces are not asked about.", 0, 10_000, live=True)
+    lost_after_s: float = described(1.0, "A track unseen for longer is forgotten, with its cues.", 0.05, 60)
     gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     expression: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
@@ -217,14 +233,9 @@ class RuntimeConfig:
     relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0))
 
     def __post_init__(self) -> None:
-        _require(self.budget_ms > 0, f"budget_ms is {self.budget_ms}; it must be above 0")
-        _require(
-            self.detector_size % 32 == 0 and self.detector_size > 0,
-            f"detector_size is {self.detector_size}; it must be a multiple of 32",
-        )
-        _require(self.max_pairs >= 0, f"max_pairs is {self.max_pairs}; it must be 0 or more")
-        for name in ("person_score", "face_score"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie in 0..1")
+        check_ranges(self)
+        _require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
+        _require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
 
     def cue(self, name: str) -> CueConfig:
         """The configuration of one cue of CUES."""

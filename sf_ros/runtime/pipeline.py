@@ -62,6 +62,11 @@ class Pipeline:
         )
         return self._last
 
+    def configure(self, config: RuntimeConfig) -> None:
+        """Change the fields that are described as live; the others keep what they were loaded with."""
+        self._scheduler.configure(config)
+        self._smoother.configure(config)
+
     def reset(self) -> None:
         """Forget everybody and everything but measured costs; track ids start at 1 again."""
         self._detector.reset()

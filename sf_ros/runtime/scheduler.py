@@ -52,10 +52,13 @@ class Scheduler:
 
     def __init__(self, config: RuntimeConfig) -> None:
         self._config = config
-        self._budget_ms = config.budget_ms
         self.reset()
         self._cost_ms = dict(INITIAL_COST_MS)
         self._call_ms = INITIAL_CALL_MS
+
+    def configure(self, config: RuntimeConfig) -> None:
+        """Other rates, weights and budget from the next frame on; what was asked when is kept."""
+        self._config = config
 
     def reset(self) -> None:
         """Forget whom was asked about; measured costs stay."""
@@ -77,7 +80,7 @@ class Scheduler:
         else:
             order = [*new, *known]
         chosen: list[Question] = []
-        left_ms = self._budget_ms - self._call_ms
+        left_ms = self._config.budget_ms - self._call_ms
         for look in order:
             cost = sum(self._cost_ms[question.task] for question in look.questions)
             if cost <= left_ms or not chosen:

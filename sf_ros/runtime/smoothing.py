@@ -98,6 +98,15 @@ class Smoother:
         self._config = config
         self._tracks: dict[tuple[int, ...], _Track] = {}
 
+    def configure(self, config: RuntimeConfig) -> None:
+        """Other filters and thresholds from the next look on; what is believed is kept."""
+        self._config = config
+        for track in self._tracks.values():
+            for task, found in track.labels.items():
+                found.config = config.cue(CUE_OF[task])
+            if track.gaze is not None:
+                track.gaze.config = config.gaze
+
     def reset(self) -> None:
         """Forget everything."""
         self._tracks.clear()
@@ -120,11 +129,12 @@ class Smoother:
     ) -> tuple[tuple[PersonCues, ...], tuple[Relation, ...]]:
         """What is believed about the people of a frame of (width, height) pixels, and about the pairs among them.
 
-        Cues read from a face outlive it by `lost_after_s` at most.
+        Cues read from a face outlive it by `lost_after_s` at most; cues that are switched off are left out.
         """
         present = {person.track_id for person in people}
         self._forget(present, stamp)
         pairs = sorted(key for key in self._tracks if len(key) == 2 and present.issuperset(key))
+        pairs = pairs if self._config.relation.enabled else []
         return (
             tuple(self._person(person, people, stamp, width, height) for person in people),
             tuple(
@@ -136,7 +146,7 @@ class Smoother:
     def _person(self, person: Person, people: Sequence[Person], stamp: float, width: int, height: int) -> PersonCues:
         key = (person.track_id,)
         track = self._tracks.get(key)
-        look = track.gaze.gaze(stamp) if track and track.gaze else None
+        look = track.gaze.gaze(stamp) if track and track.gaze and self._config.gaze.enabled else None
         if look is not None:
             target = target_of((look.point_norm[0] * width, look.point_norm[1] * height), person.track_id, people)
             look = Gaze(look.point_norm, look.confidence, look.heatmap, look.age_s, target)
@@ -150,7 +160,7 @@ class Smoother:
 
     def _label(self, key: tuple[int, ...], task: str, stamp: float) -> Label | None:
         track = self._tracks.get(key)
-        found = track.labels.get(task) if track else None
+        found = track.labels.get(task) if track and self._config.cue(CUE_OF[task]).enabled else None
         return found.label(stamp) if found else None
 
     def _forget(self, present: set[int], stamp: float) -> None:

@@ -52,7 +52,7 @@ def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, An
     `tracked`: share of true people matched (IoU of bodies at least 0.5), `tracked_visible`: of those at least half
     visible; `id_switches`: changes of the id matched to a true person; per cue: frames scored, share `given`, share
     `right` of those given, and `right_settled` without the 0.7 s after a change. Gaze is
-    right within 0.15 of the picture.
+    right within 0.15 of the picture. What the truth gives as null cannot be read from the picture and is not scored.
     """
     fps = float(truth["fps"])
     shares: dict[str, _Share] = defaultdict(_Share)
@@ -101,8 +101,9 @@ def _scores(person: Mapping[str, Any], found: PersonCues) -> Iterator[tuple[str,
             distance = math.dist(found.gaze.point_norm, person["gaze_point_norm"]) if found.gaze else None
             yield "gaze", None if distance is None else distance <= GAZE_NEAR_NORM, distance
         yield "looking_at_me", _same(found.looking_at_me, "yes" if person["looking_at_me"] else "no"), None
-        yield "expression", _same(found.expression, person["expression"]), None
-    if person.get("gesture", "none") != "none":
+        if person["expression"] is not None:
+            yield "expression", _same(found.expression, person["expression"]), None
+    if person.get("gesture") not in (None, "none"):
         yield "gesture", _same(found.gesture, person["gesture"]), None
 
 

@@ -191,8 +191,8 @@ def test_a_gpu_that_is_not_there_is_said_so(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "tpu:0", "", "cuda0", "cuda:x", "mps"])
 def test_an_unknown_device_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=f"Unknown device '{name}'; expected auto, cpu, cuda or cuda:N"):
-        choose_device(name)
+    with pytest.raises(ValueError, match=f"device is '{name}'; expected auto, cpu, cuda or cuda:N"):
+        RuntimeConfig(device=name)
 
 
 @pytest.mark.parametrize("task", TASKS)

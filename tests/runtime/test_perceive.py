@@ -141,7 +141,7 @@ def test_a_broken_jpeg_among_good_ones_is_skipped_counted_and_named(
         (["clip.mp4", "--max-frames", "many"], "--max-frames"),
         (["clip.mp4", "--budget-ms", "-5"], "budget_ms is -5"),
         (["clip.mp4", "--colour"], "--colour"),
-        (["clip.mp4", "--device", "gpu"], "--device is 'gpu'"),
+        (["clip.mp4", "--device", "gpu"], "device is 'gpu'"),
         ([], "SOURCE"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -147,3 +148,22 @@ def test_an_empty_picture_gives_empty_cues_and_does_not_call_the_engine() -> Non
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path) -> None:
     with pytest.raises(BundleError, match="not a bundle"):
         load_pipeline(tmp_path, CONFIG)
+
+
+def test_rates_and_switches_change_while_it_runs(parts: tuple[Pipeline, TwoPeople, FirstLabel]) -> None:
+    pipeline, *_ = parts
+    pipeline.step(frame(0.0))
+    config = CONFIG
+    off = dataclasses.replace(
+        config,
+        gesture=dataclasses.replace(config.gesture, enabled=False),
+        relation=dataclasses.replace(config.relation, enabled=False),
+        expression=dataclasses.replace(config.expression, period_s=0.0),
+    )
+    pipeline.configure(off)
+    cues = [pipeline.step(frame(0.1 * i, i)) for i in range(1, 5)][-1]
+    assert cues.relations == () and all(person.gesture is None for person in cues.people)
+    assert all(person.expression is not None and person.expression.age_s == 0 for person in cues.people)
+    pipeline.configure(config)
+    again = pipeline.step(frame(0.5, 5))
+    assert len(again.relations) == 1 and again.people[0].gesture is not None

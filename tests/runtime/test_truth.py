@@ -81,6 +81,13 @@ def test_no_gesture_and_no_face_are_not_scored() -> None:
     assert "expression" not in result
 
 
+def test_what_nobody_could_read_is_not_scored() -> None:
+    frames = [[true_person(gesture=None, expression=None)], [true_person(gesture="ok", expression=None)]]
+    result = compare(truth(*frames), [cues(i, found(gesture=Label("ok", 0.9))) for i in range(2)])
+    assert result["gesture"]["frames"] == 1
+    assert "expression" not in result and result["looking_at_me"]["frames"] == 2
+
+
 def test_relations_are_compared_by_matched_ids_with_or_without_the_questions_name() -> None:
     people = [true_person(1), true_person(2, OTHER)]
     said = Relation((3, 9), Label("domain/intimate", 0.9), Label("relation/family", 0.9))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +187,36 @@ def test_a_longer_warm_up_than_the_run_is_the_whole_run(tmp_path: Path) -> None:
 def test_loss_curves_become_a_picture(tmp_path: Path) -> None:
     loop.plot({"one": [{"a": 1.0}, {"b": 2.0}, {"a": 0.5}], "two": [{"c": 1.0}]}, tmp_path / "losses.png", window=2)
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
+
+
+def blocks() -> nn.Module:
+    """A module with the names of an encoder: a stem, and a block of two matrices."""
+    torch.manual_seed(6)
+    return nn.Sequential(
+        OrderedDict(stem=nn.Linear(3, 8), blocks=nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), out=nn.Linear(8, 1))
+    )
+
+
+def test_muon_takes_the_matrices_of_blocks_and_adamw_the_rest() -> None:
+    module = nn.ModuleDict({"encoder": blocks()})
+    adamw, muon = loop.build_optimizers(module, dataclasses.replace(STAGE, optimizer="muon"))
+    assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    given = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in (adamw, muon)]
+    assert given[1] == {"encoder.blocks.0.weight", "encoder.blocks.1.weight"}
+    assert given[0] | given[1] == set(names.values()) and not given[0] & given[1]
+    assert len(loop.build_optimizers(module, STAGE)) == len(loop.build_optimizers(network(), STAGE)) == 1
+
+
+def test_a_run_with_muon_resumes_to_the_bit_too(tmp_path: Path) -> None:
+    stage = dataclasses.replace(STAGE, optimizer="muon")
+
+    def run(module: nn.Module, out: Path, stop_after: int | None = None) -> list[dict[str, float]]:
+        settings = {"precision": "no", "seed": 3, "save_every": 2, "stop_after": stop_after}
+        return loop.fit("toy", module, loss_of(module), stage, out, **settings)
+
+    whole, resumed = blocks(), blocks()
+    history = run(whole, tmp_path / "whole")
+    run(resumed, tmp_path / "parts", stop_after=3)
+    assert run(resumed, tmp_path / "parts") == history and same(whole, resumed)
+    assert not same(whole, blocks())

@@ -12,8 +12,10 @@ import torch
 from sf_ros.core.config import EncoderConfig, LanguageConfig, ModelConfig, NotAvailable
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
+from sf_ros.core.views import normalise
 from training.config import PRESETS, StageConfig, TrainConfig
 from training.data.scenes import pictures as drawn
+from training.data.scenes.dataset import shows_face
 from training.data.scenes.pictures import Pictures
 from training.data.scenes.render import render
 from training.data.scenes.world import sample_scene
@@ -49,11 +51,14 @@ def pictures() -> Pictures:
     views = np.random.default_rng(0).integers(0, 40, (6, 48, 48, 3), np.uint8)
     views[0::2, ..., 0] += 200
     views[1::2, ..., 2] += 200
+    kinds = np.array([0, 0, 1, 1, 2, 2], np.uint8)  # two bodies, two faces, two frames
     masks = np.ones((6, 16), bool)
-    masks[4:, 3] = False  # two frame views
+    masks[4:, 3] = False
+    looked_at = np.full((6, 2), np.nan, np.float32)
+    looked_at[4] = 0.9, 0.1
     said = np.array([[0, 0], [1, -1], [0, -1], [1, 1], [0, 0], [1, 1]], np.int16)
     phrases = (["a red wall", "a blue wall"], ["on the left", "on the right"])
-    return Pictures(views, np.arange(6), masks, said, ("colour", "side"), phrases, tuple(CAPTIONS))
+    return Pictures(views, kinds, np.arange(6), masks, said, looked_at, ("colour", "side"), phrases, tuple(CAPTIONS))
 
 
 @pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.kind == "label"])
@@ -121,13 +126,51 @@ def test_regions_of_a_batch_lie_side_by_side_in_their_views() -> None:
 
 def test_regions_of_chosen_views_name_their_place_among_the_chosen() -> None:
     owners = np.array([0, 0, 1, 2, 2, 2, 4])
-    made = Pictures(np.zeros((5, 1, 1, 3)), owners, np.ones((7, 1), bool), np.zeros((7, 0)), (), (), ())
+    views, kinds, masks = np.zeros((5, 1, 1, 3)), np.zeros(5), np.ones((7, 1), bool)
+    made = Pictures(views, kinds, owners, masks, np.zeros((7, 0)), np.zeros((7, 2)), (), (), ())
     rows, places = made.regions_of(np.array([0, 2, 4]))
     assert rows.tolist() == [0, 1, 3, 4, 5, 6] and places.tolist() == [0, 0, 1, 1, 1, 2]
 
 
-def test_views_whose_region_is_the_whole_are_crops(pictures: Pictures) -> None:
+def test_views_of_bodies_and_faces_are_crops(pictures: Pictures) -> None:
     assert pictures.crops.tolist() == [True, True, True, True, False, False]
+
+
+def test_every_phrase_counts_the_same_however_rare(pictures: Pictures) -> None:
+    colour, side = pictures.balance
+    assert colour == pytest.approx([1, 1]) and side == pytest.approx([1, 1])
+
+
+def test_a_batch_has_every_kind_of_view_in_its_share() -> None:
+    kinds = np.repeat(np.array([0, 1, 2], np.uint8), (300, 1000, 200))
+    drawn_kinds = [kinds[encoder.draw_views(kinds, 50, step, seed=3)] for step in range(20)]
+    shares = np.array(list(drawn.VIEW_SHARES.values()))
+    for one in drawn_kinds:
+        assert len(one) == 50 and np.bincount(one) == pytest.approx(50 * shares, abs=1)
+    people = np.concatenate([encoder.draw_views(kinds, 50, step, seed=3) for step in range(14)])
+    assert (np.bincount(people[people < 300]) <= 1).all()  # no body twice within an epoch of bodies
+    assert set(kinds[encoder.draw_views(kinds[:300], 50, 0, seed=3)]) == {0}  # kinds that are missing leave no gap
+
+
+def test_a_mirrored_picture_swaps_left_and_right_in_words_and_patches() -> None:
+    phrases = ["looking at the far left", "looking up", "looking at the far right", "looking down left"]
+    assert encoder.mirrored_phrases(phrases).tolist() == [2, 1, 0, -1]
+    masks = np.array([[1, 0, 0, 0, 1, 1, 0, 0, 0]], bool)
+    assert encoder.mirrored_masks(masks, 3).astype(int).tolist() == [[0, 0, 1, 1, 1, 0, 0, 0, 0]]
+
+
+def test_a_target_is_most_likely_in_the_patch_that_holds_it() -> None:
+    targets = encoder.patch_targets(np.array([[0.95, 0.05], [0.5, 0.5]], np.float32), 4)
+    assert targets.shape == (2, 16) and targets.sum(1) == pytest.approx([1, 1])
+    assert targets[0].argmax() == 3 and targets[1].reshape(4, 4)[1:3, 1:3] == pytest.approx(targets[1].max())
+
+
+def test_what_a_head_looks_at_depends_on_the_patches_of_that_head() -> None:
+    contrast = encoder.RegionText(8, attributes=1, vocabulary=5)
+    features = torch.randn(1, 6, 8)
+    heads = torch.tensor([[True, False, False, False, False, False], [False, False, False, True, False, False]])
+    logits = contrast.grounding(features.expand(2, 6, 8), heads)
+    assert logits.shape == (2, 6) and not torch.allclose(logits[0], logits[1], atol=1e-3)
 
 
 def test_a_region_depends_on_the_patches_of_its_mask_only() -> None:
@@ -160,25 +203,27 @@ def test_a_phrase_is_the_mean_of_its_words_in_any_order() -> None:
 
 
 def test_jitter_keeps_shape_type_and_the_original(pictures: Pictures) -> None:
-    generator, before = np.random.default_rng(2), pictures.views.copy()
-    colours = encoder.jitter_colours(pictures.views, generator)
-    place = encoder.jitter_place(pictures.views[0], generator)
-    assert colours.shape == pictures.views.shape and place.shape == pictures.views[0].shape
-    assert colours.dtype == place.dtype == np.uint8
-    assert not np.array_equal(colours, before) and not np.array_equal(place, before[0])
-    assert np.array_equal(pictures.views, before)
+    before = pictures.views.copy()
+    place = encoder.jitter_place(pictures.views[0], np.random.default_rng(2))
+    assert place.shape == pictures.views[0].shape and place.dtype == np.uint8
+    assert not np.array_equal(place, before[0]) and np.array_equal(pictures.views, before)
+    even = np.full((8, 8, 3), 100, np.uint8)
+    assert np.array_equal(encoder.jitter_place(even, np.random.default_rng(0)), even)
 
 
-def test_jitter_of_an_even_picture_stays_within_its_bounds() -> None:
-    even = np.full((50, 8, 8, 3), 100, np.uint8)
-    colours = encoder.jitter_colours(even, np.random.default_rng(0))
-    assert colours.min() >= 100 * 0.8 - 16 and colours.max() <= 100 * 1.25 + 15
-    assert np.array_equal(encoder.jitter_place(even[0], np.random.default_rng(0)), even[0])
+def test_light_changes_colours_within_the_range_of_a_picture(pictures: Pictures) -> None:
+    config, views = TOY.model.encoder, torch.from_numpy(pictures.views)
+    as_is = encoder.normalised(views, config, np.ones((6, 3)), np.zeros((6, 1)))
+    assert torch.allclose(as_is, torch.from_numpy(normalise(pictures.views, config)), atol=1e-5)
+    gain, offset = encoder.draw_light(6, np.random.default_rng(0))
+    lit = encoder.normalised(views, config, gain, offset)
+    low, high = (normalise(np.full((1, 48, 48, 3), v, np.uint8), config).min() for v in (0, 255))
+    assert not torch.allclose(lit, as_is, atol=0.1) and low - 1e-5 <= lit.min() and lit.max() <= high + 1e-5
 
 
 def test_an_encoder_learns_to_tell_two_kinds_of_pictures_apart(words, pictures: Pictures, tmp_path: Path) -> None:
     part, history = encoder.pretrain_encoder(TOY, words, pictures, tmp_path)
-    assert set(history[0]) == {"colour", "side"}
+    assert set(history[0]) == {"colour", "side", "looked_at"}
     assert history[-1]["colour"] < 0.7 * history[0]["colour"]
     assert not part.training and not any(weight.requires_grad for weight in part.parameters())
 
@@ -198,11 +243,12 @@ def test_a_scene_gives_crops_and_a_frame_whose_regions_are_its_heads_and_pairs()
     generator = np.random.default_rng([0, 77, 1])
     image, annotation = render(sample_scene(generator, "train", "relation"), generator)
     made = list(drawn._views(image, annotation, generator, 48, 4))
-    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for picture, _ in made)
-    *crops, (_, regions) = made
-    faces = [p for p in annotation.people if p.face is not None and p.face[3] - p.face[1] >= drawn.MIN_FACE_PX]
+    assert all(picture.shape == (48, 48, 3) and picture.dtype == np.uint8 for _, picture, _ in made)
+    *crops, (kind, _, regions) = made
+    assert kind == "frame" and {kind for kind, _, _ in crops} <= {"person", "face"}
+    faces = [p for p in annotation.people if shows_face(p)]
     assert len(regions) == len(faces) + len(annotation.relations)
-    for _, (whole, *parts) in crops:
+    for _, _, (whole, *parts) in crops:
         assert whole.mask.all() and not any(part.mask.all() for part in parts)
         assert all(len(part.phrases) == 1 and part.phrases.items() <= whole.phrases.items() for part in parts)
     for person, region in zip(faces, regions, strict=False):

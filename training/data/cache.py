@@ -111,13 +111,19 @@ def _read_chunk(job: tuple[Dataset, EncoderConfig, range]) -> tuple[list[tuple],
 
 @torch.no_grad()
 def load_or_encode(
-    cache: ViewCache, encoder: nn.Module, config: EncoderConfig, folder: Path, batch_size: int = 64
+    cache: ViewCache,
+    encoder: nn.Module,
+    config: EncoderConfig,
+    folder: Path,
+    batch_size: int = 64,
+    compiled: bool = False,
 ) -> np.ndarray:
     """Frozen features (N, P, dim) float16 of a view cache, memory-mapped; valid for one encoder and these views."""
     path = folder / f"features-{weights_key(encoder)}.npy"
     shape = (len(cache), config.grid**2, config.dim)
     if not path.exists():
         unfinished = path.with_suffix(".part.npy")
+        see = torch.compile(encoder) if compiled else encoder
         out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
         size_gb = out.nbytes / 2**30
         for start in track(
@@ -125,7 +131,7 @@ def load_or_encode(
         ):
             images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
             with torch.autocast(images.device.type, torch.bfloat16):
-                out[start : start + batch_size] = encoder(images).float().numpy()
+                out[start : start + batch_size] = see(images).float().numpy()
         out.flush()
         del out
         unfinished.rename(path)

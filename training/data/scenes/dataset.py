@@ -25,12 +25,23 @@ MIN_HAND_VISIBILITY = 0.8
 
 
 class Scenes:
-    """`count` samples of one question from one split; sample i is a pure function of (question, split, i, seed)."""
+    """`count` samples of one question from one split; sample i is a pure function of (question, split, i, seed).
 
-    def __init__(self, task: str, split: str, count: int, seed: int = 0, hide: frozenset[str] = frozenset()) -> None:
+    A share `mixed` of the scenes is built around nothing in particular, as clips are; the others around the question.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        split: str,
+        count: int,
+        seed: int = 0,
+        hide: frozenset[str] = frozenset(),
+        mixed: float = 0.0,
+    ) -> None:
         self.task = known(task, TASKS, "question")
         self.split = known(split, SPLITS, "split")
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.mixed = count, seed, mixed
         self.hide = frozenset(known(part, HIDEABLE, "part to hide") for part in hide)
         self._last: tuple[tuple[int, int], list[Sample]] | None = None
 
@@ -63,6 +74,8 @@ class Scenes:
             rng = np.random.default_rng(
                 [self.seed, SPLITS.index(self.split), list(TASKS).index(focus), number, attempt]
             )
+            if self.mixed and rng.random() < self.mixed:
+                focus = "any"
             image, annotation = render(sample_scene(rng, self.split, focus), rng, hide=self.hide)
             samples = list(samples_of(self.task, image, annotation, rng))
             self._last = (number, attempt), [samples[i] for i in rng.permutation(len(samples))]
@@ -81,9 +94,9 @@ def samples_of(task: str, image: np.ndarray, annotation: Annotation, rng: np.ran
         return
     for person in annotation.people:
         if task == "gesture":
-            if person.gesture in spec.labels and person.hand_visibility >= MIN_HAND_VISIBILITY:
+            if person.gesture in spec.labels and shows_gesture(person):
                 yield Sample(task, image, (shaken(person.body, rng),), spec.labels.index(person.gesture))
-        elif person.face is None or person.face[3] - person.face[1] < MIN_FACE_PX:
+        elif not shows_face(person):
             continue
         elif task == "gaze":
             if person.gaze_point_norm is not None:
@@ -92,11 +105,26 @@ def samples_of(task: str, image: np.ndarray, annotation: Annotation, rng: np.ran
                 tags = {"target": target_order(person, annotation), "others": others}
                 yield Sample(task, image, (box,), points_norm=(person.gaze_point_norm,), tags=tags)
         elif task == "expression":
-            if abs(person.head_turn_deg[0]) <= MAX_EXPRESSION_YAW_DEG:
+            if shows_expression(person):
                 yield Sample(task, image, (shaken(person.face, rng),), spec.labels.index(person.expression))
         else:
             label = spec.labels.index("yes" if person.looking_at_me else "no")
             yield Sample(task, image, (shaken(person.face, rng),), label)
+
+
+def shows_gesture(person: PersonAnnotation) -> bool:
+    """Whether a gesture can be read: hardly anything covers the hands."""
+    return person.hand_visibility >= MIN_HAND_VISIBILITY
+
+
+def shows_face(person: PersonAnnotation) -> bool:
+    """Whether a face is there and large enough to be read."""
+    return person.face is not None and person.face[3] - person.face[1] >= MIN_FACE_PX
+
+
+def shows_expression(person: PersonAnnotation) -> bool:
+    """Whether a face that is there is turned enough to this side for its mouth to be seen."""
+    return shows_face(person) and abs(person.head_turn_deg[0]) <= MAX_EXPRESSION_YAW_DEG
 
 
 def target_order(person: PersonAnnotation, annotation: Annotation) -> str:

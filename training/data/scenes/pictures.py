@@ -17,17 +17,19 @@ from sf_ros.core import views
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.scenes.captions import caption, pair_phrases, person_phrases
-from training.data.scenes.dataset import MIN_FACE_PX, MIN_HAND_VISIBILITY, shaken
+from training.data.scenes.dataset import shaken, shows_face, shows_gesture
 from training.data.scenes.render import Annotation, BoxPx, render
 from training.data.scenes.world import sample_scene
 
-# How often each kind of scene is rendered (hands are the hardest to read), and what a view of each kind can show.
-FOCUS_SHARES = {"gesture": 0.5, "expression": 0.05, "looking_at_me": 0.05, "gaze": 0.22, "relation": 0.18}
+# How often each kind of scene is rendered, and what a view of each kind can show.
+FOCUS_SHARES = {"gesture": 0.34, "expression": 0.04, "looking_at_me": 0.04, "gaze": 0.24, "relation": 0.28, "any": 0.06}
 SEEN_IN = {
     "person": ("gesture", "dress", "age"),
     "face": ("expression", "attention", "gaze", "age"),
     "frame": ("gaze", "place", "age", "dress"),
 }
+# How often views of each kind are shown: bodies with a gesture, faces, whole frames.
+VIEW_SHARES = {"person": 0.42, "face": 0.14, "frame": 0.44}
 PAIR_ATTRIBUTES = ("domain", "relation")
 WEIGHTS = {
     "gesture": 2.0,
@@ -48,6 +50,7 @@ class Region:
 
     mask: np.ndarray  # (grid * grid,) bool
     phrases: Mapping[str, str]  # attribute -> phrase
+    looked_at: tuple[float, float] | None = None  # where the head in this region looks, in 0..1 of the view
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,11 @@ class Pictures:
     """Views with regions; `said` holds phrase indices, -1 where nothing is said."""
 
     views: np.ndarray  # (V, S, S, 3) uint8
+    kinds: np.ndarray  # (V,) uint8, index into VIEW_SHARES
     owners: np.ndarray  # (R,) view index of each region, ascending
     masks: np.ndarray  # (R, grid * grid) bool
     said: np.ndarray  # (R, attributes) int16
+    looked_at: np.ndarray  # (R, 2) float32, x and y in 0..1 of the view; NaN where nothing in it is looked at
     attributes: tuple[str, ...]
     phrases: tuple[list[str], ...]  # per attribute
     captions: tuple[str, ...]  # one sentence or more per scene
@@ -68,17 +73,24 @@ class Pictures:
         rows = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
         return rows, np.searchsorted(chosen, self.owners[rows])
 
-    @cached_property
+    @property
     def crops(self) -> np.ndarray:
         """Which views are crops of one person, not whole frames (V,) bool."""
-        whole = np.zeros(len(self.views), bool)
-        np.logical_or.at(whole, self.owners, self.masks.all(axis=1))
-        return whole
+        return self.kinds != list(VIEW_SHARES).index("frame")
+
+    @cached_property
+    def balance(self) -> tuple[np.ndarray, ...]:
+        """Per attribute the weight of each phrase that lets every phrase count the same, mean 1 over the regions."""
+        counts = [np.bincount(self.said[:, a][self.said[:, a] >= 0]) for a in range(len(self.attributes))]
+        return tuple((n.sum() / len(n) / np.maximum(n, 1)).astype(np.float32) for n in counts)
 
     @staticmethod
     def weight(attribute: str) -> float:
         """Weight of an attribute in the pre-training loss."""
         return WEIGHTS.get(attribute, 1.0)
+
+
+_ARRAYS = ("views", "kinds", "owners", "masks", "said", "looked_at")
 
 
 def load_or_render(
@@ -89,10 +101,7 @@ def load_or_render(
         folder.mkdir(parents=True, exist_ok=True)
         _render(folder, scenes, split, size, grid, seed, workers)
     text = json.loads((folder / "text.json").read_text())
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "views" else None)
-        for name in ("views", "owners", "masks", "said")
-    }
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "views" else None) for name in _ARRAYS}
     return Pictures(
         **arrays, attributes=tuple(text["attributes"]), phrases=tuple(text["phrases"]), captions=tuple(text["captions"])
     )
@@ -100,16 +109,17 @@ def load_or_render(
 
 def _render(folder: Path, scenes: int, split: str, size: int, grid: int, seed: int, workers: int) -> None:
     jobs = [(split, seed, start, min(start + CHUNK, scenes), size, grid) for start in range(0, scenes, CHUNK)]
-    pictures, owners, masks, said, captions = [], [], [], [], []
+    pictures, kinds, owners, masks, said, looked_at, captions = [], [], [], [], [], [], []
     vocabulary: dict[str, dict[str, int]] = {}
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for drawn in track(pool.map(_draw_chunk, jobs), total=len(jobs), description="render scenes"):
             for views_of_scene, text in drawn:
                 captions.append(text)
-                for picture, regions in views_of_scene:
+                for kind, picture, regions in views_of_scene:
                     for region in regions:
                         owners.append(len(pictures))
                         masks.append(region.mask)
+                        looked_at.append(region.looked_at or (np.nan, np.nan))
                         said.append(
                             {
                                 a: vocabulary.setdefault(a, {}).setdefault(p, len(vocabulary[a]))
@@ -117,20 +127,26 @@ def _render(folder: Path, scenes: int, split: str, size: int, grid: int, seed: i
                             }
                         )
                     pictures.append(picture)
+                    kinds.append(list(VIEW_SHARES).index(kind))
     attributes = sorted(vocabulary)
     table = np.full((len(said), len(attributes)), -1, np.int16)
     for row, entry in enumerate(said):
         for attribute, index in entry.items():
             table[row, attributes.index(attribute)] = index
     np.save(folder / "views.npy", np.stack(pictures))
+    np.save(folder / "kinds.npy", np.array(kinds, np.uint8))
     np.save(folder / "owners.npy", np.array(owners, np.int32))
     np.save(folder / "masks.npy", np.stack(masks))
     np.save(folder / "said.npy", table)
+    np.save(folder / "looked_at.npy", np.array(looked_at, np.float32))
     phrases = [list(vocabulary[a]) for a in attributes]
     (folder / "text.json").write_text(json.dumps({"attributes": attributes, "phrases": phrases, "captions": captions}))
 
 
-def _draw_chunk(job: tuple[str, int, int, int, int, int]) -> list[tuple[list[tuple[np.ndarray, list[Region]]], str]]:
+View = tuple[str, np.ndarray, list[Region]]  # kind, picture, regions
+
+
+def _draw_chunk(job: tuple[str, int, int, int, int, int]) -> list[tuple[list[View], str]]:
     split, seed, start, stop, size, grid = job
     drawn = []
     for index in range(start, stop):
@@ -141,27 +157,25 @@ def _draw_chunk(job: tuple[str, int, int, int, int, int]) -> list[tuple[list[tup
     return drawn
 
 
-def _views(
-    image: np.ndarray, annotation: Annotation, rng: np.random.Generator, size: int, grid: int
-) -> Iterator[tuple[np.ndarray, list[Region]]]:
-    """Every legible gesture and face, and the whole frame with a region per head and per pair."""
+def _views(image: np.ndarray, annotation: Annotation, rng: np.random.Generator, size: int, grid: int) -> Iterator[View]:
+    """Every legible gesture and face, and the frame with a region per head and per pair where there is more to it."""
     regions = []
     for person in annotation.people:
         said = person_phrases(person)
-        if person.gesture != "none" and person.hand_visibility >= MIN_HAND_VISIBILITY:
+        if person.gesture != "none" and shows_gesture(person):
             yield _crop("gesture", image, person.body, said, {"gesture": person.hand_boxes}, rng, size, grid)
-        if person.face is not None and person.face[3] - person.face[1] >= MIN_FACE_PX:
+        if person.face is not None and shows_face(person):
             eyes, mouth = (() if box is None else (box,) for box in (person.eyes_box, person.mouth_box))
             parts = {"attention": eyes, "gaze": eyes, "expression": mouth}
             yield _crop("expression", image, person.face, said, parts, rng, size, grid)
             mask = views.box_mask([Box(*person.face)], annotation.width, annotation.height, grid)
-            regions.append(Region(mask, _only(said, SEEN_IN["frame"])))
+            regions.append(Region(mask, _only(said, SEEN_IN["frame"]), person.gaze_point_norm))
     bodies = {person.track_id: Box(*person.body) for person in annotation.people}
     for first, second, domain, relation in annotation.relations:
         mask = views.box_mask([bodies[first], bodies[second]], annotation.width, annotation.height, grid)
         regions.append(Region(mask, _only(pair_phrases(domain, relation), PAIR_ATTRIBUTES)))
-    if regions:
-        yield views.view(image, TASKS["gaze"], [], size), regions
+    if annotation.relations or any(person.gaze_point_norm is not None for person in annotation.people):
+        yield "frame", views.view(image, TASKS["gaze"], [], size), regions
 
 
 def _crop(
@@ -173,7 +187,7 @@ def _crop(
     rng: np.random.Generator,
     size: int,
     grid: int,
-) -> tuple[np.ndarray, list[Region]]:
+) -> View:
     """The robot's crop around one person with what is said of all of it, and of the parts that carry an attribute."""
     spec, around = TASKS[task], shaken(box, rng)
     square = views.square(around, spec)
@@ -183,7 +197,7 @@ def _crop(
         mask = views.box_mask(inside, round(square.width), round(square.height), grid)
         if mask.any():
             regions.append(Region(mask, _only(said, (attribute,))))
-    return views.view(image, spec, [around], size), regions
+    return spec.view, views.view(image, spec, [around], size), regions
 
 
 def _only(said: Mapping[str, str], attributes: tuple[str, ...]) -> dict[str, str]:

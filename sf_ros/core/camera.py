@@ -1,0 +1,121 @@
+"""Pinhole cameras: pixels <-> rays and points in the camera's optical frame (x right, y down, z forward; REP 103)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+NEWTON_STEPS = 4  # of undoing distortion
+PINHOLE, FISHEYE = ("plumb_bob", "rational_polynomial"), ("equidistant",)
+
+
+class CalibrationError(ValueError):
+    """A camera_info that no geometry can rest on: says why."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Intrinsics K and distortion D of sensor_msgs/CameraInfo, for images of width x height pixels."""
+
+    width: int
+    height: int
+    matrix: np.ndarray  # (3, 3) float64
+    distortion: np.ndarray  # (n,) float64 of `model`; empty: none
+    model: str = "plumb_bob"  # plumb_bob | rational_polynomial | equidistant (fisheye)
+    frame_id: str = "camera"
+
+    @staticmethod
+    def from_info(width: int, height: int, k: Sequence[float], d: Sequence[float], model: str, frame_id: str) -> Camera:
+        """From the fields of a CameraInfo. CalibrationError for an uncalibrated camera (K[0] is 0) or unknown model."""
+        matrix = np.asarray(k, float)
+        if matrix.size != 9 or not np.isfinite(matrix).all() or matrix[0] <= 0 or matrix[4] <= 0:
+            raise CalibrationError("camera_info has no calibration: K holds no focal length.")
+        if width < 1 or height < 1:
+            raise CalibrationError(f"camera_info is of an image of {width}x{height}.")
+        distortion = np.asarray(d, float)
+        if not np.any(distortion):
+            distortion, model = np.zeros(0), "plumb_bob"
+        elif model not in (*PINHOLE, *FISHEYE):
+            raise CalibrationError(f"Distortion model '{model}'; expected one of {', '.join((*PINHOLE, *FISHEYE))}.")
+        return Camera(int(width), int(height), matrix.reshape(3, 3), distortion, model, frame_id)
+
+    def scaled(self, width: int, height: int) -> Camera:
+        """The same camera for images that were resized to another resolution."""
+        if (width, height) == (self.width, self.height):
+            return self
+        scale = np.diag([width / self.width, height / self.height, 1.0])
+        return Camera(width, height, scale @ self.matrix, self.distortion, self.model, self.frame_id)
+
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels (N, 2) -> unit vectors (N, 3) that point to what is seen there; distortion is undone."""
+        points = np.asarray(pixels, float).reshape(-1, 1, 2)
+        if self.model in FISHEYE:
+            flat = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion[:4])
+        else:
+            flat = self._undistorted(points)
+        ahead = np.concatenate([flat.reshape(-1, 2), np.ones((len(points), 1))], axis=1)
+        return np.asarray(ahead / np.linalg.norm(ahead, axis=1, keepdims=True))
+
+    def pixels(self, points_m: np.ndarray) -> np.ndarray:
+        """Points (N, 3) in front of the camera, metres -> pixels (N, 2)."""
+        points = np.asarray(points_m, float).reshape(-1, 1, 3)
+        zero = np.zeros(3)
+        if self.model in FISHEYE:
+            return cv2.fisheye.projectPoints(points, zero, zero, self.matrix, self.distortion[:4])[0].reshape(-1, 2)
+        return cv2.projectPoints(points, zero, zero, self.matrix, self.distortion)[0].reshape(-1, 2)
+
+    def _undistorted(self, points: np.ndarray) -> np.ndarray:
+        """OpenCV's few fixed-point steps, which alone miss by pixels at the edge, then Newton's on its projection."""
+        flat = cv2.undistortPoints(points, self.matrix, self.distortion).reshape(-1, 2)
+        if self.distortion.size == 0:
+            return flat
+        zero, step = np.zeros(3), 1e-6
+
+        def seen(at: np.ndarray) -> np.ndarray:
+            ahead = np.column_stack([at, np.ones(len(at))])
+            return cv2.projectPoints(ahead, zero, zero, self.matrix, self.distortion)[0].reshape(-1, 2)
+
+        for _ in range(NEWTON_STEPS):
+            here = seen(flat)
+            slopes = [(seen(flat + step * axis) - here) / step for axis in np.eye(2)]  # columns of each Jacobian
+            jacobian = np.stack(slopes, axis=2)  # (N, 2, 2)
+            flat = flat + np.linalg.solve(jacobian, (points.reshape(-1, 2) - here)[..., None])[..., 0]
+        return flat
+
+    def point(self, pixel: tuple[float, float], depth: np.ndarray, reach: int = 2) -> np.ndarray | None:
+        """The point (3,) in metres seen at a pixel, by an aligned depth image (H, W) of z in metres.
+
+        The depth is the median within `reach` pixels; None where nothing was measured there or outside the picture.
+        `depth` may have another resolution than the camera.
+        """
+        scale_x, scale_y = depth.shape[1] / self.width, depth.shape[0] / self.height
+        column, row = int(pixel[0] * scale_x), int(pixel[1] * scale_y)
+        if not (0 <= column < depth.shape[1] and 0 <= row < depth.shape[0]):
+            return None
+        around = depth[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
+        measured = around[np.isfinite(around)]
+        if measured.size == 0:
+            return None
+        ray = self.rays(np.array([pixel]))[0]
+        return np.asarray(ray / ray[2] * float(np.median(measured)))
+
+
+def along(direction: np.ndarray) -> np.ndarray:
+    """The quaternion (x, y, z, w) that turns +z into a direction (3,), with x kept level (optical convention)."""
+    forward = np.asarray(direction, float) / np.linalg.norm(direction)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    if np.linalg.norm(right) < 1e-6:
+        right = np.array([1.0, 0.0, 0.0])
+    right /= np.linalg.norm(right)
+    return quaternion(np.stack([right, np.cross(forward, right), forward], axis=1))
+
+
+def quaternion(rotation: np.ndarray) -> np.ndarray:
+    """Rotation matrix (3, 3) -> quaternion (x, y, z, w)."""
+    vector, _ = cv2.Rodrigues(rotation)
+    angle = float(np.linalg.norm(vector))
+    axis = vector.reshape(3) / angle if angle > 1e-12 else np.zeros(3)
+    return np.append(axis * np.sin(angle / 2), np.cos(angle / 2))
