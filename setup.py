@@ -65,5 +65,11 @@ setup(
         "test": TEST,
         "dev": [*TEST, "pytest-xdist>=3.6", "ruff>=0.12", "mypy>=1.15"],
     },
-    entry_points={"console_scripts": ["sf_ros_perceive = sf_ros.perceive:main"]},
+    entry_points={
+        "console_scripts": [
+            "sf_ros_perceive = sf_ros.perceive:main",
+            "perception_node = sf_ros.node:main",
+            "demo_camera = sf_ros.demo_camera:main",
+        ]
+    },
 )

@@ -77,7 +77,7 @@ PRESETS: dict[str, TrainConfig] = {
             steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
         ),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=2_400, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=1_900, batch_size=32, learning_rate=1e-3, warmup=100),
         samples=6_000,
         heatmap_weight=20.0,
     ),

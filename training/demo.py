@@ -44,7 +44,9 @@ class Arguments:
     samples: int = 1000  # per question, of the evaluation
     clip_seed: int = CLIP_SEED
     seconds: float = 12.0  # of a clip
-    clips: str = "101,102,103,104,105"  # seeds of the clips that are scored beside the one that ships
+    clips: str = (
+        "101,102,103,104,105,106,107,108,109,110"  # seeds of the clips that are scored beside the one that ships
+    )
     photographs: str = NOT_MEASURED  # a measured sentence or two for the model card
 
     def __post_init__(self) -> None:
@@ -201,9 +203,12 @@ def _score_rows(scores: Mapping[str, Any]) -> list[str]:
             beside = "" if chance is None else f"{chance:.3f}"
             rows.append(f"| {task} | {result['samples']} | {metric} | {value:.3f} | {beside} |")
         for order in ("after", "before"):
-            if part := result.get(f"target_{order}_head"):
-                value = part["min_L2"]
-                rows.append(f"| {task}, target {order} the head | {part['samples']} | min_L2 | {value:.3f} | |")
+            part = result.get(f"target_{order}_head", {})
+            for metric in ("AUC", "min_L2"):
+                if metric in part:
+                    rows.append(
+                        f"| {task}, target {order} the head | {part['samples']} | {metric} | {part[metric]:.3f} | |"
+                    )
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -88,6 +89,9 @@ class HeatmapHead(nn.Module):
         self.grid, self.size = config.encoder.grid // config.pooling, config.heatmap_size
         self.project = nn.Linear(config.language.dim, config.heatmap_channels)
         self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=2, stride=2)
+        # Training starts at the share of cells that a target fills, not at one half (Lin et al. 2017, section 4.1).
+        filled = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
+        nn.init.constant_(cast(Tensor, self.upscale.bias), -math.log(1 / filled - 1))
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, grid^2, D) -> (B, size, size)."""

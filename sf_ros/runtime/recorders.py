@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +31,7 @@ IMAGE_TOPIC = "/camera/image/compressed"
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 NODE = "/sf_ros"  # what the node's private topics are recorded under
 JPEG_QUALITY = 85
+MAX_WAITING = 8  # frames taken and not written yet
 OUTPUTS = ("cues.jsonl", "annotated.mp4", "bag")
 _FOREVER = QosTime(9_223_372_036, 854_775_807)  # RMW_DURATION_INFINITE, as rosbag2 itself writes it
 
@@ -159,19 +162,34 @@ class BagRecorder:
 
 
 class Recorders:
-    """Several recorders as one; a context manager that closes every one of them, whatever happens to the others."""
+    """Several recorders as one, written by a thread of their own while the caller works on the next frame.
+
+    An error in writing is raised by a later write or by close. A context manager that closes every recorder, after all
+    that was given to it is written, whatever happens to the others.
+    """
 
     def __init__(self, *recorders: Recorder) -> None:
         self._recorders = recorders
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorders")
+        self._waiting: deque[Future[None]] = deque()
 
     def write(self, frame: Frame, cues: FrameCues) -> None:
-        for recorder in self._recorders:
-            recorder.write(frame, cues)
+        """Take a frame; waits while more than MAX_WAITING are not written yet."""
+        self._waiting.append(self._thread.submit(self._write, frame, cues))
+        while self._waiting and (len(self._waiting) > MAX_WAITING or self._waiting[0].done()):
+            self._waiting.popleft().result()
 
     def close(self) -> None:
         with ExitStack() as stack:
             for recorder in self._recorders:
                 stack.callback(recorder.close)
+            stack.callback(self._thread.shutdown)  # first of all
+            while self._waiting:
+                self._waiting.popleft().result()
+
+    def _write(self, frame: Frame, cues: FrameCues) -> None:
+        for recorder in self._recorders:
+            recorder.write(frame, cues)
 
     def __enter__(self) -> Recorders:
         return self

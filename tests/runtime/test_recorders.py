@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -287,6 +288,48 @@ def test_every_recorder_is_closed_even_when_one_cannot_be():
     with pytest.raises(OSError, match="disk full"):
         Recorders(Failing("one"), Failing("two")).close()
     assert sorted(closed) == ["one", "two"]
+
+
+class Slow:
+    """Takes its time, and fails at the frame it is told to."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.written: list[int] = []
+        self.fails_at, self.closed = fails_at, False
+
+    def write(self, frame: Frame, cues: FrameCues) -> None:
+        time.sleep(0.005)
+        if len(self.written) == self.fails_at:
+            raise OSError("disk full")
+        self.written.append(frame.index)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_thread_writes_everything_in_order_before_it_closes():
+    slow = Slow()
+    frame, cues = clip()[0]
+    with Recorders(slow) as recording:
+        for index in range(20):
+            recording.write(replace(frame, index=index), cues)
+            assert index - len(slow.written) <= recorders.MAX_WAITING + 1
+        assert not slow.closed
+    assert slow.written == list(range(20)) and slow.closed
+
+
+@pytest.mark.parametrize("fails_at", [0, 19])
+def test_an_error_of_the_thread_reaches_the_caller(fails_at: int):
+    slow = Slow(fails_at)
+
+    def record() -> None:
+        with Recorders(slow) as recording:
+            for _ in range(20):
+                recording.write(*clip()[0])
+
+    with pytest.raises(OSError, match="disk full"):
+        record()
+    assert slow.closed
 
 
 def test_nothing_stays_open_when_a_later_recorder_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

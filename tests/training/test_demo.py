@@ -27,7 +27,7 @@ FACTS: dict[str, Any] = {
         "gesture": {"samples": 900, "metrics": {"accuracy": 0.812}, "chance": {"accuracy": 0.031}},
         "gaze": {
             "samples": 800, "metrics": {"AUC": 0.91}, "chance": {"AUC": 0.5},
-            "target_before_head": {"samples": 300, "min_L2": 0.321},
+            "target_before_head": {"samples": 300, "AUC": 0.654, "min_L2": 0.321},
         },
     },
     "clip": {"seed": 7, **clip_scores(0.75)},
@@ -40,6 +40,7 @@ def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() ->
     for fact in ("abc1234", "seed 11", "encoder 1,500 steps, joint 3,000 steps", "0.978", "0.967", "120 minutes"):
         assert fact in card
     assert "| gesture | 900 | accuracy | 0.812 | 0.031 |" in card
+    assert "| gaze, target before the head | 300 | AUC | 0.654 | |" in card
     assert "| gaze, target before the head | 300 | min_L2 | 0.321 | |" in card
     assert "| gaze, share right | 0.701 | 0.750 |" in card
     assert "On 20 photographs it found nobody." in card and demo.NOT_MEASURED not in card

@@ -1,0 +1,136 @@
+"""Social perception from a camera:  ros2 launch sf_ros perception.launch.py image:=/camera/image_raw"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, RegisterEventHandler
+from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessStart
+from launch.events import matches_action
+from launch.substitutions import EqualsSubstitution, LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
+
+BOOL = ["true", "false"]
+SHARE = FindPackageShare("sf_ros")
+# name, default, description, choices
+ARGUMENTS = (
+    ("image", "/camera/image_raw", "Camera images; with compressed:=true those of '<image>/compressed'.", None),
+    ("camera_info", "/camera/camera_info", "Calibration of the camera; without it gaze stays in the image.", None),
+    ("depth", "/camera/depth/image_raw", "Depth images aligned with the camera's, for use_depth:=true.", None),
+    ("bundle", "", "Folder of the exported model; empty: the demo bundle, which knows drawn people only.", None),
+    ("device", "auto", "auto | cpu | cuda[:N]; auto falls back to the CPU with a warning.", None),
+    ("source", "none", "Start a camera too: the demo clip, or a driver that is installed.",
+     ["none", "demo", "usb_cam", "v4l2_camera"]),
+    ("video_device", "/dev/video0", "Device of usb_cam or v4l2_camera.", None),
+    ("compressed", "false", "Take compressed images.", BOOL),
+    ("image_reliability", "best_effort", "QoS of the image subscription.", ["best_effort", "reliable"]),
+    ("use_depth", "false", "Give gaze targets in 3-D from depth images.", BOOL),
+    ("persons", "internal", "Who names persons (REP-155).", ["internal", "external", "off"]),
+    ("humans_ns", "/humans", "Namespace of the REP-155 topics; each camera needs its own.", None),
+    ("params_file", PathJoinSubstitution([SHARE, "config", "perception.yaml"]), "Further parameters.", None),
+    ("namespace", "", "Namespace of the node.", None),
+    ("name", "sf_ros", "Name of the node.", None),
+    ("autostart", "true", "Configure and activate at once; false: by 'ros2 lifecycle set'.", BOOL),
+    ("use_sim_time", "false", "Take time from /clock.", BOOL),
+    ("rviz", "false", "Open RViz with the overlay and TF frames.", BOOL),
+    ("log_level", "info", "Least level that is logged.", ["debug", "info", "warn", "error", "fatal"]),
+)  # fmt: skip
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, the node with its transitions, and what was asked for besides."""
+    value = LaunchConfiguration
+    node = LifecycleNode(
+        package="sf_ros",
+        executable="perception_node",
+        name=value("name"),
+        namespace=value("namespace"),
+        output="screen",
+        parameters=[
+            value("params_file"),
+            {name: text(name) for name in ("bundle", "device", "image_reliability", "persons", "humans_ns")},
+            {name: flag(name) for name in ("compressed", "use_depth", "use_sim_time")},
+        ],
+        remappings=[(name, value(name)) for name in ("image", "camera_info", "depth")],
+        arguments=["--ros-args", "--log-level", value("log_level")],
+    )
+    configure = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE)
+    activate = ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE)
+    autostart = IfCondition(value("autostart"))
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
+            node,
+            RegisterEventHandler(
+                OnProcessStart(target_action=node, on_start=[EmitEvent(event=configure)]), condition=autostart
+            ),
+            RegisterEventHandler(
+                OnStateTransition(
+                    target_lifecycle_node=node,
+                    start_state="configuring",
+                    goal_state="inactive",
+                    entities=[EmitEvent(event=activate)],
+                ),
+                condition=autostart,
+            ),
+            RegisterEventHandler(
+                OnStateTransition(
+                    target_lifecycle_node=node,
+                    start_state="configuring",
+                    goal_state="unconfigured",
+                    entities=[LogInfo(msg="sf_ros was not configured; the reason is in its log above.")],
+                )
+            ),
+            Node(
+                package="sf_ros",
+                executable="demo_camera",
+                name="camera",
+                namespace=value("namespace"),
+                remappings=[("image", value("image"))],
+                condition=source_is("demo"),
+            ),
+            Node(
+                package="usb_cam",
+                executable="usb_cam_node_exe",
+                name="camera",
+                namespace=value("namespace"),
+                parameters=[{"video_device": text("video_device")}],
+                remappings=[("image_raw", value("image")), ("camera_info", value("camera_info"))],
+                condition=source_is("usb_cam"),
+            ),
+            Node(
+                package="v4l2_camera",
+                executable="v4l2_camera_node",
+                name="camera",
+                namespace=value("namespace"),
+                parameters=[{"video_device": text("video_device")}],
+                remappings=[("image_raw", value("image")), ("camera_info", value("camera_info"))],
+                condition=source_is("v4l2_camera"),
+            ),
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                name="rviz",
+                arguments=["-d", PathJoinSubstitution([SHARE, "rviz", "perception.rviz"])],
+                condition=IfCondition(value("rviz")),
+            ),
+        ]
+    )
+
+
+def text(name: str) -> ParameterValue:
+    """An argument as a string parameter, even where it reads like a number."""
+    return ParameterValue(LaunchConfiguration(name), value_type=str)
+
+
+def flag(name: str) -> ParameterValue:
+    """An argument as a boolean parameter."""
+    return ParameterValue(LaunchConfiguration(name), value_type=bool)
+
+
+def source_is(name: str) -> IfCondition:
+    """Whether the argument 'source' has a value."""
+    return IfCondition(EqualsSubstitution(LaunchConfiguration("source"), name))
