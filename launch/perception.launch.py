@@ -92,24 +92,8 @@ def generate_launch_description() -> LaunchDescription:
                 remappings=[("image", value("image"))],
                 condition=source_is("demo"),
             ),
-            Node(
-                package="usb_cam",
-                executable="usb_cam_node_exe",
-                name="camera",
-                namespace=value("namespace"),
-                parameters=[{"video_device": text("video_device")}],
-                remappings=[("image_raw", value("image")), ("camera_info", value("camera_info"))],
-                condition=source_is("usb_cam"),
-            ),
-            Node(
-                package="v4l2_camera",
-                executable="v4l2_camera_node",
-                name="camera",
-                namespace=value("namespace"),
-                parameters=[{"video_device": text("video_device")}],
-                remappings=[("image_raw", value("image")), ("camera_info", value("camera_info"))],
-                condition=source_is("v4l2_camera"),
-            ),
+            driver("usb_cam", "usb_cam_node_exe"),
+            driver("v4l2_camera", "v4l2_camera_node"),
             Node(
                 package="rviz2",
                 executable="rviz2",
@@ -118,6 +102,20 @@ def generate_launch_description() -> LaunchDescription:
                 condition=IfCondition(value("rviz")),
             ),
         ]
+    )
+
+
+def driver(package: str, executable: str) -> Node:
+    """A camera driver that is started where the argument 'source' names its package."""
+    topics = [("image_raw", LaunchConfiguration("image")), ("camera_info", LaunchConfiguration("camera_info"))]
+    return Node(
+        package=package,
+        executable=executable,
+        name="camera",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[{"video_device": text("video_device")}],
+        remappings=topics,
+        condition=source_is(package),
     )
 
 

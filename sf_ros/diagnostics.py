@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -122,14 +124,12 @@ class Health:
 
 def memory_mb() -> dict[str, float]:
     """Megabytes of this process in memory ('resident'), and on a GPU where torch was loaded and uses one ('gpu')."""
-    import sys
-
     found = {}
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            found["resident"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except (OSError, ValueError, IndexError):
-        pass  # not Linux
+    with (
+        contextlib.suppress(FileNotFoundError),
+        open("/proc/self/statm", encoding="ascii") as file,
+    ):  # Linux alone has it
+        found["resident"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpu"] = torch.cuda.memory_allocated() / 1e6
