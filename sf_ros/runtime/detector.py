@@ -24,9 +24,7 @@ LOG = logging.getLogger(__name__)
 PERSON_NAMES = ("person", "body", "human", "pedestrian", "people")
 FACE_NAMES = ("face", "head")
 LOW_SCORE = 0.1  # weaker boxes may still continue a track, never start one (ByteTrack's second association)
-NMS_IOU = (
-    0.6  # at 0.7 (ultralytics' default) a second box, of a person with an arm stretched out, lives and steals the id
-)
+NMS_IOU = 0.6  # at 0.7 (ultralytics' default) a second box around an outstretched arm survives and steals the id
 UPPER = 0.7  # of a body box: a face's centre lies above it
 MIN_CONTAINMENT = 0.5  # of a face's area inside the body box
 VISIBLE = 0.5  # confidence of a keypoint that counts
@@ -105,10 +103,10 @@ class YoloDetector:
     def track(self, frame: Frame) -> tuple[Person, ...]:
         bgr = np.ascontiguousarray(frame.image[..., ::-1])
         low = min(LOW_SCORE, self._config.person_score, self._config.face_score)
-        found = self._yolo.predict(
+        results = self._yolo.predict(
             bgr, imgsz=self._size, conf=low, iou=NMS_IOU, device=self._device, verbose=False, save=False
         )
-        result = found[0].cpu().numpy()
+        result = results[0].cpu().numpy()
         boxes, scores, classes = result.boxes.xyxy, result.boxes.conf, result.boxes.cls.astype(int)
         is_person = np.flatnonzero(classes == self._person_class)
         tracked = self._tracker.update(boxes[is_person], scores[is_person], frame.stamp)
