@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ class SourceError(RuntimeError):
     """Pictures that cannot be had: says what was expected, what was found and what to do."""
 
 
-class Source:
+class Source(ABC):
     """An iterator of Frame with its losses counted; a context manager.
 
     `fps` is nominal. `dropped` counts frames of a live source that a newer one replaced before they were taken.
@@ -49,8 +50,8 @@ class Source:
         """Frames to expect; None where unknown."""
         return None
 
-    def __iter__(self) -> Iterator[Frame]:
-        raise NotImplementedError
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]: ...
 
     def close(self) -> None:
         """Release the device or file."""

@@ -80,6 +80,21 @@ def test_a_yolo_of_persons_and_faces_gives_people_with_their_faces_in_frame_pixe
     assert detector.track(frame(0.1)) == people
 
 
+@pytest.mark.parametrize(
+    ("second", "count"),
+    [
+        ([39, 50, 58, 80, 0.6, 0.0], 1),  # IoU 0.69: the same person with the arm stretched out
+        ([46, 50, 40, 80, 0.6, 0.0], 2),  # IoU 0.43: somebody half behind
+    ],
+)
+def test_a_second_box_of_one_person_goes_and_somebody_half_behind_stays(
+    tmp_path: Path, second: list[float], count: int
+) -> None:
+    rows = np.array([[30, 50, 40, 80, 0.9, 0.0], second])
+    path = write_yolo(tmp_path / "detector.onnx", rows, {0: "person", 1: "face"})
+    assert len(YoloDetector(path, CONFIG).track(frame())) == count
+
+
 def test_a_wide_frame_is_letterboxed_not_stretched(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "detector.onnx", np.array([[48, 48, 20, 40, 0.9, 0]]), {0: "person", 1: "face"})
     (person,) = YoloDetector(path, CONFIG).track(frame(width=384, height=192))
