@@ -53,6 +53,7 @@ class Source(ABC):
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
+    @abstractmethod
     def close(self) -> None:
         """Release the device or file."""
 
@@ -157,6 +158,9 @@ class ImagesSource(Source):
                 f"{self.name}: none of {len(self._files)} images can be decoded. "
                 "Open one in a viewer, or copy them again."
             )
+
+    def close(self) -> None:
+        """Nothing is held between pictures."""
 
 
 class VideoSource(Source):
