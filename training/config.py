@@ -38,6 +38,7 @@ class TrainConfig:
     body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
     scenes: int = 18_000  # rendered for encoder pre-training
     samples: int = 5_000  # per question, when the data is procedural
+    gaze_factor: int = 1  # gaze samples to one of any other question, in its procedural set and in an epoch (paper: 1)
     mixed: float = 0.3  # share of procedural samples from scenes built around nothing in particular, as clips are
     validation: int = 500  # per question
     lora_rank: int = 32  # paper: 32
@@ -47,6 +48,14 @@ class TrainConfig:
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
     compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
     save_every: int = 250  # steps between checkpoints that a killed run resumes from
+
+    def __post_init__(self) -> None:
+        if self.gaze_factor < 1:
+            raise ValueError(f"gaze_factor is {self.gaze_factor}; it must be 1 or more.")
+
+    def samples_of(self, task: str) -> int:
+        """Size of one question's procedural training set."""
+        return self.samples * (self.gaze_factor if task == "gaze" else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -77,8 +86,9 @@ PRESETS: dict[str, TrainConfig] = {
             steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
         ),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=1_900, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=4_000, batch_size=32, learning_rate=1e-3, warmup=100),
         samples=6_000,
+        gaze_factor=4,  # where an untaught body must learn to find the marked head, a sixth of the batches is too few
         heatmap_weight=20.0,
     ),
     "smoke": TrainConfig(

@@ -7,6 +7,7 @@ checkpoint/, which export and evaluation read. The last line of stdout is one JS
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -25,7 +26,7 @@ from sf_ros.model.fusion import FusedModel
 from training import checkpoint, loop
 from training.config import TrainConfig, preset
 from training.data import cache
-from training.data.mixture import epoch_batches
+from training.data.mixture import Batch, epoch_batches
 from training.data.scenes.dataset import Scenes
 from training.lora import attach
 from training.losses import heatmap_loss, text_loss
@@ -105,8 +106,8 @@ def configured(arguments: Arguments) -> TrainConfig:
 
 def cached(model: FusedModel, config: TrainConfig, task: str, folder: Path) -> tuple[cache.ViewCache, np.ndarray]:
     """Views and frozen features of one question's training set."""
-    place = folder / f"{task}-{config.samples}-{config.seed}"
-    scenes = Scenes(task, "train", config.samples, config.seed, mixed=config.mixed)
+    place = folder / f"{task}-{config.samples_of(task)}-{config.seed}"
+    scenes = Scenes(task, "train", config.samples_of(task), config.seed, mixed=config.mixed)
     views = cache.load_or_build(scenes, config.model.encoder, place)
     return views, cache.load_or_encode(views, model.encoder, config.model.encoder, place, compiled=config.compile)
 
@@ -120,16 +121,14 @@ def fit_joint(
 ) -> list[dict[str, float]]:
     """The paper's stage: connector, box embedding, heatmap head and adapters, jointly over the questions."""
     sizes = {task: len(views) for task, (views, _) in data.items()}
-    epochs: dict[int, list] = {}
 
-    def batch_of(step: int):
-        per_epoch = len(
-            epochs.get(0) or epochs.setdefault(0, epoch_batches(sizes, config.joint.batch_size, 0, config.seed))
-        )
-        epoch = step // per_epoch
-        if epoch not in epochs:
-            epochs[epoch] = epoch_batches(sizes, config.joint.batch_size, epoch, config.seed)
-        return epochs[epoch][step % per_epoch]
+    @functools.cache
+    def batches(epoch: int) -> list[Batch]:
+        return epoch_batches(sizes, config.joint.batch_size, epoch, config.seed, config.gaze_factor)
+
+    def batch_of(step: int) -> Batch:
+        epoch, place = divmod(step, len(batches(0)))
+        return batches(epoch)[place]
 
     def loss(step: int) -> loop.Losses:
         batch, device = batch_of(step), next(model.parameters()).device

@@ -14,7 +14,8 @@ class Connector(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(dim_in, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, dim_out)
         )
-        self.box_embedding = nn.Parameter(torch.randn(dim_in) * 0.02)
+        # At the scale of the features: a faint mark is learned too late, and gaze then never asks whose head is marked.
+        self.box_embedding = nn.Parameter(torch.randn(dim_in))
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Features (B, N, dim_in) and a box mask (B, N), True where a patch is boxed -> tokens (B, N, dim_out)."""

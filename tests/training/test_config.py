@@ -52,3 +52,10 @@ def test_reading_a_configuration_leaves_the_data_as_it_was() -> None:
 def test_a_configuration_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         preset("smoke").seed = 3  # type: ignore[misc]
+
+
+def test_gaze_alone_gets_the_larger_set() -> None:
+    config = dataclasses.replace(preset("smoke"), samples=10, gaze_factor=3)
+    assert {task: config.samples_of(task) for task in ("gaze", "gesture")} == {"gaze": 30, "gesture": 10}
+    with pytest.raises(ValueError, match="gaze_factor is 0; it must be 1 or more"):
+        dataclasses.replace(config, gaze_factor=0)

@@ -55,6 +55,15 @@ def test_incomplete_batches_are_dropped_unless_they_are_all_there_is() -> None:
     assert [len(batch) for batch in epoch_batches({"gesture": 3, "gaze": 5}, 8, 0, 0)] == [3, 3]
 
 
+def test_gaze_gets_its_factor_of_an_epoch_as_far_as_its_set_goes() -> None:
+    sizes = {"gesture": 20, "gaze": 70, "expression": 20}
+    gaze = [i for batch in epoch_batches(sizes, 4, 0, 0, gaze_factor=3) for task, i in batch if task == "gaze"]
+    assert len(gaze) == len(set(gaze)) == 60
+    assert sum(len(batch) for batch in epoch_batches(sizes, 4, 0, 0, gaze_factor=3)) == 60 + 2 * 20
+    everything = [i for batch in epoch_batches(sizes, 2, 0, 0, gaze_factor=9) for task, i in batch if task == "gaze"]
+    assert sorted(everything) == list(range(70))
+
+
 @pytest.mark.parametrize("task", ["gaze", "expression"])
 def test_one_question_alone_is_a_mixture_too(task: str) -> None:
     batches = epoch_batches({task: 12}, 4, 0, 0)
