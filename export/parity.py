@@ -19,8 +19,8 @@ from training.evaluate import reference
 def compare(model: FusedModel, engine: Engine, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
     """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same.
 
-    A heatmap is smooth, so that its two highest cells may differ by less than rounding does: the same place is the same
-    cell or one beside it.
+    A heatmap is interpolated from a coarser one, so that cells some way apart may differ by less than rounding does:
+    the same place is one within a standard deviation of the target's Gaussian.
     """
     worst: dict[str, list[float]] = {}
     same: dict[str, list[bool]] = {}
@@ -32,8 +32,8 @@ def compare(model: FusedModel, engine: Engine, samples: Sequence[Sample]) -> dic
         assert a is not None and b is not None
         worst.setdefault(sample.task, []).append(float(np.abs(a - b).max()))
         winners = [np.array(np.unravel_index(np.argmax(answer), answer.shape)) for answer in (a, b)]
-        tolerance = 1 if expected.probabilities is None else 0  # cells
-        same.setdefault(sample.task, []).append(bool(np.abs(winners[0] - winners[1]).max() <= tolerance))
+        tolerance = model.config.heatmap_sigma if expected.probabilities is None else 0  # cells
+        same.setdefault(sample.task, []).append(bool(np.linalg.norm(winners[0] - winners[1]) <= tolerance))
     return {
         task: {
             "samples": len(worst[task]),

@@ -42,6 +42,8 @@ class Off:
         right = reference(self.model, Sample(question.task, image, question.boxes))
         if question.task != self.task:
             return [right]
+        if right.probabilities is None:
+            return [Answer(heatmap=self.change)]
         return [Answer(right.probabilities + self.change)]
 
 
@@ -93,6 +95,16 @@ def test_another_winner_is_counted(model: FusedModel) -> None:
     winner = int(reference(model, sample).probabilities.argmax())
     other = np.eye(3, dtype=np.float32)[(winner + 1) % 3] * 2
     assert compare(model, Off(model, "domain", other), [sample])["domain"]["same_winner"] == 0.0
+
+
+@pytest.mark.parametrize(("cells", "same"), [(0, 1.0), (2, 1.0), (6, 0.0)])
+def test_a_gaze_winner_may_move_by_less_than_its_target_is_wide(model: FusedModel, cells: int, same: float) -> None:
+    (sample,) = (s for s in samples() if s.task == "gaze")
+    heatmap = reference(model, sample).heatmap
+    row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    moved = heatmap.copy()
+    moved[row, column + (cells if column < 8 else -cells)] = 1.0
+    assert compare(model, Off(model, "gaze", moved), [sample])["gaze"]["same_winner"] == same
 
 
 def test_the_vision_graph_repeats_both_banks_for_any_number_of_pictures(model: FusedModel, folder: Path) -> None:
