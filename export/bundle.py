@@ -72,13 +72,14 @@ def export(source: Path, out: Path, detector: Path | None = None, samples: int =
         unproven(out, config.model, model.prompts),
         [Scenes(t, "val", each, 1)[i] for t in TASKS for i in range(each)],
     )
-    for task, result in parity.items():
-        if result["max_difference"] > MAX_DIFFERENCE or result["same_winner"] < MIN_SAME_WINNER:
-            raise BundleError(
-                f"{out}: '{task}' differs from its checkpoint by {result['max_difference']:.3g} "
-                f"(at most {MAX_DIFFERENCE} expected) with {result['same_winner']:.1%} equal winners "
-                f"(at least {MIN_SAME_WINNER:.0%} expected). Nothing was signed; report this."
-            )
+    difference = max(result["max_difference"] for result in parity.values())
+    same = sum(r["same_winner"] * r["samples"] for r in parity.values()) / sum(r["samples"] for r in parity.values())
+    if difference > MAX_DIFFERENCE or same < MIN_SAME_WINNER:
+        raise BundleError(
+            f"{out}: answers differ from the checkpoint's by {difference:.3g} (at most {MAX_DIFFERENCE} expected) with "
+            f"{same:.1%} equal winners (at least {MIN_SAME_WINNER:.0%} expected). Nothing was signed; report this. "
+            f"By question: {parity}"
+        )
     provenance = {
         "commit": commit(),
         "command": f"python -m export.bundle {source.name} {out.name}",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from training.data.scenes import objects, people, rooms
+from training.data.scenes.attention import stands_alone
 from training.data.scenes.captions import COMPASS, caption, gaze_words, pair_phrases, person_phrases
 from training.data.scenes.clips import blend_arms, sample_clip
 from training.data.scenes.faces import EXPRESSIONS
@@ -184,6 +185,30 @@ def test_heads_tell_nothing_about_looking_at_me():
             assert np.abs(below_a - below_b).max() < bound
     far = np.abs(yes[:, 0]) > np.deg2rad(10)
     assert 0.3 < far.mean() < 0.7  # half of those who look at the camera have turned heads
+
+
+def test_nothing_else_is_in_line_with_what_somebody_looks_at():
+    looked = 0
+    for seed in range(40):
+        state = sample_scene(np.random.default_rng([6, seed]), "test", "gaze")
+        for person in state.people:
+            if person.gaze_target.startswith(("person:", "object:")):
+                heads = [other.head_center for other in state.people if other is not person]
+                things = np.array([*heads, *(item.center for item in state.objects)])
+                others = things[np.linalg.norm(things - person.gaze_point, axis=1) > 1e-9]
+                assert len(others) == len(things) - 1
+                assert stands_alone(state.camera, person, person.gaze_point, others)
+                looked += 1
+    assert looked > 40
+
+
+def test_what_is_in_line_does_not_stand_alone():
+    state = sample_scene(np.random.default_rng(1), "train", "gaze", count=1)
+    (person,) = state.people
+    point = person.head_center + [0.5, 0.0, 0.0]
+    beyond, across = person.head_center + [0.9, 0.05, 0.0], person.head_center + [0.0, 0.5, 0.0]
+    assert stands_alone(state.camera, person, point, across[None])
+    assert not stands_alone(state.camera, person, point, np.stack([across, beyond]))
 
 
 def test_gazes_to_be_located_mostly_differ_within_a_picture():

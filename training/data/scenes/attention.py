@@ -10,6 +10,8 @@ from training.data.scenes.people import PersonState, angle_between, angles, faci
 
 MIN_AVERSION = np.deg2rad(13)  # between the camera and what somebody looks at who does not look at the camera
 EYES_AVERTED = np.deg2rad(18)  # the same where only the eyes tell
+MIN_APART = np.deg2rad(15)  # in the picture, between what somebody looks at and all else that could be meant
+SOCIABLE = 0.3  # how often people come before things
 MAX_FACE_TURN = np.deg2rad(80)  # of a gaze away from the camera, so that a face remains to be seen
 
 
@@ -24,21 +26,46 @@ def attend_away(
 ) -> bool:
     """Make a person look at another person or a thing, if one is clearly off the camera and within reach.
 
-    Things nobody looks at yet come first. Returns whether there was one.
+    What stands alone comes before what is in line with others, then (now and then) people before things, then what
+    nobody looks at yet; `in_frame` asks for a target in the picture that stands alone. Returns whether there was one.
     """
     others = [other for other in people if other is not person]
     taken = {other.gaze_target for other in others}
     targets = [(f"person:{other.track_id}", other.head_center) for other in others]
     targets += [(f"object:{item.name}", np.array(item.center)) for item in objects]
-    order = [targets[i] for i in rng.permutation(len(targets))]
-    for name, point in sorted(order, key=lambda target: target[0] in taken):
-        if visible_target(camera, person, point, in_frame=in_frame):
-            body = facing(person.shoulders[0], person.shoulders[2])
-            goal = wrap(angles(point - person.head_center)[0] - body)
-            person.yaw = body + float(np.clip(goal * rng.uniform(0.1, 0.7), -1.0, 1.0))
-            look_at(person, point, name, float(rng.uniform(0.7, 1.0)), float(rng.normal(0, 0.05)))
-            return True
+    points = np.array([point for _, point in targets]).reshape(-1, 3)
+    sociable = rng.random() < SOCIABLE
+    seen = [
+        (
+            not stands_alone(camera, person, point, np.delete(points, i, axis=0)),
+            sociable and not name.startswith("person:"),
+            name in taken,
+            name,
+            point,
+        )
+        for i in rng.permutation(len(targets))
+        for name, point in [targets[i]]
+        if visible_target(camera, person, point, in_frame=in_frame)
+    ]
+    for in_line, *_, name, point in sorted(seen, key=lambda target: target[:3]):
+        if in_line and in_frame:
+            break
+        body = facing(person.shoulders[0], person.shoulders[2])
+        goal = wrap(angles(point - person.head_center)[0] - body)
+        person.yaw = body + float(np.clip(goal * rng.uniform(0.1, 0.7), -1.0, 1.0))
+        look_at(person, point, name, float(rng.uniform(0.7, 1.0)), float(rng.normal(0, 0.05)))
+        return True
     return False
+
+
+def stands_alone(camera: Camera, person: PersonState, point: np.ndarray, others: np.ndarray) -> bool:
+    """Whether, as seen from a person's head in the picture, nothing of `others` is in line with a point.
+
+    Camera points (3,) and (N, 3). Nobody could tell which of two things in line somebody looks at.
+    """
+    head, *spots = camera.project(np.stack([person.head_center, point, *others]))
+    ways = [complex(*(spot - head)) for spot in spots]
+    return all(abs(np.angle(way / ways[0])) >= MIN_APART for way in ways[1:])
 
 
 def visible_target(camera: Camera, person: PersonState, point: np.ndarray, *, in_frame: bool) -> bool:

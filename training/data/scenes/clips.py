@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training.data.scenes.attention import visible_target
+from training.data.scenes.attention import stands_alone, visible_target
 from training.data.scenes.faces import EXPRESSIONS
 from training.data.scenes.hands import GESTURES, TWO_HANDED, Arms, Hand
 from training.data.scenes.people import PersonState, angles, gesture_arms, look_at, rotation, unit, wrap
@@ -99,16 +99,21 @@ def _suitability(state: SceneState, related: bool) -> float:
     return large * min(1.0, min(shown) / MIN_VISIBILITY)
 
 
+def _clear_target(base: SceneState, person: PersonState, name: str, points: dict[str, np.ndarray]) -> bool:
+    """Whether one of `points` can be seen to be what a person looks at, and no other."""
+    others = np.array([point for other, point in points.items() if other != name]).reshape(-1, 3)
+    return visible_target(base.camera, person, points[name], in_frame=True) and stands_alone(
+        base.camera, person, points[name], others
+    )
+
+
 def _write_script(rng: np.random.Generator, base: SceneState, person: PersonState, seconds: float) -> Script:
     free = [side for side in ("left", "right") if (person.track_id, side) not in base.busy]
     targets = ["camera", "camera"]
     targets += [f"person:{other.track_id}" for other in base.people if other is not person]
     targets += [f"object:{item.name}" for item in base.objects]
-    reachable = [
-        name
-        for name in targets
-        if name == "camera" or visible_target(base.camera, person, _point(base, name), in_frame=True)
-    ]
+    points = {name: _point(base, name) for name in targets if name != "camera"}
+    reachable = [name for name in targets if name == "camera" or _clear_target(base, person, name, points)]
     expressions, gestures, gazes = [], [], []
     for start in _starts(rng, seconds):
         expressions.append(Change(start, str(rng.choice(EXPRESSIONS)), float(rng.uniform(0.8, 1.0))))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from training.data.scenes.attention import visible_target
+from training.data.scenes.attention import stands_alone, visible_target
 from training.data.scenes.objects import PROPS, SceneObject, sample_object
 from training.data.scenes.painter import Camera
 from training.data.scenes.people import PersonState
@@ -82,11 +83,29 @@ class Clutter:
                 break
         return items
 
-    def place_for(self, rng: np.random.Generator, person: PersonState) -> SceneObject | None:
-        """A thing where this person can visibly look at it, or None when no place was found."""
+    def place_for(
+        self, rng: np.random.Generator, person: PersonState, objects: Sequence[SceneObject]
+    ) -> SceneObject | None:
+        """A thing where this person can clearly be seen to look at it, or None when no place was found.
+
+        It comes in line with nothing that anybody looks at.
+        """
+        heads = [other.head_center for other in self.people if other is not person]
+        others = np.array([*heads, *(item.center for item in objects)]).reshape(-1, 3)
         for _ in range(60):
             item = self.try_place(rng, behind=False)
-            if item is not None and visible_target(self.camera, person, np.array(item.center), in_frame=True):
+            if item is None:
+                continue
+            center = np.array(item.center)
+            if (
+                visible_target(self.camera, person, center, in_frame=True)
+                and stands_alone(self.camera, person, center, others)
+                and all(
+                    stands_alone(self.camera, other, other.gaze_point, center[None])
+                    for other in self.people
+                    if other is not person and other.gaze_target.startswith(("person:", "object:"))
+                )
+            ):
                 self.add(item)
                 return item
         return None

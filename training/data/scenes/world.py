@@ -213,15 +213,18 @@ def _attend(rng: np.random.Generator, state: SceneState, person: PersonState, fo
             _add_target(rng, state, person, clutter)
         if attend_away(rng, state.camera, person, state.people, state.objects, in_frame=focus == "gaze"):
             return
-        if focus == "gaze" and _add_target(rng, state, person, clutter):
-            attend_away(rng, state.camera, person, state.people, state.objects[-1:], in_frame=True)
+        if (
+            focus == "gaze"
+            and _add_target(rng, state, person, clutter)
+            and attend_away(rng, state.camera, person, state.people, state.objects, in_frame=True)
+        ):
             return
     attend_camera_or_not(rng, person, camera=focus == "gaze" or bool(rng.random() < 0.75), far=True)
 
 
 def _add_target(rng: np.random.Generator, state: SceneState, person: PersonState, clutter: Clutter) -> bool:
     """Put one more thing where this person can look at it."""
-    item = clutter.place_for(rng, person)
+    item = clutter.place_for(rng, person, state.objects)
     state.objects += [item] if item is not None else []
     return item is not None
 
