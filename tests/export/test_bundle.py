@@ -73,7 +73,7 @@ def test_a_bundle_that_does_not_answer_as_its_checkpoint_gets_no_manifest(
     assert exporter.main([str(smoke_run / "checkpoint"), str(out), "--samples", "1"]) == 2
     assert not (out / bundles.MANIFEST).exists()
     error = capsys.readouterr().err
-    assert "differs from its checkpoint" in error and "Nothing was signed" in error
+    assert "answers differ from the checkpoint" in error and "Nothing was signed" in error
     with pytest.raises(bundles.BundleError, match="this is not a bundle"):
         bundles.load(out)
 
