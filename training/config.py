@@ -86,7 +86,7 @@ PRESETS: dict[str, TrainConfig] = {
             steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
         ),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=4_000, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=3_200, batch_size=32, learning_rate=1e-3, warmup=100),
         samples=6_000,
         gaze_factor=4,  # where an untaught body must learn to find the marked head, a sixth of the batches is too few
         heatmap_weight=20.0,

@@ -13,11 +13,11 @@ from training.data.scenes.attention import stands_alone
 from training.data.scenes.captions import COMPASS, caption, gaze_words, pair_phrases, person_phrases
 from training.data.scenes.clips import blend_arms, sample_clip
 from training.data.scenes.faces import EXPRESSIONS
-from training.data.scenes.hands import GESTURES
+from training.data.scenes.hands import GESTURES, TWO_HANDED
 from training.data.scenes.pairs import DOMAIN_OF, DOMAINS, RELATIONS
 from training.data.scenes.people import angle_between, angles, unit, wrap
 from training.data.scenes.render import render
-from training.data.scenes.world import FOCUSES, sample_scene
+from training.data.scenes.world import FOCUSES, perform_free, sample_scene
 
 SPLITS = ("train", "val", "test")
 
@@ -200,6 +200,23 @@ def test_nothing_else_is_in_line_with_what_somebody_looks_at():
                 assert stands_alone(state.camera, person, person.gaze_point, others)
                 looked += 1
     assert looked > 40
+
+
+def test_whoever_has_one_hand_free_gestures_with_it_and_keeps_the_other_where_it_is():
+    gestured = 0
+    for seed in range(120):
+        state = sample_scene(np.random.default_rng([8, seed]), "train", "any", count=2)
+        for person in state.people:
+            free = state.free_hands(person)
+            if len(free) == 2 or person.gesture == "none":
+                continue
+            assert len(free) == 1 and person.gesture not in TWO_HANDED
+            before = person.arms
+            perform_free(np.random.default_rng(seed), state.camera, person, free)
+            for hand, old in zip(person.arms.hands, before.hands, strict=True):
+                assert (hand.side in free) != (hand.joints is old.joints)
+            gestured += 1
+    assert gestured >= 5
 
 
 def test_what_is_in_line_does_not_stand_alone():

@@ -12,10 +12,10 @@ import numpy as np
 
 from training.data.scenes.attention import stands_alone, visible_target
 from training.data.scenes.faces import EXPRESSIONS
-from training.data.scenes.hands import GESTURES, TWO_HANDED, Arms, Hand
+from training.data.scenes.hands import GESTURES, Arms, Hand
 from training.data.scenes.people import PersonState, angles, gesture_arms, look_at, rotation, unit, wrap
 from training.data.scenes.render import Annotation, render
-from training.data.scenes.world import SceneState, perform, sample_scene
+from training.data.scenes.world import SceneState, perform_free, sample_scene
 
 HOLD_S = (2.2, 4.0)  # how long a person keeps one expression, gesture or target
 CHANGE_S = 0.3  # how long a change takes; labels switch in its middle
@@ -108,7 +108,7 @@ def _clear_target(base: SceneState, person: PersonState, name: str, points: dict
 
 
 def _write_script(rng: np.random.Generator, base: SceneState, person: PersonState, seconds: float) -> Script:
-    free = [side for side in ("left", "right") if (person.track_id, side) not in base.busy]
+    free = base.free_hands(person)
     targets = ["camera", "camera"]
     targets += [f"person:{other.track_id}" for other in base.people if other is not person]
     targets += [f"object:{item.name}" for item in base.objects]
@@ -136,11 +136,9 @@ def _next_gesture(
     """A gesture with the hands that are free, or none."""
     if not free or rng.random() < 0.2:
         return Change(start, "none", person.arms)
-    names = CLIP_GESTURES if len(free) == 2 else [name for name in CLIP_GESTURES if name not in TWO_HANDED]
-    name, side = str(rng.choice(names)), str(rng.choice(free))
     actor = copy.copy(person)
-    perform(rng, base.camera, actor, name, side)
-    return Change(start, name, actor.arms if len(free) == 2 else _one_side(person.arms, actor.arms, side))
+    perform_free(rng, base.camera, actor, free, CLIP_GESTURES)
+    return Change(start, actor.gesture, actor.arms)
 
 
 def _starts(rng: np.random.Generator, seconds: float) -> list[float]:
@@ -215,14 +213,6 @@ def _around(changes: tuple[Change, ...], time_s: float) -> tuple[Change, Change,
 def _smooth(share: float) -> float:
     share = float(np.clip(share, 0, 1))
     return share * share * (3 - 2 * share)
-
-
-def _one_side(base: Arms, gesture: Arms, side: str) -> Arms:
-    """The base arms with one side taken from a gesture."""
-    hands = tuple(
-        next(h for h in (gesture if hand.side == side else base).hands if h.side == hand.side) for hand in base.hands
-    )
-    return Arms(hands, base.elbows | {side: gesture.elbows[side]}, base.wrists | {side: gesture.wrists[side]})
 
 
 def blend_arms(a: Arms, b: Arms, share: float) -> Arms:

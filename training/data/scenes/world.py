@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from training.data.scenes.attention import attend_away, attend_camera_or_not
 from training.data.scenes.clutter import Clutter
 from training.data.scenes.faces import EXPRESSIONS
-from training.data.scenes.hands import GESTURES, Arms
+from training.data.scenes.hands import GESTURES, TWO_HANDED, Arms
 from training.data.scenes.objects import SceneObject
 from training.data.scenes.painter import Camera
 from training.data.scenes.pairs import DOMAIN_OF, RELATIONS, StagedPair, stage_pair
@@ -46,6 +47,10 @@ class SceneState:
     busy: set[tuple[int, str]] = field(default_factory=set)  # (track id, side) of hands that hold or touch something
     sensor: Sensor = field(default_factory=Sensor)
 
+    def free_hands(self, person: PersonState) -> list[str]:
+        """Which of 'left' and 'right' hold and touch nothing."""
+        return [side for side in ("left", "right") if (person.track_id, side) not in self.busy]
+
 
 def sample_scene(rng: np.random.Generator, split: str, focus: str = "any", count: int | None = None) -> SceneState:
     """A random scene of a split ('train', 'val', 'test') whose sampling is shaped by one question.
@@ -72,6 +77,18 @@ def sample_scene(rng: np.random.Generator, split: str, focus: str = "any", count
     for person in state.people:
         _perform(rng, state, person, focus)
     return state
+
+
+def perform_free(
+    rng: np.random.Generator, camera: Camera, person: PersonState, free: Sequence[str], names: Sequence[str] = GESTURES
+) -> None:
+    """Put a person's free hands, one or two, into one of the gestures; a hand that is not free goes on as before."""
+    if len(free) == 2:
+        perform(rng, camera, person, str(rng.choice(names)), str(rng.choice(free)))
+        return
+    (side,), before = free, person.arms
+    perform(rng, camera, person, str(rng.choice([name for name in names if name not in TWO_HANDED])), side)
+    person.arms = _one_side(before, person.arms, side)
 
 
 def perform(
@@ -119,6 +136,14 @@ def _finger_on_lips(person: PersonState, arms: Arms) -> Arms:
         replace(hand, joints=hand.joints + shift) if hand.joints[:, 1].min() < RAISED_M else hand for hand in arms.hands
     )
     return Arms(hands, arms.elbows, {hand.side: hand.joints[0] for hand in hands})
+
+
+def _one_side(base: Arms, gesture: Arms, side: str) -> Arms:
+    """The base arms with one side taken from a gesture."""
+    hands = tuple(
+        next(h for h in (gesture if hand.side == side else base).hands if h.side == hand.side) for hand in base.hands
+    )
+    return Arms(hands, base.elbows | {side: gesture.elbows[side]}, base.wrists | {side: gesture.wrists[side]})
 
 
 def _stage_pairs(rng: np.random.Generator, split: str, state: SceneState, count: int) -> list[StagedPair]:
@@ -230,10 +255,10 @@ def _add_target(rng: np.random.Generator, state: SceneState, person: PersonState
 
 
 def _perform(rng: np.random.Generator, state: SceneState, person: PersonState, focus: str) -> None:
-    """Choose a gesture for whoever has hands free."""
-    used = {side for track_id, side in state.busy if track_id == person.track_id}
-    if used or focus == "relation":
+    """Choose a gesture for the hands that are free."""
+    free = state.free_hands(person)
+    if not free or focus == "relation":
         return
     likely = {"gesture": 1.0, "any": 0.6}.get(focus, 0.25)
     if rng.random() < likely:
-        perform(rng, state.camera, person, str(rng.choice(GESTURES)))
+        perform_free(rng, state.camera, person, free)
