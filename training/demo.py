@@ -48,6 +48,7 @@ class Arguments:
         "101,102,103,104,105,106,107,108,109,110"  # seeds of the clips that are scored beside the one that ships
     )
     photographs: str = NOT_MEASURED  # a measured sentence or two for the model card
+    departures: str = ""  # what was done otherwise than the command says, for the model card
 
     def __post_init__(self) -> None:
         if str(self.clip_seed) in self.clips.split(","):
@@ -83,7 +84,9 @@ def make(arguments: Arguments) -> dict[str, Any]:
     shutil.copytree(work / "bundle", staged / "bundle")
     for name in ("clip.mp4", "truth.json"):
         shutil.copyfile(work / name, staged / name)
-    (staged / "MODEL_CARD.md").write_text(model_card(facts, arguments.photographs), encoding="utf-8")
+    (staged / "MODEL_CARD.md").write_text(
+        model_card(facts, arguments.photographs, arguments.departures), encoding="utf-8"
+    )
     megabytes = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file()) / 1e6
     if megabytes >= MAX_MEGABYTES:
         raise ValueError(
@@ -167,8 +170,8 @@ def _score_clips(arguments: Arguments) -> dict[str, Any]:
     )
 
 
-def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED) -> str:
-    """MODEL_CARD.md from what the steps found out; `photographs` is a measured sentence or two."""
+def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, departures: str = "") -> str:
+    """MODEL_CARD.md from what the steps found out; `photographs` and `departures` are sentences of whoever ran them."""
     training, found, package = facts["training"], facts["detector"], facts["bundle"]
     return CARD.format(
         preset=training["preset"],
@@ -190,6 +193,7 @@ def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED) -> str
         clip_rows="\n".join(_clip_rows(facts["clips"]["total"], facts["clip"])),
         parity="\n".join(_parity_rows(package["parity"])),
         photographs=photographs,
+        departures=f" {departures}" if departures else "",
         detector_file=bundles.DETECTOR,
     )
 
@@ -244,7 +248,7 @@ it says nothing about how well the method does on real people.
 
     python -m training.demo sf_ros/demo --preset {preset}
 
-at commit {commit}, seed {seed}, in {minutes} minutes of training on the machine at hand ({versions}).
+at commit {commit}, seed {seed}, in {minutes} minutes of training on the machine at hand ({versions}).{departures}
 
 * Fused model, preset `{preset}`: {stages}. The encoder saw {scenes:,} procedural scenes and their captions, the
   language body generated captions and prompts; both were then frozen, and connector, heatmap head and adapters were

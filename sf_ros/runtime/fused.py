@@ -65,6 +65,8 @@ class FusedEngine:
     @torch.inference_mode()
     def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
         """RGB uint8 (H, W, 3) and questions -> answers in the same order."""
+        if not questions:
+            return []
         start = time.perf_counter()
         asked = looks(questions)
         pictures, slots = self._views(image, asked)
@@ -92,9 +94,12 @@ class FusedEngine:
         self.answer(image, [Question(name, (1,), (box,) * max(spec.boxes, 1)) for name, spec in TASKS.items()])
 
     def _views(self, image: np.ndarray, asked: Sequence[Look]) -> tuple[np.ndarray, dict[Look, int]]:
-        """The pictures (B, S, S, 3) that the looks need, the frame always first, and each look's place among them."""
+        """The pictures (B, S, S, 3) that the looks need, a frame first, and each look's place among them."""
         size = self.model.encoder.image_size
-        pictures, slots = [views.view(image, TASKS["gaze"], (), size)], {}
+        pictures: list[np.ndarray] = []
+        slots: dict[Look, int] = {}
+        if any(look.view == "frame" for look in asked):
+            pictures.append(views.view(image, TASKS["gaze"], (), size))
         for look in asked:
             if look.view == "frame":
                 slots[look] = 0
@@ -104,7 +109,7 @@ class FusedEngine:
         return np.stack(pictures), slots
 
     def _tokens(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Both token banks: plain (B, N, D) of all pictures, marked (N, D) of the frame."""
+        """Both token banks: plain (B, N, D) of all pictures, marked (N, D) of the first, where a frame is."""
         plain, marked = self.vision.run(None, {"images": views.normalise(pictures, self.model.encoder)})
         return torch.from_numpy(plain).to(self.device, self.dtype), torch.from_numpy(marked[0]).to(
             self.device, self.dtype

@@ -109,6 +109,13 @@ def test_a_box_outside_the_picture_is_answered_as_no_box(fused_engine: FusedEngi
     assert np.abs(numbers(answer) - numbers(inside)).max() > 100 * TOLERANCE
 
 
+def test_only_pictures_that_are_asked_about_are_encoded(fused_engine: FusedEngine) -> None:
+    tasks_and_pictures = {("expression", "looking_at_me"): 1, ("expression", "gesture"): 2, ("gaze", "relation"): 1}
+    for names, count in tasks_and_pictures.items():
+        pictures, _ = fused_engine._views(IMAGE, looks([asked(name) for name in names]))
+        assert len(pictures) == count, names
+
+
 def test_no_question_has_no_answer(fused_engine: FusedEngine) -> None:
     assert fused_engine.answer(IMAGE, []) == []
 

@@ -36,7 +36,7 @@ FACTS: dict[str, Any] = {
 
 
 def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() -> None:
-    card = demo.model_card(FACTS, "On 20 photographs it found nobody.")
+    card = demo.model_card(FACTS, "On 20 photographs it found nobody.", "It was stopped once.")
     for fact in ("abc1234", "seed 11", "encoder 1,500 steps, joint 3,000 steps", "0.978", "0.967", "120 minutes"):
         assert fact in card
     assert "| gesture | 900 | accuracy | 0.812 | 0.031 |" in card
@@ -45,11 +45,12 @@ def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() ->
     assert "| gaze, share right | 0.701 | 0.750 |" in card
     assert "On 20 photographs it found nobody." in card and demo.NOT_MEASURED not in card
     assert "drawn people only" in card and "Apache-2.0" in card and "AGPL-3.0" in card
+    assert "(torch 2.15.0). It was stopped once.\n" in card
     assert "{" not in card
 
 
 def test_without_a_measurement_the_model_card_says_so() -> None:
-    assert demo.NOT_MEASURED in demo.model_card(FACTS)
+    assert demo.NOT_MEASURED in demo.model_card(FACTS) and "(torch 2.15.0).\n" in demo.model_card(FACTS)
 
 
 def test_a_clip_that_ships_is_not_scored_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ from training.data.scenes.render import Annotation, BoxPx, render
 from training.data.scenes.world import sample_scene
 
 # How often each kind of scene is rendered, and what a view of each kind can show.
-FOCUS_SHARES = {"gesture": 0.34, "expression": 0.04, "looking_at_me": 0.04, "gaze": 0.24, "relation": 0.28, "any": 0.06}
+FOCUS_SHARES = {"gesture": 0.32, "expression": 0.04, "looking_at_me": 0.04, "gaze": 0.24, "relation": 0.22, "any": 0.14}
 SEEN_IN = {
     "person": ("gesture", "dress", "age"),
     "face": ("expression", "attention", "gaze", "age"),

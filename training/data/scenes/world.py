@@ -34,6 +34,8 @@ _COUNTS = {
     "gaze": (0.25, 0.4, 0.25, 0.1), "relation": (0, 0.84, 0.1, 0.06), "any": (0.2, 0.4, 0.25, 0.15),
 }  # fmt: skip
 
+_PAIRED = {"relation": 1.0, "any": 0.6, "gesture": 0.45}  # how often people are more than strangers to each other
+
 
 @dataclass
 class SceneState:
@@ -64,7 +66,7 @@ def sample_scene(rng: np.random.Generator, split: str, focus: str = "any", count
     state = SceneState(Camera(), sample_room(rng, split), [], sensor=sample_sensor(rng))
     count = count or 1 + int(rng.choice(len(_COUNTS[focus]), p=_COUNTS[focus]))
     staged: list[StagedPair] = []
-    if count > 1 and (focus == "relation" or (focus == "any" and rng.random() < 0.6)):
+    if count > 1 and rng.random() < _PAIRED.get(focus, 0.0):
         staged = _stage_pairs(rng, split, state, count)
     loners = _place_loners(rng, split, state, focus, count - len(state.people), staged)
     _label_pairs(state, staged)
@@ -189,7 +191,7 @@ def _place_loners(
         x = (x_px - state.camera.center_px[0]) / state.camera.focal_px * z
         person.sitting = bool(rng.random() < 0.12)
         place(person, float(x), z, state.room.camera_height)
-        spread = 20 if focus in ("gesture", "expression") else 35
+        spread = 20 if focus == "expression" else 35
         person.yaw = facing(float(x), z) + float(np.deg2rad(rng.uniform(-spread, spread)))
         state.people.append(person)
         loners.append(person)
@@ -230,10 +232,10 @@ def _attend(rng: np.random.Generator, state: SceneState, person: PersonState, fo
     if focus == "looking_at_me":
         attend_camera_or_not(rng, person, camera=bool(rng.random() < 0.5), far=True)
         return
-    if focus in ("gesture", "expression"):  # the face stays towards the camera
-        attend_camera_or_not(rng, person, camera=bool(rng.random() < 0.6), far=focus == "gesture")
+    if focus == "expression":  # the face stays towards the camera
+        attend_camera_or_not(rng, person, camera=bool(rng.random() < 0.6), far=False)
         return
-    if rng.random() < (0.97 if focus == "gaze" else 0.65):
+    if rng.random() < {"gaze": 0.97, "gesture": 0.5}.get(focus, 0.65):  # who looks away turns the body, hands and all
         if focus == "gaze" and rng.random() < 0.5:
             _add_target(rng, state, person, clutter)
         if attend_away(rng, state.camera, person, state.people, state.objects, in_frame=focus == "gaze"):
