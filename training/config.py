@@ -40,7 +40,6 @@ class TrainConfig:
     samples: int = 5_000  # per question, when the data is procedural
     gaze_factor: int = 1  # gaze samples to one of any other question, in its procedural set and in an epoch (paper: 1)
     mixed: float = 0.3  # share of procedural samples from scenes built around nothing in particular, as clips are
-    validation: int = 500  # per question
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
     heatmap_weight: float = 1.0  # lambda of the heatmap loss
@@ -86,10 +85,10 @@ PRESETS: dict[str, TrainConfig] = {
             steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
         ),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
-        joint=StageConfig(steps=3_200, batch_size=32, learning_rate=1e-3, warmup=100),
+        joint=StageConfig(steps=4_800, batch_size=32, learning_rate=1e-3, warmup=100),
         samples=6_000,
         gaze_factor=4,  # where an untaught body must learn to find the marked head, a sixth of the batches is too few
-        heatmap_weight=20.0,
+        heatmap_weight=30.0,
     ),
     "smoke": TrainConfig(
         name="smoke",
@@ -99,7 +98,6 @@ PRESETS: dict[str, TrainConfig] = {
         joint=StageConfig(steps=4, batch_size=4, learning_rate=1e-3, warmup=1),
         scenes=6,
         samples=8,
-        validation=4,
         compile=False,
         precision="no",
         save_every=2,

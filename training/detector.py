@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from rich.progress import track
 
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
 from training.data.scenes.world import sample_scene
+from training.data.workers import worker_pool
 
 NAMES = ("person", "face")
 MIN_VISIBILITY = 0.25  # of a person without a visible face; with less to see there is nothing to learn
@@ -135,7 +134,7 @@ def write_images(folder: Path, split: str, count: int, seed: int, workers: int =
     if not todo:
         return
     jobs = [(folder, split, number, seed) for number in todo]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for _ in track(pool.map(_write_image, jobs, chunksize=8), f"{split} images", total=len(jobs)):
             pass
 

@@ -8,10 +8,8 @@ Prints a table with chance beside each figure; the last line of stdout is one JS
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +33,7 @@ from training import checkpoint, metrics
 from training.data.cache import Dataset, model_inputs
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
+from training.data.workers import worker_pool
 
 CHUNK = 8
 Answerer = Callable[[Sample], Answer]
@@ -115,7 +114,7 @@ def reference(model: FusedModel, sample: Sample) -> Answer:
 def read(dataset: Dataset, workers: int = 2) -> Iterator[Sample]:
     """All samples of a dataset, read by worker processes."""
     jobs = [(dataset, range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for chunk in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"evaluate {dataset.task}"):
             yield from chunk
 

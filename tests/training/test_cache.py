@@ -50,7 +50,7 @@ def in_this_process(dataset: Pictures, folder: Path) -> cache.ViewCache:
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(cache, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(workers))
+    monkeypatch.setattr(cache, "worker_pool", ThreadPoolExecutor)
 
 
 @pytest.mark.parametrize("task", TASKS)

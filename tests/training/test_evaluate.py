@@ -22,7 +22,7 @@ IMAGE = np.zeros((48, 64, 3), np.uint8)
 @pytest.fixture
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads for processes: starting processes takes seconds."""
-    monkeypatch.setattr(evaluate, "ProcessPoolExecutor", lambda workers, mp_context: ThreadPoolExecutor(1))
+    monkeypatch.setattr(evaluate, "worker_pool", lambda workers: ThreadPoolExecutor(1))
 
 
 def labelled(task: str, labels: list[int]) -> Iterator[Sample]:

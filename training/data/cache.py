@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig
 from sf_ros.core.tasks import TASKS
 from training.data.sample import Sample
+from training.data.workers import worker_pool
 
 CHUNK = 32
 MAX_POINTS = 20  # gaze annotations kept per sample, as in the reference code
@@ -78,7 +77,7 @@ def _build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int)
     ]
     rows: list[tuple] = []
     skipped: list[str] = []
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for done, broken in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"views of {dataset.task}"):
             rows += done
             skipped += broken

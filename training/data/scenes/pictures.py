@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +18,7 @@ from training.data.scenes.captions import caption, pair_phrases, person_phrases
 from training.data.scenes.dataset import shaken, shows_face, shows_gesture
 from training.data.scenes.render import Annotation, BoxPx, render
 from training.data.scenes.world import sample_scene
+from training.data.workers import worker_pool
 
 # How often each kind of scene is rendered, and what a view of each kind can show.
 FOCUS_SHARES = {"gesture": 0.32, "expression": 0.04, "looking_at_me": 0.04, "gaze": 0.24, "relation": 0.22, "any": 0.14}
@@ -111,7 +110,7 @@ def _render(folder: Path, scenes: int, split: str, size: int, grid: int, seed: i
     jobs = [(split, seed, start, min(start + CHUNK, scenes), size, grid) for start in range(0, scenes, CHUNK)]
     pictures, kinds, owners, masks, said, looked_at, captions = [], [], [], [], [], [], []
     vocabulary: dict[str, dict[str, int]] = {}
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for drawn in track(pool.map(_draw_chunk, jobs), total=len(jobs), description="render scenes"):
             for views_of_scene, text in drawn:
                 captions.append(text)
