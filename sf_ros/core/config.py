@@ -229,7 +229,7 @@ class RuntimeConfig:
     gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     expression: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
-    gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, weight=0.5, half_life_s=0.15))
+    gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0))
 
     def __post_init__(self) -> None:
