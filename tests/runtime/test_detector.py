@@ -84,6 +84,7 @@ def test_a_yolo_of_persons_and_faces_gives_people_with_their_faces_in_frame_pixe
     ("second", "count"),
     [
         ([39, 50, 58, 80, 0.6, 0.0], 1),  # IoU 0.69: the same person with the arm stretched out
+        ([46, 50, 72, 80, 0.6, 0.0], 1),  # IoU 0.56: both arms of one person
         ([46, 50, 40, 80, 0.6, 0.0], 2),  # IoU 0.43: somebody half behind
     ],
 )

@@ -219,6 +219,16 @@ def test_whoever_has_one_hand_free_gestures_with_it_and_keeps_the_other_where_it
     assert gestured >= 5
 
 
+def test_gestures_are_learned_from_pairs_with_a_hand_free_and_from_people_who_look_away_too():
+    one_handed = away = 0
+    for seed in range(120):
+        state = sample_scene(np.random.default_rng([9, seed]), "train", "gesture")
+        one_handed += sum(len(state.free_hands(p)) == 1 and p.gesture != "none" for p in state.people)
+        away += sum(p.gaze_target.startswith(("person:", "object:")) and p.gesture != "none" for p in state.people)
+    assert one_handed >= 10
+    assert away >= 10
+
+
 def test_what_is_in_line_does_not_stand_alone():
     state = sample_scene(np.random.default_rng(1), "train", "gaze", count=1)
     (person,) = state.people
