@@ -124,7 +124,7 @@ def fit_joint(
 
     @functools.cache
     def batches(epoch: int) -> list[Batch]:
-        return epoch_batches(sizes, config.joint.batch_size, epoch, config.seed, config.gaze_factor)
+        return epoch_batches(sizes, config.joint.batch_size, epoch, config.seed, config.factors)
 
     def batch_of(step: int) -> Batch:
         epoch, place = divmod(step, len(batches(0)))

@@ -54,8 +54,10 @@ def test_a_configuration_cannot_be_changed_in_place() -> None:
         preset("smoke").seed = 3  # type: ignore[misc]
 
 
-def test_gaze_alone_gets_the_larger_set() -> None:
-    config = dataclasses.replace(preset("smoke"), samples=10, gaze_factor=3)
+def test_questions_with_a_factor_get_a_larger_set() -> None:
+    config = dataclasses.replace(preset("smoke"), samples=10, factors={"gaze": 3})
     assert {task: config.samples_of(task) for task in ("gaze", "gesture")} == {"gaze": 30, "gesture": 10}
-    with pytest.raises(ValueError, match="gaze_factor is 0; it must be 1 or more"):
-        dataclasses.replace(config, gaze_factor=0)
+    with pytest.raises(ValueError, match="factor of gaze is 0; it must be 1 or more"):
+        dataclasses.replace(config, factors={"gaze": 0})
+    with pytest.raises(ValueError, match=r"Unknown question of factors 'gazes'. Did you mean 'gaze'\?"):
+        dataclasses.replace(config, factors={"gazes": 2})

@@ -55,13 +55,17 @@ def test_incomplete_batches_are_dropped_unless_they_are_all_there_is() -> None:
     assert [len(batch) for batch in epoch_batches({"gesture": 3, "gaze": 5}, 8, 0, 0)] == [3, 3]
 
 
-def test_gaze_gets_its_factor_of_an_epoch_as_far_as_its_set_goes() -> None:
-    sizes = {"gesture": 20, "gaze": 70, "expression": 20}
-    gaze = [i for batch in epoch_batches(sizes, 4, 0, 0, gaze_factor=3) for task, i in batch if task == "gaze"]
-    assert len(gaze) == len(set(gaze)) == 60
-    assert sum(len(batch) for batch in epoch_batches(sizes, 4, 0, 0, gaze_factor=3)) == 60 + 2 * 20
-    everything = [i for batch in epoch_batches(sizes, 2, 0, 0, gaze_factor=9) for task, i in batch if task == "gaze"]
-    assert sorted(everything) == list(range(70))
+@pytest.mark.parametrize("task", ["gaze", "gesture"])
+def test_a_question_gets_its_factor_of_an_epoch_as_far_as_its_set_goes(task: str) -> None:
+    sizes = {"gesture": 20, "gaze": 20, "expression": 20} | {task: 70}
+
+    def drawn(batch_size: int, factor: int) -> list[tuple[str, int]]:
+        return [item for batch in epoch_batches(sizes, batch_size, 0, 0, {task: factor}) for item in batch]
+
+    indices = [i for name, i in drawn(4, 3) if name == task]
+    assert len(indices) == len(set(indices)) == 60
+    assert len(drawn(4, 3)) == 60 + 2 * 20
+    assert sorted(i for name, i in drawn(2, 9) if name == task) == list(range(70))
 
 
 @pytest.mark.parametrize("task", ["gaze", "expression"])

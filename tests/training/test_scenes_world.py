@@ -229,6 +229,22 @@ def test_gestures_are_learned_from_pairs_with_a_hand_free_and_from_people_who_lo
     assert away >= 10
 
 
+def test_who_does_not_reach_over_stands_no_farther_apart_and_as_often_behind_something():
+    """Else the boxes of two people told what they are to each other."""
+    apart, hidden = ({relation: [] for relation in RELATIONS} for _ in range(2))
+    for seed in range(400):
+        state = sample_scene(np.random.default_rng([12, seed]), "train", "relation")
+        if len(state.people) == 2:
+            ((_, relation),) = state.pairs.values()
+            left, right = (person.shoulders[0] for person in state.people)
+            apart[relation].append(abs(left - right))
+            hidden[relation].append(any(piece.kind in ("table", "desk", "counter") for piece in state.room.furniture))
+    mean = {relation: np.mean(values) for relation, values in apart.items()}
+    touching = ("friends", "family", "couple")
+    assert max(mean[relation] for relation in RELATIONS if relation not in touching) < min(mean[r] for r in touching)
+    assert min(np.mean(values) for values in hidden.values()) > 0.4
+
+
 def test_what_is_in_line_does_not_stand_alone():
     state = sample_scene(np.random.default_rng(1), "train", "gaze", count=1)
     (person,) = state.people

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -12,17 +13,17 @@ Batch = tuple[tuple[str, int], ...]  # (question, sample index) of every element
 
 
 def epoch_batches(
-    sizes: Mapping[str, int], batch_size: int, epoch: int, seed: int, gaze_factor: int = 1
+    sizes: Mapping[str, int], batch_size: int, epoch: int, seed: int, factors: Mapping[str, int] = MappingProxyType({})
 ) -> list[Batch]:
     """The batches of one epoch, a pure function of its arguments.
 
-    Every set is undersampled to the smallest one by a fresh draw, gaze to `gaze_factor` times as many where it has
-    them; text questions are shuffled within batches; gaze batches stay among themselves and are interspersed at random.
-    Incomplete last batches are dropped unless they are all there is.
+    Every set is undersampled to the smallest one by a fresh draw, a question in `factors` to so many times as many
+    where it has them; text questions are shuffled within batches; gaze batches stay among themselves and are
+    interspersed at random. Incomplete last batches are dropped unless they are all there is.
     """
     generator = np.random.default_rng([seed, epoch])
     count = min(sizes.values())
-    counts = {name: count * gaze_factor if TASKS[name].kind == "heatmap" else count for name in sizes}
+    counts = {name: count * factors.get(name, 1) for name in sizes}
     drawn = {name: generator.permutation(size)[: counts[name]] for name, size in sizes.items()}
     batches: list[Batch] = []
     for kind in ("label", "heatmap"):

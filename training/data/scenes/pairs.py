@@ -53,15 +53,18 @@ def stage_pair(
         for track_id, (age, style) in zip(ids, cast(rng, relation), strict=True)
     )
     apart, deeper = float(rng.uniform(0.44, 0.72)), float(rng.uniform(-0.2, 0.2))
-    if relation == "none":  # nobody reaches over: they overlap by standing before and behind each other
-        apart, deeper = 0.3 + 0.5 * rng.random(), 2 * deeper
+    # Who does not reach over stands closer or before and behind each other: boxes overlap in every relation.
+    if relation in ("professional", "commercial"):
+        apart *= 0.8
+    elif relation == "none":
+        apart, deeper = float(rng.uniform(0.15, 0.5)), 2 * deeper
     for person, side in ((left, -0.5), (right, 0.5)):
         place(person, x + side * apart, z + side * deeper, camera_height)
         person.yaw = facing(x + side * apart, z)
     _vary_heights(rng, left, right)
     pair = StagedPair((left, right), relation)
     act[relation](rng, split, pair)
-    if not pair.furniture and rng.random() < 0.75 and _middle(pair, _table_drop(pair), 0)[1] < 0.3 * z:
+    if not pair.furniture and rng.random() < 0.85 and _middle(pair, _table_drop(pair), 0)[1] < 0.36 * z:
         # Desks and counters are not the only things that hide legs.
         _bench(rng, split, pair, "table")
     _occupy_free_hands(rng, pair)

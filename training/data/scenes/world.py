@@ -30,11 +30,11 @@ _DEPTHS = {
     "gaze": (1.1, 1.25, 1.5, 1.9),
 }
 _COUNTS = {
-    "gesture": (0.5, 0.35, 0.15), "expression": (0.4, 0.35, 0.25), "looking_at_me": (0.4, 0.35, 0.25),
-    "gaze": (0.25, 0.4, 0.25, 0.1), "relation": (0, 0.84, 0.1, 0.06), "any": (0.2, 0.4, 0.25, 0.15),
+    "gesture": (0.35, 0.5, 0.15), "expression": (0.4, 0.35, 0.25), "looking_at_me": (0.4, 0.35, 0.25),
+    "gaze": (0.25, 0.4, 0.25, 0.1), "relation": (0, 0.9, 0.07, 0.03), "any": (0.2, 0.4, 0.25, 0.15),
 }  # fmt: skip
 
-_PAIRED = {"relation": 1.0, "any": 0.6, "gesture": 0.45}  # how often people are more than strangers to each other
+_PAIRED = {"relation": 1.0, "any": 0.6, "gesture": 0.65}  # how often people are more than strangers to each other
 
 
 @dataclass
