@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.scenes import objects, people, rooms
+from training.data.scenes import clips, objects, people, rooms
 from training.data.scenes.attention import stands_alone
 from training.data.scenes.captions import COMPASS, caption, gaze_words, pair_phrases, person_phrases
 from training.data.scenes.clips import blend_arms, sample_clip
@@ -335,6 +335,31 @@ def test_clips_keep_people_and_relations_and_repeat_exactly():
         assert image.shape == (480, 640, 3)
     again = next(sample_clip(5, "train", seconds=1.2, fps=5, people=3))
     assert np.array_equal(again[0], frames[0][0])
+
+
+def test_hands_that_touch_somebody_go_on_doing_so_in_clips(monkeypatch):
+    """They show the relation, which the truth goes on to state."""
+    staged = {}  # joints of a busy hand as it was sampled -> the gesture that its person made then
+
+    def sampled(*arguments):
+        state = sample_scene(*arguments)
+        for person in state.people:
+            for hand in person.arms.hands:
+                if (person.track_id, hand.side) in state.busy:
+                    staged[hand.joints.tobytes()] = person.gesture
+        return state
+
+    monkeypatch.setattr(clips, "sample_scene", sampled)
+    monkeypatch.setattr(clips, "render", lambda state, rng: (state, None))
+    monkeypatch.setattr(clips, "_suitability", lambda state, related: float(bool(state.busy)))
+    kept = []
+    for seed in range(1, 7):
+        state, _ = next(sample_clip(seed, "train", seconds=0.2, fps=5))
+        for person in state.people:
+            for hand in person.arms.hands:
+                if (person.track_id, hand.side) in state.busy:
+                    kept.append(staged.get(hand.joints.tobytes()))
+    assert None not in kept and any(gesture != "none" for gesture in kept)
 
 
 def test_clips_show_everybody_in_nearly_every_frame():

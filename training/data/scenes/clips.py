@@ -13,7 +13,7 @@ import numpy as np
 from training.data.scenes.attention import stands_alone, visible_target
 from training.data.scenes.faces import EXPRESSIONS
 from training.data.scenes.hands import GESTURES, Arms, Hand
-from training.data.scenes.people import PersonState, angles, gesture_arms, look_at, rotation, unit, wrap
+from training.data.scenes.people import PersonState, angles, look_at, rotation, unit, wrap
 from training.data.scenes.render import Annotation, render
 from training.data.scenes.world import SceneState, perform_free, sample_scene
 
@@ -78,7 +78,7 @@ def _sample_base(rng: np.random.Generator, split: str, people: int) -> SceneStat
     best.objects = [item for i, item in enumerate(best.objects) if item.name not in names[:i]]
     for person in best.people:
         if person.gesture != "none":
-            person.arms, person.gesture = gesture_arms("none", rng, person.scale), "none"
+            perform_free(rng, best.camera, person, best.free_hands(person), ("none",))
     return best
 
 

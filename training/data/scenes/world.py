@@ -35,6 +35,8 @@ _COUNTS = {
 }  # fmt: skip
 
 _PAIRED = {"relation": 1.0, "any": 0.6, "gesture": 0.65}  # how often people are more than strangers to each other
+_AVERTED = {"gaze": 0.97, "gesture": 0.5, "relation": 0.65, "any": 0.65}  # how often who is alone looks elsewhere
+_PROVIDED = {"gaze": 0.5, "any": 0.5}  # how often a thing is put where somebody who looks away can look at it
 
 
 @dataclass
@@ -235,8 +237,8 @@ def _attend(rng: np.random.Generator, state: SceneState, person: PersonState, fo
     if focus == "expression":  # the face stays towards the camera
         attend_camera_or_not(rng, person, camera=bool(rng.random() < 0.6), far=False)
         return
-    if rng.random() < {"gaze": 0.97, "gesture": 0.5}.get(focus, 0.65):  # who looks away turns the body, hands and all
-        if focus == "gaze" and rng.random() < 0.5:
+    if rng.random() < _AVERTED[focus]:  # who looks away turns the body, hands and all
+        if rng.random() < _PROVIDED.get(focus, 0.0):
             _add_target(rng, state, person, clutter)
         if attend_away(rng, state.camera, person, state.people, state.objects, in_frame=focus == "gaze"):
             return
