@@ -91,6 +91,7 @@ PRESETS: dict[str, TrainConfig] = {
         ),
         body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
         joint=StageConfig(steps=4_800, batch_size=32, learning_rate=1e-3, warmup=100),
+        scenes=22_000,
         samples=6_000,
         # An untaught body learns slowly to find the marked head; 33 gestures need more samples than 2 to 8 answers.
         factors={"gaze": 4, "gesture": 3},

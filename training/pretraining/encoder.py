@@ -24,7 +24,7 @@ from training.config import TrainConfig
 from training.data.scenes.pictures import VIEW_SHARES, Pictures
 
 JOINT_DIM = 128
-GROUNDING_WEIGHT = 2.0
+GROUNDING_WEIGHT = 3.0
 LOOKED_AT_SIGMA = 0.7  # patches; how sharp the place is that a head looks at
 
 

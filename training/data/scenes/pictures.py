@@ -21,14 +21,14 @@ from training.data.scenes.world import sample_scene
 from training.data.workers import worker_pool
 
 # How often each kind of scene is rendered, and what a view of each kind can show.
-FOCUS_SHARES = {"gesture": 0.32, "expression": 0.04, "looking_at_me": 0.04, "gaze": 0.24, "relation": 0.22, "any": 0.14}
+FOCUS_SHARES = {"gesture": 0.34, "expression": 0.02, "looking_at_me": 0.03, "gaze": 0.3, "relation": 0.18, "any": 0.13}
 SEEN_IN = {
     "person": ("gesture", "dress", "age"),
     "face": ("expression", "attention", "gaze", "age"),
     "frame": ("gaze", "place", "age", "dress"),
 }
 # How often views of each kind are shown: bodies with a gesture, faces, whole frames.
-VIEW_SHARES = {"person": 0.42, "face": 0.14, "frame": 0.44}
+VIEW_SHARES = {"person": 0.36, "face": 0.1, "frame": 0.54}
 PAIR_ATTRIBUTES = ("domain", "relation")
 WEIGHTS = {
     "gesture": 2.0,
