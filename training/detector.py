@@ -30,8 +30,8 @@ from training.data.workers import worker_pool
 
 NAMES = ("person", "face")
 MIN_VISIBILITY = 0.25  # of a person without a visible face; with less to see there is nothing to learn
-# Scenes are mixed over what they are built around, for near and far, sitting, covered and lone people alike.
-FOCUS_SHARES = {"any": 0.4, "gaze": 0.2, "gesture": 0.15, "expression": 0.1, "relation": 0.1, "looking_at_me": 0.05}
+# Scenes are mixed over what they are built around, for near and far, sitting, embracing, covered and lone people.
+FOCUS_SHARES = {"any": 0.4, "gaze": 0.1, "gesture": 0.15, "expression": 0.05, "relation": 0.25, "looking_at_me": 0.05}
 JPEG_QUALITY = (55, 96)  # a robot's frames come compressed
 SPLITS = {"train": 1, "val": 2}  # split -> part of a scene's seed
 OPSET = 17  # onnxruntime 1.12 (2022) and later

@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,8 @@ LOG = logging.getLogger(__name__)
 PERSON_NAMES = ("person", "body", "human", "pedestrian", "people")
 FACE_NAMES = ("face", "head")
 LOW_SCORE = 0.1  # weaker boxes may still continue a track, never start one (ByteTrack's second association)
-NMS_IOU = 0.5  # at 0.7 (ultralytics' default), and now and then at 0.6, a second box around an arm steals the id
+NMS_IOU = 0.7  # within the detector (ultralytics' default); `distinct` sees to what is left
+SAME_IOU = 0.5  # boxes that overlap by more are one body or face, unless faces tell two bodies apart
 UPPER = 0.7  # of a body box: a face's centre lies above it
 MIN_CONTAINMENT = 0.5  # of a face's area inside the body box
 VISIBLE = 0.5  # confidence of a keypoint that counts
@@ -108,28 +110,40 @@ class YoloDetector:
         )
         result = results[0].cpu().numpy()
         boxes, scores, classes = result.boxes.xyxy, result.boxes.conf, result.boxes.cls.astype(int)
-        is_person = np.flatnonzero(classes == self._person_class)
-        tracked = self._tracker.update(boxes[is_person], scores[is_person], frame.stamp)
-        bodies = {
-            track_id: (index, body) for track_id, index in tracked if (body := _clip(boxes[is_person[index]], frame))
-        }
-        faces: dict[int, tuple[Box, float]] = {}
+        faces = self._faces(result, frame)
+        persons = sorted(map(int, np.flatnonzero(classes == self._person_class)), key=lambda i: -scores[i])
+        alone = distinct([_box(boxes[i]) for i in persons], [box for box, _ in faces.values()])
+        kept = [persons[place] for place in alone]
+        tracked = self._tracker.update(boxes[kept], scores[kept], frame.stamp)
+        bodies = {track_id: (kept[place], body) for track_id, place in sorted(tracked)
+                  if (body := _clip(boxes[kept[place]], frame))}  # fmt: skip
         if self._pose:
-            for track_id, (index, _) in bodies.items():
-                if (found := face_from_keypoints(result.keypoints.data[is_person[index]])) and (
-                    face := found[0].clipped(frame.width, frame.height)
-                ):
-                    faces[track_id] = face, found[1]
-        elif self._face_class is not None:
-            chosen = np.flatnonzero((classes == self._face_class) & (scores >= self._config.face_score))
-            found_faces = [(face, float(scores[i])) for i in chosen if (face := _clip(boxes[i], frame))]
-            ids = list(bodies)
-            for body_index, face_index in match_faces([bodies[i][1] for i in ids], [face for face, _ in found_faces]):
-                faces[ids[body_index]] = found_faces[face_index]
+            face_of = {track_id: faces[index] for track_id, (index, _) in bodies.items() if index in faces}
+        else:
+            pairs = match_faces([body for _, body in bodies.values()], [box for box, _ in faces.values()])
+            face_of = {list(bodies)[i]: list(faces.values())[j] for i, j in pairs}
         return tuple(
-            Person(track_id, body, float(scores[is_person[index]]), *faces.get(track_id, (None, 0.0)))
-            for track_id, (index, body) in sorted(bodies.items())
+            Person(track_id, body, float(scores[index]), *face_of.get(track_id, (None, 0.0)))
+            for track_id, (index, body) in bodies.items()
         )
+
+    def _faces(self, result: Any, frame: Frame) -> dict[int, tuple[Box, float]]:
+        """Row of the result -> face box, clipped, and score; each face once, strongest first.
+
+        Rows are those of faces, or with a pose model of the persons whose keypoints show one.
+        """
+        found: list[tuple[int, tuple[Box, float] | None]] = []
+        if self._pose:
+            found = [(i, face_from_keypoints(points)) for i, points in enumerate(result.keypoints.data)]
+        elif self._face_class is not None:
+            boxes = result.boxes
+            chosen = (boxes.cls.astype(int) == self._face_class) & (boxes.conf >= self._config.face_score)
+            found = [(int(i), (_box(boxes.xyxy[i]), float(boxes.conf[i]))) for i in np.flatnonzero(chosen)]
+        faces = [
+            (i, (box, face[1])) for i, face in found if face and (box := face[0].clipped(frame.width, frame.height))
+        ]
+        faces.sort(key=lambda item: -item[1][1])
+        return dict(faces[place] for place in distinct([box for _, (box, _) in faces]))
 
     def reset(self) -> None:
         self._tracker.reset()
@@ -200,7 +214,23 @@ class _Detections:
         return _Detections(self.xyxy[mask], self.conf[mask])
 
 
-def match_faces(bodies: list[Box], faces: list[Box]) -> list[tuple[int, int]]:
+def distinct(boxes: Sequence[Box], faces: Sequence[Box] = ()) -> list[int]:
+    """Indices of the boxes, strongest first, that are not the same body or face as a stronger one.
+
+    Boxes that overlap by more than SAME_IOU are the same, unless one more of `faces` finds its body with both than with
+    the stronger one alone: people embrace, but a second box around an arm has no face of its own.
+    """
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if any(box.iou(boxes[k]) > SAME_IOU for k in kept):
+            before = [boxes[k] for k in kept]
+            if len(match_faces([*before, box], faces)) <= len(match_faces(before, faces)):
+                continue
+        kept.append(i)
+    return kept
+
+
+def match_faces(bodies: Sequence[Box], faces: Sequence[Box]) -> list[tuple[int, int]]:
     """One-to-one pairs (body index, face index) of the best total fit; what fits nowhere is left out.
 
     A face fits a body when its centre is inside the body's width and upper part (or a little above) and most of it lies
@@ -307,8 +337,12 @@ def _quiet_ultralytics() -> None:
     dict.__setitem__(SETTINGS, "sync", False)  # no usage statistics; its own assignment would write a file
 
 
-def _clip(box: np.ndarray, frame: Frame) -> Box | None:
-    return Box(*(float(v) for v in box)).clipped(frame.width, frame.height)
+def _box(xyxy: np.ndarray) -> Box:
+    return Box(*(float(v) for v in xyxy))
+
+
+def _clip(xyxy: np.ndarray, frame: Frame) -> Box | None:
+    return _box(xyxy).clipped(frame.width, frame.height)
 
 
 def _class_of(names: dict[int, str], wanted: tuple[str, ...]) -> int | None:

@@ -16,6 +16,7 @@ from sf_ros.runtime.detector import (
     DetectorError,
     PersonTracker,
     YoloDetector,
+    distinct,
     face_from_keypoints,
     match_faces,
 )
@@ -94,6 +95,23 @@ def test_a_second_box_of_one_person_goes_and_somebody_half_behind_stays(
     rows = np.array([[30, 50, 40, 80, 0.9, 0.0], second])
     path = write_yolo(tmp_path / "detector.onnx", rows, {0: "person", 1: "face"})
     assert len(YoloDetector(path, CONFIG).track(frame())) == count
+
+
+def test_people_who_embrace_are_told_apart_by_their_faces(tmp_path: Path) -> None:
+    bodies = [[30, 50, 40, 80, 0.9, 0.0], [40, 50, 42, 80, 0.8, 0.0]]  # IoU 0.61
+    faces = [[22, 20, 12, 14, 0.0, 0.7], [22, 21, 12, 17, 0.0, 0.6], [52, 20, 12, 14, 0.0, 0.7]]  # one is seen twice
+    for number, count in ((2, 1), (3, 2)):
+        path = write_yolo(tmp_path / f"{number}.onnx", np.array(bodies + faces[:number]), {0: "person", 1: "face"})
+        people = YoloDetector(path, CONFIG).track(frame())
+        assert len(people) == sum(person.face is not None for person in people) == count
+
+
+def test_a_second_box_around_people_who_embrace_has_no_face_of_its_own() -> None:
+    bodies = [Box(0, 0, 40, 80), Box(10, 0, 52, 80), Box(4, 0, 46, 80)]
+    faces = [Box(8, 4, 20, 18), Box(34, 4, 46, 18)]
+    assert distinct(bodies, faces) == [0, 1]
+    assert distinct(bodies) == distinct(bodies, faces[:1]) == [0]
+    assert distinct([]) == []
 
 
 def test_a_wide_frame_is_letterboxed_not_stretched(tmp_path: Path) -> None:
