@@ -38,7 +38,7 @@ class Arguments:
     out: Annotated[Path, tyro.conf.Positional]  # folder to fill: sf_ros/demo
     work: Path = Path("runs/demo")  # results of the steps
     preset: str = "tiny"  # of training.train
-    images: int = 1500  # the detector's, for training
+    images: int = detector.Arguments.images  # the detector's, for training
     epochs: int = detector.Arguments.epochs  # the detector's
     size: int = detector.Arguments.size  # px, longer side of the detector's input
     samples: int = 1000  # per question, of the evaluation

@@ -43,7 +43,7 @@ class Arguments:
     """Command line of the detector's training."""
 
     out: Path  # folder for everything that training writes
-    images: int = 1500  # rendered for training
+    images: int = 3000  # rendered for training
     val_images: int = 300  # rendered from rooms and people of the split 'val'
     epochs: int = 8
     size: int = 320  # px, longer side of the input; a multiple of 32
