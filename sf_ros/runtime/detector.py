@@ -111,8 +111,9 @@ class YoloDetector:
         result = results[0].cpu().numpy()
         boxes, scores, classes = result.boxes.xyxy, result.boxes.conf, result.boxes.cls.astype(int)
         faces = self._faces(result, frame)
+        once = [list(faces.values())[place] for place in distinct([box for box, _ in faces.values()])]
         persons = sorted(map(int, np.flatnonzero(classes == self._person_class)), key=lambda i: -scores[i])
-        alone = distinct([_box(boxes[i]) for i in persons], [box for box, _ in faces.values()])
+        alone = distinct([_box(boxes[i]) for i in persons], [box for box, _ in once])
         kept = [persons[place] for place in alone]
         tracked = self._tracker.update(boxes[kept], scores[kept], frame.stamp)
         bodies = {track_id: (kept[place], body) for track_id, place in sorted(tracked)
@@ -120,15 +121,15 @@ class YoloDetector:
         if self._pose:
             face_of = {track_id: faces[index] for track_id, (index, _) in bodies.items() if index in faces}
         else:
-            pairs = match_faces([body for _, body in bodies.values()], [box for box, _ in faces.values()])
-            face_of = {list(bodies)[i]: list(faces.values())[j] for i, j in pairs}
+            pairs = match_faces([body for _, body in bodies.values()], [box for box, _ in once])
+            face_of = {list(bodies)[i]: once[j] for i, j in pairs}
         return tuple(
             Person(track_id, body, float(scores[index]), *face_of.get(track_id, (None, 0.0)))
             for track_id, (index, body) in bodies.items()
         )
 
     def _faces(self, result: Any, frame: Frame) -> dict[int, tuple[Box, float]]:
-        """Row of the result -> face box, clipped, and score; each face once, strongest first.
+        """Row of the result -> face box, clipped, and score, strongest first.
 
         Rows are those of faces, or with a pose model of the persons whose keypoints show one.
         """
@@ -142,8 +143,7 @@ class YoloDetector:
         faces = [
             (i, (box, face[1])) for i, face in found if face and (box := face[0].clipped(frame.width, frame.height))
         ]
-        faces.sort(key=lambda item: -item[1][1])
-        return dict(faces[place] for place in distinct([box for _, (box, _) in faces]))
+        return dict(sorted(faces, key=lambda item: -item[1][1]))
 
     def reset(self) -> None:
         self._tracker.reset()

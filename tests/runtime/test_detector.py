@@ -145,6 +145,16 @@ def test_a_pose_model_gives_faces_from_keypoints(tmp_path: Path) -> None:
     assert person.face.height == pytest.approx(2 * 1.35 * 10, abs=1)
 
 
+def test_a_second_box_of_a_pose_takes_no_face_away(tmp_path: Path) -> None:
+    points = np.zeros((17, 3))
+    points[:5] = [(24, 30, 0.8), (26, 28, 0.8), (22, 28, 0.8), (29, 29, 0.8), (19, 29, 0.8)]
+    surer = points * [1, 1, 1.2]  # the weaker box shows the same face with more confidence
+    rows = np.array([[24, 56, 30, 70, 0.9, *points.ravel()], [26, 56, 46, 70, 0.6, *surer.ravel()]])
+    path = write_yolo(tmp_path / "pose.onnx", rows, {0: "person"}, task="pose")
+    (person,) = YoloDetector(path, CONFIG).track(frame())
+    assert person.score == pytest.approx(0.9, abs=1e-3) and person.face is not None
+
+
 def test_two_detectors_share_no_ids_and_reset_starts_at_1(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
     one, other = YoloDetector(path, CONFIG), YoloDetector(path, CONFIG)
