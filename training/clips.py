@@ -169,15 +169,18 @@ def joined(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict
 
 
 def table(result: dict[str, Any]) -> Table:
-    """Shares right of those given (of all of them settled in brackets), by seed and in total."""
-    shown = Table("clip", "tracked", "id switches", *SHARES, "gaze error", title=f"clips of '{result['split']}'")
+    """Shares right of those given (settled ones in brackets), by seed and in total; people tracked (and the least)."""
+    shown = Table(
+        "clip", "tracked (least)", "false", "id switches", *SHARES, "gaze error", title=f"clips of '{result['split']}'"
+    )
     for name, scores in [*result["clips"].items(), ("total", result["total"])]:
         shares = [scores.get(cue, {}) for cue in SHARES]
         cells = [f"{_percent(s.get('right'))} ({_percent(s.get('right_settled'))})" if s else "-" for s in shares]
         error = scores.get("gaze", {}).get("distance_norm")
         shown.add_row(
             name,
-            _percent(scores["tracked"]),
+            f"{_percent(scores['tracked'])} ({_percent(scores['tracked_least'])})",
+            _percent(scores["false_persons"]),
             str(scores["id_switches"]),
             *cells,
             "-" if error is None else f"{error:.3f}",

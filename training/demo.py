@@ -130,7 +130,7 @@ def _detect(arguments: Arguments) -> dict[str, Any]:
         detector.Arguments(
             out=arguments.work / "detector",
             images=arguments.images,
-            val_images=max(1, arguments.images // 5),
+            val_images=min(detector.Arguments.val_images, max(1, arguments.images // 5)),
             epochs=arguments.epochs,
             size=arguments.size,
             resume=True,
@@ -218,7 +218,8 @@ def _score_rows(scores: Mapping[str, Any]) -> list[str]:
 
 def _clip_rows(total: Mapping[str, Any], shipped: Mapping[str, Any]) -> list[str]:
     rows = [f"| {name} | {_figure(total[key])} | {_figure(shipped[key])} |" for name, key in
-            (("people tracked", "tracked"), ("id switches", "id_switches"))]  # fmt: skip
+            (("people tracked", "tracked"), ("the same, of the person tracked least", "tracked_least"),
+             ("persons found where nobody is", "false_persons"), ("id switches", "id_switches"))]  # fmt: skip
     for cue in clips.SHARES:
         values = [_figure(scores.get(cue, {}).get("right")) for scores in (total, shipped)]
         rows.append(f"| {cue}, share right | {' | '.join(values)} |")

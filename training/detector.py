@@ -24,14 +24,16 @@ import onnx
 import tyro
 from rich.progress import track
 
+from training.data.scenes.clips import sample_moment
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
 from training.data.scenes.world import sample_scene
 from training.data.workers import worker_pool
 
 NAMES = ("person", "face")
 MIN_VISIBILITY = 0.25  # of a person without a visible face; with less to see there is nothing to learn
+CLIP = "clip"  # a moment of a clip
 # Scenes are mixed over what they are built around, for near and far, sitting, embracing, covered and lone people.
-FOCUS_SHARES = {"any": 0.4, "gaze": 0.1, "gesture": 0.15, "expression": 0.05, "relation": 0.25, "looking_at_me": 0.05}
+SHARES = {CLIP: 0.3, "any": 0.3, "gaze": 0.05, "gesture": 0.1, "expression": 0.05, "relation": 0.2}
 JPEG_QUALITY = (55, 96)  # a robot's frames come compressed
 SPLITS = {"train": 1, "val": 2}  # split -> part of a scene's seed
 OPSET = 17  # onnxruntime 1.12 (2022) and later
@@ -43,7 +45,7 @@ class Arguments:
     """Command line of the detector's training."""
 
     out: Path  # folder for everything that training writes
-    images: int = 3000  # rendered for training
+    images: int = 6000  # rendered for training
     val_images: int = 300  # rendered from rooms and people of the split 'val'
     epochs: int = 8
     size: int = 320  # px, longer side of the input; a multiple of 32
@@ -147,8 +149,9 @@ def image_path(folder: Path, split: str, number: int) -> Path:
 def scene(split: str, number: int, seed: int) -> tuple[np.ndarray, Annotation, int]:
     """Picture, truth and JPEG quality of one scene: a pure function of its arguments."""
     rng = np.random.default_rng([seed, SPLITS[split], number])
-    focus = str(rng.choice(list(FOCUS_SHARES), p=list(FOCUS_SHARES.values())))
-    image, annotation = render(sample_scene(rng, split, focus), rng)
+    kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
+    state = sample_moment(rng, split) if kind == CLIP else sample_scene(rng, split, kind)
+    image, annotation = render(state, rng)
     return image, annotation, int(rng.integers(*JPEG_QUALITY))
 
 

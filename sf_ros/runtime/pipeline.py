@@ -31,7 +31,7 @@ class Pipeline:
         self._last: FrameCues | None = None
 
     def step(self, frame: Frame) -> FrameCues:
-        """What is known about this frame, with `timings_ms` of detect, views, vision, language, smooth and total.
+        """What is known about this frame; `timings_ms`: detect, track, views, vision, language, answer, smooth, total.
 
         A frame whose stamp is repeated or a little late gets the cues of the last one again; nothing is asked. After
         stamps that go back by more than RESTART_S everybody is new.
@@ -42,8 +42,8 @@ class Pipeline:
             self.reset()
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
-            with _timed(timings, "detect"):
-                people = self._detector.track(frame)
+            people = self._detector.track(frame)
+            timings.update(self._detector.timings_ms)
             questions = self._scheduler.pick(people, frame.stamp, (frame.width, frame.height))
             with _timed(timings, "answer"):
                 answers = self._engine.answer(frame.image, questions) if questions else []

@@ -50,27 +50,30 @@ def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, An
     """Cues against the truth of the frames they carry the index of.
 
     `tracked`: share of true people matched (IoU of bodies at least 0.5), `tracked_visible`: of those at least half
-    visible; `id_switches`: changes of the id matched to a true person; per cue: frames scored, share `given`, share
-    `right` of those given, and `right_settled` without the 0.7 s after a change. Gaze is
-    right within 0.15 of the picture. What the truth gives as null cannot be read from the picture and is not scored.
+    visible, `tracked_least`: the same for the person it is smallest for; `false_persons`: share of the persons found
+    that match nobody; `id_switches`: changes of the id matched to a true person; per cue: frames scored, share `given`,
+    share `right` of those given, and `right_settled` without the 0.7 s after a change. Gaze is right within 0.15 of the
+    picture. What the truth gives as null cannot be read from the picture and is not scored.
     """
     fps = float(truth["fps"])
     shares: dict[str, _Share] = defaultdict(_Share)
-    matched = total = matched_visible = visible = switches = 0
+    matched = total = found_people = switches = 0
+    visible: dict[int, list[bool]] = defaultdict(list)  # true id -> matched or not, in the frames that show it
     ids: dict[int, int] = {}
     changed = _changes(truth)
     for frame in cues:
         if not 0 <= frame.index < len(truth["frames"]):
             continue
         real = truth["frames"][frame.index]
+        found_people += len(frame.people)
         pairs = dict(_match(real["people"], frame.people))
         for i, person in enumerate(real["people"]):
-            seen = person.get("visibility", 1.0) >= VISIBLE
-            total, visible = total + 1, visible + seen
+            total, matched = total + 1, matched + (i in pairs)
+            if person.get("visibility", 1.0) >= VISIBLE:
+                visible[person["track_id"]].append(i in pairs)
             if i not in pairs:
                 continue
             found = frame.people[pairs[i]]
-            matched, matched_visible = matched + 1, matched_visible + seen
             track_id = found.person.track_id
             switches += ids.get(person["track_id"], track_id) != track_id
             ids[person["track_id"]] = track_id
@@ -88,7 +91,9 @@ def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, An
                 shares["relation"].add(_same(said.relation if said else None, relation), True)
     return {
         "tracked": _ratio(matched, total),
-        "tracked_visible": _ratio(matched_visible, visible),
+        "tracked_visible": _ratio(sum(map(sum, visible.values())), sum(map(len, visible.values()))),
+        "tracked_least": min((round(sum(hits) / len(hits), 4) for hits in visible.values()), default=None),
+        "false_persons": _ratio(found_people - matched, found_people),
         "id_switches": switches,
         **{name: share.result() for name, share in shares.items()},
     }

@@ -11,15 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import Box, Frame
-from sf_ros.runtime.detector import (
-    DetectorError,
-    PersonTracker,
-    YoloDetector,
-    distinct,
-    face_from_keypoints,
-    match_faces,
-)
+from sf_ros.core.types import Frame
+from sf_ros.runtime.detector import DetectorError, YoloDetector
 
 SIZE = 96  # px, of the model's input
 CONFIG = RuntimeConfig(device="cpu", detector_size=SIZE)
@@ -69,6 +62,7 @@ def test_a_yolo_of_persons_and_faces_gives_people_with_their_faces_in_frame_pixe
     path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
     detector = YoloDetector(path, CONFIG)
     people = detector.track(frame())
+    assert set(detector.timings_ms) == {"detect", "track"} and min(detector.timings_ms.values()) > 0
     assert {person.track_id for person in people} == {1, 2}
     left, right = sorted(people, key=lambda person: person.body.x1)
     assert left.body.as_tuple() == pytest.approx((18, 42, 78, 182), abs=0.5)  # 192 px shown as 96
@@ -104,14 +98,6 @@ def test_people_who_embrace_are_told_apart_by_their_faces(tmp_path: Path) -> Non
         path = write_yolo(tmp_path / f"{number}.onnx", np.array(bodies + faces[:number]), {0: "person", 1: "face"})
         people = YoloDetector(path, CONFIG).track(frame())
         assert len(people) == sum(person.face is not None for person in people) == count
-
-
-def test_a_second_box_around_people_who_embrace_has_no_face_of_its_own() -> None:
-    bodies = [Box(0, 0, 40, 80), Box(10, 0, 52, 80), Box(4, 0, 46, 80)]
-    faces = [Box(8, 4, 20, 18), Box(34, 4, 46, 18)]
-    assert distinct(bodies, faces) == [0, 1]
-    assert distinct(bodies) == distinct(bodies, faces[:1]) == [0]
-    assert distinct([]) == []
 
 
 def test_a_wide_frame_is_letterboxed_not_stretched(tmp_path: Path) -> None:
@@ -260,119 +246,3 @@ def test_an_engine_header_is_read_like_the_metadata_of_an_onnx_file(tmp_path: Pa
     header = json.dumps({"task": "pose", "names": {"0": "person"}, "imgsz": [320, 320]}).encode()
     (tmp_path / "d.engine").write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
     assert _metadata(tmp_path / "d.engine")["task"] == "pose"
-
-
-# --- tracking -------------------------------------------------------------------------------------------------------
-
-
-def boxes(*lefts: float) -> np.ndarray:
-    return np.array([[x, 10, x + 40, 110] for x in lefts], float).reshape(-1, 4)
-
-
-def test_ids_follow_people_who_walk_and_cross_the_order_of_detections() -> None:
-    tracker = PersonTracker(0.35, 1.0)
-    for index in range(20):
-        places = boxes(10 + 4 * index, 300 - 4 * index)
-        order = [1, 0] if index % 2 else [0, 1]
-        found = dict(tracker.update(places[order], np.array([0.9, 0.9]), index / 15))
-        assert {track: order[i] for track, i in found.items()} == {1: 0, 2: 1}
-
-
-def test_a_weak_box_continues_a_track_but_starts_none() -> None:
-    tracker = PersonTracker(0.35, 1.0)
-    assert tracker.update(boxes(10), np.array([0.9]), 0.0) == [(1, 0)]
-    assert tracker.update(boxes(12, 300), np.array([0.2, 0.2]), 0.1) == [(1, 0)]
-    assert tracker.update(boxes(14, 300), np.array([0.05, 0.2]), 0.2) == []
-
-
-def test_a_person_who_appears_later_has_an_id_from_the_second_sight_on() -> None:
-    tracker = PersonTracker(0.35, 1.0)
-    tracker.update(boxes(10), np.array([0.9]), 0.0)
-    assert tracker.update(boxes(10, 300), np.array([0.9, 0.9]), 0.1) == [(1, 0)]
-    assert sorted(tracker.update(boxes(10, 300), np.array([0.9, 0.9]), 0.2)) == [(1, 0), (2, 1)]
-
-
-@pytest.mark.parametrize("fps", [5, 15, 60])
-@pytest.mark.parametrize(("hidden_s", "kept"), [(0.7, True), (1.5, False)])
-def test_a_hidden_person_is_remembered_for_seconds_whatever_the_frame_rate(
-    fps: int, hidden_s: float, kept: bool
-) -> None:
-    tracker, stamp, nobody = PersonTracker(0.35, 1.0), 0.0, (np.zeros((0, 4)), np.zeros(0))
-    for _ in range(10):
-        tracker.update(boxes(10), np.array([0.9]), stamp)
-        stamp += 1 / fps
-    for _ in range(round(hidden_s * fps)):
-        assert tracker.update(*nobody, stamp) == []
-        stamp += 1 / fps
-    tracker.update(boxes(10), np.array([0.9]), stamp)
-    assert (dict(tracker.update(boxes(10), np.array([0.9]), stamp + 1 / fps)) == {1: 0}) == kept
-
-
-def test_after_a_gap_in_the_stream_everybody_is_new_at_once() -> None:
-    tracker = PersonTracker(0.35, 1.0)
-    tracker.update(boxes(10), np.array([0.9]), 0.0)
-    assert tracker.update(boxes(10), np.array([0.9]), 5.0) == [(2, 0)]
-
-
-# --- faces ----------------------------------------------------------------------------------------------------------
-
-
-def test_of_two_overlapping_bodies_each_gets_its_own_face() -> None:
-    near, far = Box(0, 0, 100, 300), Box(60, 20, 140, 250)
-    face_near, face_far = Box(35, 10, 65, 45), Box(88, 30, 112, 58)  # face_far lies in both bodies
-    assert match_faces([near, far], [face_far, face_near]) == [(0, 1), (1, 0)]
-    assert match_faces([near, far], [face_far]) == [(1, 0)]
-
-
-@pytest.mark.parametrize(
-    "face",
-    [
-        Box(35, 250, 65, 290),  # at the feet
-        Box(200, 10, 230, 40),  # beside
-        Box(35, -40, 65, -5),  # above
-        Box(-20, 10, 10, 40),  # centre outside the width
-    ],
-)
-def test_a_face_outside_the_upper_body_is_nobodys(face: Box) -> None:
-    assert match_faces([Box(0, 0, 100, 300)], [face]) == []
-
-
-def test_no_faces_or_no_bodies_match_nothing() -> None:
-    assert match_faces([], [Box(0, 0, 5, 5)]) == []
-    assert match_faces([Box(0, 0, 50, 50)], []) == []
-
-
-def keypoints(**seen: tuple[float, float]) -> np.ndarray:
-    names = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
-    points = np.zeros((17, 3))
-    for name, point in seen.items():
-        points[names.index(name)] = (*point, 0.9)
-    return points
-
-
-def test_a_frontal_and_a_profile_head_of_the_same_size_give_similar_boxes() -> None:
-    # 1 px is 1 mm: ears 150 apart, pupils 63; in profile nose to ear 125, eye to ear 90
-    frontal = face_from_keypoints(
-        keypoints(nose=(0, 40), left_eye=(31, 0), right_eye=(-31, 0), left_ear=(75, 15), right_ear=(-75, 15))
-    )
-    profile = face_from_keypoints(keypoints(nose=(0, 40), left_eye=(20, 0), left_ear=(118, 15)))
-    assert frontal is not None
-    assert profile is not None
-    assert frontal[0].height == pytest.approx(205, rel=0.1)
-    assert profile[0].height == pytest.approx(205, rel=0.1)
-    assert frontal[0].center[0] == pytest.approx(0, abs=5)
-    assert frontal[1] == pytest.approx(0.9)
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        keypoints(),
-        keypoints(nose=(10, 10)),
-        keypoints(left_ear=(0, 0), right_ear=(50, 0)),  # from behind
-        keypoints(left_ear=(0, 0), right_ear=(50, 0), left_eye=(10, 0)),  # ears swapped, no nose
-        keypoints(left_eye=(10, 10), right_eye=(10, 10)),  # no extent
-    ],
-)
-def test_a_head_that_shows_no_face_gives_none(points: np.ndarray) -> None:
-    assert face_from_keypoints(points) is None

@@ -24,9 +24,11 @@ class TwoPeople:
 
     def __init__(self) -> None:
         self.calls = self.resets = 0
+        self.timings_ms: dict[str, float] = {}
 
     def track(self, frame: Frame) -> tuple[Person, ...]:
         self.calls += 1
+        self.timings_ms = {"detect": 4.0, "track": 5.0}
         return tuple(
             Person(i, Box(x, 10, x + 60, 190), 0.9, Box(x + 15, 12, x + 45, 50), 0.8)
             for i, x in ((1, 20.0), (2, 120.0))
@@ -90,9 +92,10 @@ def test_stages_are_timed_and_a_frame_without_questions_costs_no_engine_time(
 ) -> None:
     pipeline, _, engine = parts
     timings = pipeline.step(frame(0.0)).timings_ms
-    assert set(timings) == {"detect", "views", "vision", "language", "smooth", "answer", "total"}
+    assert set(timings) == {"detect", "track", "views", "vision", "language", "smooth", "answer", "total"}
     assert (timings["views"], timings["vision"], timings["language"]) == (1.0, 2.0, 3.0)
-    assert timings["total"] >= timings["detect"] + timings["answer"] + timings["smooth"]
+    assert (timings["detect"], timings["track"]) == (4.0, 5.0)
+    assert timings["total"] >= timings["answer"] + timings["smooth"]
     quiet = pipeline.step(frame(0.05)).timings_ms
     assert len(engine.asked) == 1
     assert (quiet["views"], quiet["vision"], quiet["language"]) == (0.0, 0.0, 0.0)

@@ -40,7 +40,16 @@ def test_tracked_is_the_share_of_true_people_matched_and_invisible_ones_can_be_l
     hidden = true_person(2, OTHER, visibility=0.1)
     result = compare(truth([true_person(), hidden]), [cues(0, found(7), found(8, (50, 0, 99, 100)))])
     assert result["tracked"] == 0.5
-    assert result["tracked_visible"] == 1.0
+    assert result["tracked_visible"] == result["tracked_least"] == 1.0
+    assert result["false_persons"] == 0.5
+
+
+def test_the_person_tracked_least_is_told() -> None:
+    frames = [[true_person(), true_person(2, OTHER)]] * 4
+    result = compare(truth(*frames), [cues(i, found(1), *[found(2, OTHER)][: i % 2]) for i in range(4)])
+    assert (result["tracked"], result["tracked_least"], result["false_persons"]) == (0.75, 0.5, 0.0)
+    nobody = compare(truth([]), [cues(0)])
+    assert nobody["tracked_least"] is nobody["false_persons"] is None
 
 
 def test_an_id_switch_is_counted_when_a_true_persons_id_changes() -> None:

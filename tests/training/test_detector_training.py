@@ -55,7 +55,7 @@ def test_a_scene_is_a_function_of_its_number_and_splits_differ() -> None:
 
 
 def test_scenes_show_one_to_four_people_near_and_far_and_sitting() -> None:
-    people = [detector.scene("train", number, 0)[1].people for number in range(30)]
+    people = [detector.scene("train", number, 0)[1].people for number in range(45)]
     assert {1, 2, 3, 4} <= {len(found) for found in people}
     heights = [one.body[3] - one.body[1] for found in people for one in found]
     assert min(heights) < 200 and max(heights) > 400

@@ -245,6 +245,19 @@ def test_who_does_not_reach_over_stands_no_farther_apart_and_as_often_behind_som
     assert min(np.mean(values) for values in hidden.values()) > 0.4
 
 
+@pytest.mark.parametrize("focus", ["any", "gaze"])
+def test_people_look_down_at_things_as_well_as_up_and_across(focus):
+    """A head's row tells a causal mask apart what comes before and after it: both must be common in every clip too."""
+    below = []
+    for seed in range(60):
+        state = sample_scene(np.random.default_rng([11, seed]), "train", focus)
+        for person in state.people:
+            if person.gaze_target != "camera" and person.gaze_point[2] > 0:
+                eye, target = state.camera.project(np.stack([person.head_center, person.gaze_point]))
+                below.append(target[1] > eye[1])
+    assert len(below) > 50 and 0.35 < np.mean(below) < 0.8
+
+
 def test_what_is_in_line_does_not_stand_alone():
     state = sample_scene(np.random.default_rng(1), "train", "gaze", count=1)
     (person,) = state.people

@@ -62,6 +62,13 @@ def sample_clip(
         yield render(state, np.random.default_rng([seed, number]))
 
 
+def sample_moment(rng: np.random.Generator, split: str, seconds: float = 12.0) -> SceneState:
+    """One scene out of a clip of one to four people: somebody holds another and waves, a gesture is on its way."""
+    base = _sample_base(rng, split, int(rng.integers(1, 5)))
+    scripts = [_write_script(rng, base, person, seconds) for person in base.people]
+    return _state_at(base, scripts, float(rng.uniform(0, seconds)))
+
+
 def _sample_base(rng: np.random.Generator, split: str, people: int) -> SceneState:
     """The first of many scenes in which all stand in view with large faces, or else the best of them."""
     related = people > 1 and rng.random() < 0.85  # some two are more than strangers to each other

@@ -43,6 +43,7 @@ class Scenes:
         self.split = known(split, SPLITS, "split")
         self.count, self.seed, self.mixed = count, seed, mixed
         self.hide = frozenset(known(part, HIDEABLE, "part to hide") for part in hide)
+        self.identity = f"scenes/{split}/{task}/{count}/{seed}/{mixed}/{','.join(sorted(self.hide))}"
         self._last: tuple[tuple[int, int], list[Sample]] | None = None
 
     def __len__(self) -> int:

@@ -1,0 +1,83 @@
+"""Which boxes are one body, whose face is whose, and the face that a body's keypoints show: geometry, no models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sf_ros.core.types import Box
+
+SAME_IOU = 0.5  # boxes that overlap by more are one body or face, unless faces tell two bodies apart
+UPPER = 0.7  # of a body box: a face's centre lies above it
+MIN_CONTAINMENT = 0.5  # of a face's area inside the body box
+VISIBLE = 0.5  # confidence of a keypoint that counts
+# Side of the face box over the distance of two keypoints, from adult proportions: head height about 0.2 m, ears 0.15 m
+# apart, pupils 0.063 m; in profile nose to ear 0.125 m, eye to ear 0.09 m. The largest one holds from any side.
+NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR, RIGHT_EAR = range(5)  # of COCO's 17 keypoints
+FACE_SPANS = (
+    (LEFT_EYE, RIGHT_EYE, 3.2),
+    (LEFT_EAR, RIGHT_EAR, 1.35),
+    (NOSE, LEFT_EAR, 1.7),
+    (NOSE, RIGHT_EAR, 1.7),
+    (LEFT_EYE, LEFT_EAR, 2.2),
+    (RIGHT_EYE, RIGHT_EAR, 2.2),
+    (NOSE, LEFT_EYE, 3.2),
+    (NOSE, RIGHT_EYE, 3.2),
+)
+
+
+def distinct(boxes: Sequence[Box], faces: Sequence[Box] = ()) -> list[int]:
+    """Indices of the boxes, strongest first, that are not the same body or face as a stronger one.
+
+    Boxes that overlap by more than SAME_IOU are the same, unless one more of `faces` finds its body with both than with
+    the stronger one alone: people embrace, but a second box around an arm has no face of its own.
+    """
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        if any(box.iou(boxes[k]) > SAME_IOU for k in kept):
+            before = [boxes[k] for k in kept]
+            if len(match_faces([*before, box], faces)) <= len(match_faces(before, faces)):
+                continue
+        kept.append(i)
+    return kept
+
+
+def match_faces(bodies: Sequence[Box], faces: Sequence[Box]) -> list[tuple[int, int]]:
+    """One-to-one pairs (body index, face index) of the best total fit; what fits nowhere is left out.
+
+    A face fits a body when its centre is inside the body's width and upper part (or a little above) and most of it lies
+    in the body box; among bodies that overlap, the one whose middle and top edge are nearest fits best.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    unfit = 1e3
+    cost = np.full((len(bodies), len(faces)), unfit)
+    for i, body in enumerate(bodies):
+        for j, face in enumerate(faces):
+            x, y = face.center
+            across, down = abs(x - body.center[0]) / max(body.width, 1.0), (y - body.y1) / max(body.height, 1.0)
+            inside = body.intersection(face) / max(face.area, 1.0)
+            if across <= 0.5 and -0.1 <= down <= UPPER and inside >= MIN_CONTAINMENT:
+                cost[i, j] = across + abs(down) + (1 - inside)
+    return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < unfit]
+
+
+def face_from_keypoints(keypoints: np.ndarray) -> tuple[Box, float] | None:
+    """The face box and score from COCO keypoints (17, 3) of x, y in pixels and confidence.
+
+    None with fewer than two of nose, eyes and ears, or for a head seen from behind (ears only, or swapped, no nose).
+    """
+    points, confidence = keypoints[:5, :2].astype(float), keypoints[:5, 2]
+    seen = confidence >= VISIBLE
+    if seen.sum() < 2 or not seen[[NOSE, LEFT_EYE, RIGHT_EYE]].any():
+        return None
+    if not seen[NOSE] and seen[[LEFT_EAR, RIGHT_EAR]].all() and points[LEFT_EAR, 0] < points[RIGHT_EAR, 0]:
+        return None  # facing the camera, the left ear is on the right of the picture
+    spans = [scale * float(np.hypot(*(points[a] - points[b]))) for a, b, scale in FACE_SPANS if seen[a] and seen[b]]
+    side = max(spans, default=0.0)
+    if side < 2:
+        return None
+    x, y = points[seen].mean(axis=0)
+    y += 0.1 * side  # eyes and ears lie above the middle of the face
+    return Box(x - 0.4 * side, y - side / 2, x + 0.4 * side, y + side / 2), float(confidence[seen].mean())
