@@ -58,6 +58,7 @@ setup(
             "onnxscript>=0.5",
             "onnxslim>=0.1.60",
             "matplotlib>=3.9",
+            "pillow>=10",
             "accelerate>=1.10",
             "scikit-learn>=1.5",
             "tyro>=0.9",
@@ -68,8 +69,8 @@ setup(
     entry_points={
         "console_scripts": [
             "sf_ros_perceive = sf_ros.perceive:main",
-            "perception_node = sf_ros.node:main",
-            "demo_camera = sf_ros.demo_camera:main",
+            "perception_node = sf_ros.ros.node:main",
+            "demo_camera = sf_ros.ros.demo_camera:main",
         ]
     },
 )

@@ -36,6 +36,7 @@ ARGUMENTS = (
     ("autostart", "true", "Configure and activate at once; false: by 'ros2 lifecycle set'.", BOOL),
     ("use_sim_time", "false", "Take time from /clock.", BOOL),
     ("rviz", "false", "Open RViz with the overlay and TF frames.", BOOL),
+    ("rviz_frame", "camera", "RViz's fixed frame: the frame_id of the images.", None),
     ("log_level", "info", "Least level that is logged.", ["debug", "info", "warn", "error", "fatal"]),
 )  # fmt: skip
 
@@ -73,6 +74,7 @@ def generate_launch_description() -> LaunchDescription:
                     start_state="configuring",
                     goal_state="inactive",
                     entities=[EmitEvent(event=activate)],
+                    handle_once=True,  # who configures it later decides on activation too
                 ),
                 condition=autostart,
             ),
@@ -98,7 +100,8 @@ def generate_launch_description() -> LaunchDescription:
                 package="rviz2",
                 executable="rviz2",
                 name="rviz",
-                arguments=["-d", PathJoinSubstitution([SHARE, "rviz", "perception.rviz"])],
+                arguments=["-d", PathJoinSubstitution([SHARE, "rviz", "perception.rviz"]), "-f", value("rviz_frame")],
+                remappings=[("/sf_ros/overlay", [value("namespace"), "/", value("name"), "/overlay"])],
                 condition=IfCondition(value("rviz")),
             ),
         ]

@@ -16,7 +16,7 @@ import numpy as np
 from sf_ros.core.config import CueConfig, known
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
-from sf_ros.topics import EXPRESSIONS, GESTURES, GESTURES_EXACT, TOPICS, Names, body_id, face_id, person_id
+from sf_ros.topics import EXPRESSIONS, GESTURES, GESTURES_EXACT, TOPICS, Names, Topic, body_id, face_id, person_id
 
 Links = Mapping[str, tuple[str, str]]
 Groups = Mapping[str, tuple[str, ...]]
@@ -46,6 +46,11 @@ class MessageSettings:
     def __post_init__(self) -> None:
         known(self.contempt, CONTEMPT, "expression for contempt")
         known(self.persons, PERSONS, "persons mode")
+
+    def fixed_topics(self) -> dict[str, Topic]:
+        """Topics without a subject that these settings speak on, by full name; persons are told by one node only."""
+        silent = {"internal": (), "external": ("persons_",), "off": ("persons_", "gazing", "groups")}[self.persons]
+        return self.names.fixed({key: topic for key, topic in TOPICS.items() if not key.startswith(silent)})
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,8 @@ def _print(result: dict[str, Any], source: Source) -> None:
     console.print(table)
     if "truth" in result:
         truth = result["truth"]
-        console.print(f"tracked {truth['tracked']}, id switches {truth['id_switches']}")
+        names = ("tracked", "tracked_least", "false_persons", "id_switches")
+        console.print(", ".join(f"{name.replace('_', ' ')} {truth[name]}" for name in names))
         table = Table("cue", "frames", "given", "right", "right, settled")
         for name, share in truth.items():
             if isinstance(share, dict):

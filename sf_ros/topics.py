@@ -6,6 +6,7 @@ gestures, relations) is on fixed topics under the node's own name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sf_ros.core.tasks import TASKS
@@ -26,6 +27,7 @@ QOS: dict[str, Qos] = {
     "image": Qos("reliable", "volatile", 1),  # images out
     "latched": Qos("reliable", "transient_local", 1),
     "groups": Qos("reliable", "transient_local", 10),
+    "tf": Qos("reliable", "volatile", 100),  # as tf2_ros has it
 }
 
 
@@ -72,6 +74,7 @@ PICTURES: dict[str, Topic] = {
 }
 # What a calibrated camera adds; points and TF frames need depth besides.
 SPATIAL: dict[str, Topic] = {
+    "tf": Topic("/tf", "tf2_msgs/msg/TFMessage", "tf"),
     "face_gaze_ray": Topic("{humans}/faces/{id}/gaze_target_ray", "geometry_msgs/msg/Vector3Stamped"),
     "face_gaze_point": Topic("{humans}/faces/{id}/gaze_target_point", "geometry_msgs/msg/PointStamped"),
 }
@@ -111,10 +114,12 @@ class Names:
         """The full name of an entry of TOPICS, PICTURES or SPATIAL, for one id where it has them."""
         return (TOPICS | PICTURES | SPATIAL)[key].name.format(humans=self.humans, node=self.node, id=subject)
 
-    def fixed(self) -> dict[str, Topic]:
-        """Topics that exist from the start, by full name: those without an id, and the labels."""
-        fixed = {self.topic(key): topic for key, topic in TOPICS.items() if "{id}" not in topic.name}
-        return fixed | {self.topic("labels", name): TOPICS["labels"] for name, spec in TASKS.items() if spec.labels}
+    def fixed(self, topics: Mapping[str, Topic] = TOPICS) -> dict[str, Topic]:
+        """Those of `topics` that exist from the start, by full name: without an id, or with a question's (labels)."""
+        found = {self.topic(key): topic for key, topic in topics.items() if "{id}" not in topic.name}
+        if labels := topics.get("labels"):
+            found |= {self.topic("labels", name): labels for name, spec in TASKS.items() if spec.labels}
+        return found
 
 
 def face_id(track_id: int) -> str:

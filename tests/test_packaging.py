@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import yaml
 from setuptools import find_packages
 
 import sf_ros
+from sf_ros import topics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,6 +22,27 @@ def test_package_xml_and_python_agree_on_name_and_version() -> None:
     assert package.findtext("version") == sf_ros.__version__
     assert package.findtext("export/build_type") == "ament_python"
     assert (ROOT / "resource" / "sf_ros").is_file()
+
+
+def test_package_xml_names_every_ros_package_that_the_robot_imports() -> None:
+    package = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {depend.text for depend in package.findall("exec_depend")}
+    files = [*(ROOT / "sf_ros" / "ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in [*files, ROOT / "sf_ros" / "topics.py"])
+    imported = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)) | set(re.findall(r'"(\w+)/msg/', text))
+    ours = {"sf_ros", "numpy", "cv2", *sys.stdlib_module_names}
+    assert imported - ours <= declared
+    assert {"rclpy", "hri_msgs", "launch_ros"} <= imported
+
+
+def test_rviz_shows_topics_that_the_node_has_with_a_qos_that_receives_them() -> None:
+    view = yaml.safe_load((ROOT / "launch" / "perception.rviz").read_text(encoding="utf-8"))
+    shown = [display["Topic"] for display in view["Visualization Manager"]["Displays"] if "Topic" in display]
+    known = topics.Names(node="/sf_ros").fixed(topics.TOPICS | topics.PICTURES)
+    for topic in shown:
+        offered = topics.QOS[known[topic["Value"]].qos]
+        assert offered.reliability == "reliable" or topic["Reliability Policy"] == "Best Effort"
+    assert shown
 
 
 def test_only_the_robot_package_is_installed() -> None:

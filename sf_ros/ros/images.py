@@ -1,0 +1,162 @@
+"""ROS image messages <-> numpy, without cv_bridge, whose binary breaks with another numpy than it was built for.
+
+Reading takes any message with the fields of sensor_msgs, rclpy's and rosbags' alike; writing makes rclpy's.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+MAX_PIXELS = 100_000_000  # a header that claims more is broken, and must not make us allocate it
+
+
+class ImageError(ValueError):
+    """An image message that cannot be used: says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How the bytes of a pixel lie, and what turns them into RGB (None: they are)."""
+
+    dtype: type = np.uint8
+    channels: int = 1
+    to_rgb: int | None = None
+
+
+# OpenCV names a Bayer pattern by the second row's second and third pixel, ROS by the first row's first two.
+_BAYER = {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}
+# Names of sensor_msgs/image_encodings.hpp. What has channels but no colours (8UC3, ...) is BGR, as OpenCV has it.
+ENCODINGS: dict[str, _Encoding] = {
+    "rgb8": _Encoding(channels=3),
+    "bgr8": _Encoding(channels=3, to_rgb=cv2.COLOR_BGR2RGB),
+    "rgba8": _Encoding(channels=4, to_rgb=cv2.COLOR_RGBA2RGB),
+    "bgra8": _Encoding(channels=4, to_rgb=cv2.COLOR_BGRA2RGB),
+    "mono8": _Encoding(to_rgb=cv2.COLOR_GRAY2RGB),
+    "rgb16": _Encoding(np.uint16, 3),
+    "bgr16": _Encoding(np.uint16, 3, cv2.COLOR_BGR2RGB),
+    "rgba16": _Encoding(np.uint16, 4, cv2.COLOR_RGBA2RGB),
+    "bgra16": _Encoding(np.uint16, 4, cv2.COLOR_BGRA2RGB),
+    "mono16": _Encoding(np.uint16, 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Encoding(to_rgb=cv2.COLOR_GRAY2RGB),
+    "8UC3": _Encoding(channels=3, to_rgb=cv2.COLOR_BGR2RGB),
+    "8UC4": _Encoding(channels=4, to_rgb=cv2.COLOR_BGRA2RGB),
+    "16UC1": _Encoding(np.uint16, 1, cv2.COLOR_GRAY2RGB),
+    "16UC3": _Encoding(np.uint16, 3, cv2.COLOR_BGR2RGB),
+    "16UC4": _Encoding(np.uint16, 4, cv2.COLOR_BGRA2RGB),
+    **{f"bayer_{name}8": _Encoding(to_rgb=code) for name, code in _BAYER.items()},
+    **{f"bayer_{name}16": _Encoding(np.uint16, 1, code) for name, code in _BAYER.items()},
+    "yuv422": _Encoding(channels=2, to_rgb=cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": _Encoding(channels=2, to_rgb=cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": _Encoding(channels=2, to_rgb=cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": _Encoding(channels=2, to_rgb=cv2.COLOR_YUV2RGB_YUY2),
+}
+# 4:2:0 with the chroma behind the luma: half as many rows again.
+_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+_DEPTH = {"16UC1": (np.uint16, 0.001), "mono16": (np.uint16, 0.001), "32FC1": (np.float32, 1.0)}  # dtype, metres a step
+
+
+def to_rgb(message: Any) -> np.ndarray:
+    """sensor_msgs/Image -> RGB uint8 (H, W, 3); the message's own memory where it is rgb8 already.
+
+    16-bit colours keep their upper 8 bits. ImageError for empty, truncated or inconsistent messages and for encodings
+    without colours to see.
+    """
+    height, width, name = int(message.height), int(message.width), str(message.encoding)
+    if name in _PLANAR:
+        if height % 2 or width % 2:
+            raise ImageError(f"{name} image of {width}x{height}: both sides must be even.")
+        return cv2.cvtColor(_rows(message, height * 3 // 2, width, np.uint8, 1), _PLANAR[name])
+    encoding = ENCODINGS.get(name)
+    if encoding is None:
+        raise ImageError(f"Image encoding '{name}' is not a colour or grey one; known: {', '.join(ENCODINGS)}.")
+    if encoding.channels == 2 and width % 2:
+        raise ImageError(f"{name} image of {width}x{height}: the width must be even.")
+    pixels = _rows(message, height, width, encoding.dtype, encoding.channels)
+    if encoding.to_rgb is not None:
+        pixels = cv2.cvtColor(pixels, encoding.to_rgb)
+    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+
+
+def compressed_to_rgb(message: Any) -> np.ndarray:
+    """sensor_msgs/CompressedImage (JPEG, PNG, what OpenCV reads) -> RGB uint8 (H, W, 3), or ImageError."""
+    data = np.frombuffer(message.data, np.uint8)
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise ImageError(f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded.")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def depth_to_metres(message: Any) -> np.ndarray:
+    """sensor_msgs/Image of depth -> metres float32 (H, W), NaN where nothing was measured (REP 118).
+
+    16-bit depths are millimetres. ImageError for other encodings.
+    """
+    if message.encoding not in _DEPTH:
+        raise ImageError(f"Depth image encoding '{message.encoding}'; expected one of {', '.join(_DEPTH)}.")
+    dtype, scale = _DEPTH[message.encoding]
+    raw = _rows(message, int(message.height), int(message.width), dtype, 1)
+    depth = raw.astype(np.float32) * np.float32(scale)
+    depth[~np.isfinite(depth) | (depth <= 0)] = np.nan
+    return depth
+
+
+def from_rgb(kind: Any, header: Any, image: np.ndarray) -> Any:
+    """RGB uint8 (H, W, 3) -> a message of class `kind` (sensor_msgs/Image) with encoding rgb8."""
+    height, width = image.shape[:2]
+    return kind(
+        header=header,
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=3 * width,
+        data=_bytes(np.ascontiguousarray(image).reshape(-1)),
+    )
+
+
+def to_jpeg(kind: Any, header: Any, image: np.ndarray, quality: int = 85) -> Any:
+    """RGB uint8 (H, W, 3) -> a message of class `kind` (sensor_msgs/CompressedImage)."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ImageError(f"An image of {image.shape[1]}x{image.shape[0]} cannot be encoded as JPEG.")
+    return kind(header=header, format="jpeg", data=_bytes(np.asarray(data, np.uint8).reshape(-1)))
+
+
+def _rows(message: Any, rows: int, width: int, dtype: type, channels: int) -> np.ndarray:
+    """The pixels (rows, width[, channels]) in native byte order, without the padding at the end of rows."""
+    height, step = int(message.height), int(message.step)
+    name = f"{message.encoding} image of {width}x{height}"
+    if height < 1 or width < 1:
+        raise ImageError(f"{name}: it is empty.")
+    if rows * width > MAX_PIXELS:
+        raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels.")
+    item = np.dtype(dtype).itemsize
+    wanted = width * channels * item
+    step = step or wanted  # some drivers leave it out
+    if step < wanted:
+        raise ImageError(f"{name}: step is {step} bytes, a row has {wanted}.")
+    data = np.frombuffer(message.data, np.uint8)
+    if data.size < step * (rows - 1) + wanted:
+        raise ImageError(f"{name}: {data.size} bytes of data, expected {step * rows}.")
+    raw = np.lib.stride_tricks.as_strided(data, (rows, wanted), (step, 1), writeable=False)
+    if item > 1:
+        raw = np.ascontiguousarray(raw).view(dtype)
+        if bool(message.is_bigendian) != (sys.byteorder == "big"):
+            raw = raw.byteswap()
+    return raw.reshape(rows, width, channels) if channels > 1 else raw.reshape(rows, width)
+
+
+def _bytes(data: np.ndarray) -> array:
+    """uint8 values as rclpy takes them without looking at each."""
+    return array("B", data.tobytes())

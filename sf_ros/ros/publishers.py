@@ -1,0 +1,113 @@
+"""ROS 2 publishers for topics that come and go with the people they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rosidl_runtime_py.utilities import get_message
+
+from sf_ros.messages import TopicMessage
+from sf_ros.topics import QOS, Qos, Topic
+
+message_type = cache(get_message)  # 'hri_msgs/msg/Gaze' -> class
+
+
+def profile(qos: Qos) -> QoSProfile:
+    """What rclpy calls a QoS."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=qos.depth,
+        reliability=ReliabilityPolicy[qos.reliability.upper()],
+        durability=DurabilityPolicy[qos.durability.upper()],
+    )
+
+
+class Publishers:
+    """Fixed publishers from the start, and those of a face, body or person while they are there (with hysteresis).
+
+    A subject's topics appear in the `appear_after`-th frame it is present in and vanish `vanish_after_s` after its last
+    one; latched messages of the time before are sent when the topic appears.
+    """
+
+    def __init__(self, node: Node, fixed: dict[str, Topic], appear_after: int, vanish_after_s: float) -> None:
+        self._node, self._appear_after, self._vanish_after_s = node, appear_after, vanish_after_s
+        self._fixed = {name: self._create(name, topic.type, topic.qos) for name, topic in fixed.items()}
+        self._of: dict[str, dict[str, Publisher]] = {}  # subject -> topic -> publisher
+        self._seen: dict[str, tuple[int, float]] = {}  # subject -> frames present, stamp of the last
+        self._waiting: dict[str, TopicMessage] = {}  # latched topic that is not there yet -> its newest message
+
+    def send(self, items: Iterable[TopicMessage], present: Iterable[str], now_s: float) -> None:
+        """Publish one frame's messages; `present` are the subjects that are there, whether anything is said or not."""
+        for subject in present:
+            self._seen[subject] = self._seen.get(subject, (0, 0.0))[0] + 1, now_s
+        for item in items:
+            if item.topic in self._fixed:
+                self._fixed[item.topic].publish(item.message)
+            elif (publisher := self.of(item.subject, item.topic, item.type, item.qos)) is not None:
+                publisher.publish(item.message)
+            elif QOS[item.qos].durability == "transient_local":
+                self._waiting[item.topic] = item
+        for topic, item in list(self._waiting.items()):
+            if (publisher := self.of(item.subject, item.topic, item.type, item.qos)) is not None:
+                publisher.publish(item.message)
+                del self._waiting[topic]
+        for subject, (_, last) in list(self._seen.items()):
+            if not 0 <= now_s - last <= self._vanish_after_s:
+                self._forget(subject)
+
+    def of(self, subject: str, topic: str, kind: str, qos: str) -> Publisher | None:
+        """The publisher of a subject's topic, made now if need be; None while the subject is too new."""
+        if self._seen.get(subject, (0, 0.0))[0] < self._appear_after:
+            return None
+        topics = self._of.setdefault(subject, {})
+        if topic not in topics:
+            topics[topic] = self._create(topic, kind, qos)
+        return topics[topic]
+
+    def wanted(self, topic: str) -> Publisher | None:
+        """A fixed publisher while somebody subscribes to it."""
+        publisher = self._fixed[topic]
+        return publisher if publisher.get_subscription_count() else None
+
+    def reset(self) -> None:
+        """Everybody is gone."""
+        for subject in list(self._seen):
+            self._forget(subject)
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Destroy every publisher."""
+        self.reset()
+        for publisher in self._fixed.values():
+            self._node.destroy_publisher(publisher)
+        self._fixed.clear()
+
+    def _create(self, topic: str, kind: str, qos: str) -> Publisher:
+        # Without the default event callbacks: they would wake the executor for every topic that comes and goes.
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        return self._node.create_publisher(message_type(kind), topic, profile(QOS[qos]), event_callbacks=quiet)
+
+    def _forget(self, subject: str) -> None:
+        for publisher in self._of.pop(subject, {}).values():
+            self._node.destroy_publisher(publisher)
+        self._seen.pop(subject, None)
+        self._waiting = {topic: item for topic, item in self._waiting.items() if item.subject != subject}
+
+
+def describe(node: Node, topic: str) -> str:
+    """Who publishes a topic and how, for a log line that helps: 'camera (RELIABLE, VOLATILE)' or 'nobody'."""
+    found: list[Any] = node.get_publishers_info_by_topic(topic)
+    if not found:
+        return "nobody publishes it"
+    parts = [
+        f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.topic_type}, {info.qos_profile.reliability.name}, "
+        f"{info.qos_profile.durability.name})"
+        for info in found
+    ]
+    return "published by " + ", ".join(parts)

@@ -1,0 +1,168 @@
+"""A long run against a real ROS 2:  python tests/ros/soak.py [--minutes 10] [--fps 30]
+
+Starts the node in a process of its own, films the demo clip at a camera's rate with the clock's stamps, and watches:
+memory of the node, latency from stamp to arrival, what the node says of itself. Prints a line a minute and, last, one
+JSON object; exit status 1 when memory grew, latency was not bounded or drops were not told. Needs ROS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
+
+from sf_ros.ros.images import from_rgb
+from sf_ros.ros.publishers import profile
+from sf_ros.runtime.sources import VideoSource, demo_file
+from sf_ros.topics import QOS
+
+WARM_UP_S = 60.0
+GROWTH_MB = 20.0  # from the first minute after warming up to the last one: less is the allocator's play
+LATENCY_S = 0.5  # that 95 % of the frames answered must keep
+
+
+def main() -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--fps", type=float, default=30.0)
+    arguments = parser.parse_args()
+    with VideoSource(demo_file("clip.mp4")) as source:
+        pictures = [frame.image for frame in source]
+    process = subprocess.Popen([sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-p", "device:=cpu"])
+    rclpy.init()
+    try:
+        result = watch(process, pictures, arguments.minutes * 60, arguments.fps)
+    finally:
+        rclpy.try_shutdown()
+        process.terminate()
+        process.wait(30)
+    result["exit status of the node"] = process.returncode
+    print(json.dumps(result))
+    return 0 if result["held"] else 1
+
+
+def watch(process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds: float, fps: float) -> dict[str, Any]:
+    """Film and listen for so many seconds; what was seen."""
+    client = rclpy.create_node("soak")
+    latencies: list[tuple[float, float]] = []  # time of arrival, seconds since the stamp
+    reports: list[dict[str, str]] = []
+
+    def arrived(message: Detection2DArray) -> None:
+        now, stamp = client.get_clock().now().nanoseconds, message.header.stamp
+        latencies.append((time.monotonic(), (now - stamp.sec * 10**9 - stamp.nanosec) * 1e-9))
+
+    def reported(message: DiagnosticArray) -> None:
+        reports.append({value.key: value.value for value in message.status[0].values})
+
+    client.create_subscription(Detection2DArray, "/sf_ros/persons", arrived, profile(QOS["stream"]))
+    client.create_subscription(DiagnosticArray, "/diagnostics", reported, 10)
+    camera = client.create_publisher(Image, "/image", profile(QOS["camera"]))
+    executor = SingleThreadedExecutor()
+    executor.add_node(client)
+    threading.Thread(target=_spin, args=(executor,), daemon=True).start()
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        change(client, transition)
+
+    start = time.monotonic()
+    memory: list[tuple[float, float]] = []  # seconds, MB
+    published = 0
+    while (now := time.monotonic() - start) < seconds:
+        header = Header(stamp=client.get_clock().now().to_msg(), frame_id="camera")
+        camera.publish(from_rgb(Image, header, pictures[published % len(pictures)]))
+        published += 1
+        if published % round(fps) == 0:
+            memory.append((now, resident_mb(process.pid)))
+        if published % round(60 * fps) == 0:
+            print(minute(round(now / 60), memory, latencies, reports[-1], start), file=sys.stderr, flush=True)
+        time.sleep(max(start + published / fps - time.monotonic(), 0.0))
+    time.sleep(2.0)
+
+    warm = [mb for at, mb in memory if at >= min(WARM_UP_S, seconds / 2)]
+    part = max(len(warm) // 10, 1)
+    growth = float(np.median(warm[-part:]) - np.median(warm[:part]))
+    waits = [wait for _, wait in latencies]
+    last = reports[-1]
+    answered, told = int(last["frames"]), int(last["dropped"])
+    result = {
+        "minutes": round(seconds / 60, 1),
+        "published": published,
+        "answered": answered,
+        "dropped, as told by the node": told,
+        "fps": round(answered / seconds, 2),
+        "latency_ms": {str(q): round(1e3 * float(np.percentile(waits, q)), 1) for q in (50, 95, 99, 100)},
+        "memory_mb": {"after warming up": round(float(np.median(warm[:part]))), "growth": round(growth, 1)},
+        "of the node": {key: value for key, value in last.items() if key.endswith(("p50", "p95", "errors"))},
+    }
+    # The middleware may lose images of a best-effort camera before the node sees them.
+    result["held"] = (
+        growth < GROWTH_MB
+        and float(np.percentile(waits, 95)) < LATENCY_S
+        and answered + told <= published
+        and answered + told >= 0.9 * published
+        and last["errors"] == "0"
+    )
+    return result
+
+
+def _spin(executor: SingleThreadedExecutor) -> None:
+    with contextlib.suppress(ExternalShutdownException):
+        executor.spin()
+
+
+def change(client: Any, transition: int) -> None:
+    """A lifecycle transition of the node; SystemExit where it fails."""
+    service = client.create_client(ChangeState, "/sf_ros/change_state")
+    if not service.wait_for_service(60):
+        raise SystemExit("error: the node did not come up within 60 s.")
+    request = ChangeState.Request()
+    request.transition.id = transition
+    future = service.call_async(request)
+    while not future.done():
+        time.sleep(0.05)
+    if not future.result().success:
+        raise SystemExit("error: the node refused a transition; its log says why.")
+
+
+def minute(
+    number: int,
+    memory: list[tuple[float, float]],
+    latencies: list[tuple[float, float]],
+    report: dict[str, str],
+    start: float,
+) -> str:
+    """A line about the last minute."""
+    waits = [wait for at, wait in latencies if at - start > 60 * (number - 1)]
+    return (
+        f"minute {number:2}: {len(waits) / 60:.1f} frames/s, latency p50 {1e3 * np.percentile(waits, 50):.0f} ms, "
+        f"p95 {1e3 * np.percentile(waits, 95):.0f} ms, longest {1e3 * max(waits):.0f} ms; "
+        f"memory {memory[-1][1]:.0f} MB; dropped {report['dropped']}, overhead p95 {report['overhead ms p95']} ms"
+    )
+
+
+def resident_mb(pid: int) -> float:
+    """Memory of a process, from /proc."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1e3
+    return 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Diagnostics count what happened, and their level rises at once and falls only after calm."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sf_ros.core.types import Box, FrameCues, Label, Person, PersonCues
+from sf_ros.ros.diagnostics import CALM_S, ERROR, OK, WARN, WINDOW_S, Health
+
+
+def frame(index: int = 0, age_s: float = 0.1) -> FrameCues:
+    person = PersonCues(Person(1, Box(0, 0, 9, 9), 0.9), expression=Label("neutral", 0.8, (), age_s))
+    return FrameCues(0.1 * index, index, 64, 48, (person,), (), {"detect": 10.0 + index, "total": 50.0})
+
+
+class Watch:
+    """A clock that the test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+def run(health: Health, watch: Watch, seconds: float, latency_s: float | None = 0.1, fps: int = 10) -> Health:
+    """Images answered at once for so many seconds from now; the clock then shows their end."""
+    start = watch.now
+    for i in range(round(seconds * fps)):
+        watch.now = start + i / fps
+        health.image()
+        health.frame(frame(i), {"detect": 10.0 + i, "overhead": 4.0}, latency_s)
+    watch.now = start + seconds
+    return health
+
+
+def test_rate_latency_stages_and_ages_are_reported(watch: Watch) -> None:
+    level, why, values = run(Health(clock=watch), watch, 5.0).report()
+    assert (level, why) == (OK, "running")
+    assert float(values["fps"]) == pytest.approx(10, abs=0.3) and values["frames"] == "50"
+    assert values["latency ms p50"] == values["latency ms p95"] == "100.0"
+    assert float(values["detect ms p95"]) > 50 and values["age s expression"] == "0.10"
+    assert values["overhead ms p95"] == "4.0"
+    assert float(values["memory MB resident"]) > 10
+
+
+def test_only_the_last_seconds_count(watch: Watch) -> None:
+    health = run(Health(clock=watch), watch, 5.0, latency_s=0.9)
+    run(health, watch, WINDOW_S + 0.1)
+    assert health.report()[2]["latency ms p95"] == "100.0"
+
+
+def test_a_camera_that_stops_is_a_warning_and_its_return_ends_it(watch: Watch) -> None:
+    health = run(Health(clock=watch), watch, 1.0)
+    watch.now = 2.5
+    assert health.silent_s() is None
+    watch.now = 4.0
+    assert health.silent_s() == pytest.approx(3.1)
+    assert health.report()[:2] == (WARN, "no image for 3 s")
+    run(health, watch, 0.1)
+    assert health.report()[0] == WARN  # not yet: it may stop again
+    for _ in range(40):
+        run(health, watch, 0.1)
+        level = health.report()[0]
+    assert level == OK
+
+
+def test_a_camera_that_never_came_is_a_warning_too(watch: Watch) -> None:
+    watch.now = 99.0
+    idle = Health(1.0, active=False, clock=watch)
+    health = Health(1.0, clock=watch)
+    assert idle.silent_s() is None and idle.report()[:2] == (OK, "not active")
+    watch.now = 99.5
+    assert health.silent_s() is None
+    watch.now = 100.5
+    assert health.silent_s() == pytest.approx(1.5)
+    assert idle.silent_s() is None
+
+
+def test_a_fault_is_an_error_with_its_text_and_fades(watch: Watch) -> None:
+    health = run(Health(clock=watch), watch, 1.0)
+    health.fault("rgb8 image of 0x0: it is empty.", image=True)
+    health.fault("out of luck")
+    level, why, values = health.report()
+    assert (level, why) == (ERROR, "out of luck")
+    assert (values["bad images"], values["errors"], values["last error"]) == ("1", "1", "out of luck")
+    watch.now += 3 * CALM_S
+    health.image()
+    assert health.report()[0] == OK
+    assert health.report()[2]["last error"] == "out of luck"
+
+
+def test_slow_answers_are_a_warning_and_clocks_that_disagree_are_not(watch: Watch) -> None:
+    assert run(Health(clock=watch), watch, 2.0, latency_s=2.0).report()[0] == WARN
+    level, _, values = run(Health(clock=watch), watch, 0.1, latency_s=None).report()
+    assert level == OK and values["latency ms p95"] == "-"
+
+
+def test_drops_and_repeats_are_counted(watch: Watch) -> None:
+    health = Health(clock=watch)
+    health.drop()
+    health.drop()
+    health.repeat()
+    values = health.report()[2]
+    assert (values["dropped"], values["repeated stamps"]) == ("2", "1")
+
+
+def test_threads_may_write_while_another_reads() -> None:
+    health, stop = Health(), threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            health.frame(frame(), {"detect": 1.0}, 0.1)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(40):
+            health.report()
+    finally:
+        stop.set()
+        thread.join()

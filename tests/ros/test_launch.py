@@ -1,0 +1,139 @@
+"""`colcon build` and `ros2 launch` as users type them. Needs ROS and colcon."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.ros import workspace
+
+pytestmark = pytest.mark.ros
+LAUNCH = ["ros2", "launch", "sf_ros", "perception.launch.py"]
+UP_S = 90.0  # until the node is active, on a slow machine
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**workspace.environment(), "ROS_LOG_DIR": str(tmp_path / "log"), "PYTHONUNBUFFERED": "1"}
+
+
+class Launched:
+    """A `ros2 launch` in a process group of its own, as in a terminal."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], output: Path) -> None:
+        self._output = output
+        with output.open("wb") as file:
+            self.process = subprocess.Popen(
+                [*LAUNCH, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + UP_S
+        while not condition():
+            assert self.process.poll() is None and time.monotonic() < end, self.output
+            time.sleep(0.5)
+
+    def left(self) -> list[str]:
+        """Command lines of the processes that are left of the group."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                if folder.name.isdigit() and os.getpgid(int(folder.name)) == self.process.pid:
+                    line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    found += [line] if line else []
+            except (ProcessLookupError, FileNotFoundError):
+                continue
+        return found
+
+    def kill(self) -> None:
+        if self.left():
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Launched]]:
+    """Launches with arguments; whatever is left at the end is killed."""
+    made: list[Launched] = []
+
+    def launch(*arguments: str) -> Launched:
+        made.append(Launched([*arguments], environment, tmp_path / f"output{len(made)}.txt"))
+        return made[-1]
+
+    yield launch
+    for launched in made:
+        launched.kill()
+
+
+def test_the_installed_node_runs_with_the_interpreter_that_built_it(environment: dict[str, str]) -> None:
+    prefix = Path(environment["AMENT_PREFIX_PATH"].split(":")[0])
+    script = prefix / "lib" / "sf_ros" / "perception_node"
+    assert script.read_text().splitlines()[0] == f"#!{sys.executable}"
+    for name in ("launch/perception.launch.py", "config/perception.yaml", "rviz/perception.rviz", "package.xml"):
+        assert (prefix / "share" / "sf_ros" / name).is_file(), name
+    assert list(prefix.rglob("demo/bundle/manifest.json")), "the demo bundle was not installed"
+
+
+def test_show_args_lists_every_argument_with_meaning_and_choices(environment: dict[str, str]) -> None:
+    text = run([*LAUNCH, "--show-args"], environment)
+    meanings = dict(re.findall(r"^    '(\w+)':\n        (.+)", text, re.MULTILINE))
+    assert {"image", "camera_info", "bundle", "source", "autostart", "rviz"} <= set(meanings)
+    assert all(len(meaning) > 10 and "no description" not in meaning for meaning in meanings.values())
+    assert "['none', 'demo', 'usb_cam', 'v4l2_camera']" in meanings["source"]
+
+
+def test_the_demo_launch_answers_the_command_line_and_ctrl_c_ends_it(
+    launch: Callable[..., Launched], environment: dict[str, str]
+) -> None:
+    launched = launch("source:=demo")
+    launched.wait_for(lambda: state(environment).startswith("active"))
+    topics = run(["ros2", "topic", "list", "-t", "--no-daemon", "--spin-time", "3"], environment)
+    for line in ("/sf_ros/persons [vision_msgs/msg/Detection2DArray]", "/humans/faces/tracked [hri_msgs/msg/IdsList]"):
+        assert line in topics
+    gazes = run(["ros2", "topic", "echo", "--once", "--no-daemon", "/sf_ros/gaze_targets"], environment)
+    assert "frame_id: camera" in gazes
+    latched = ["--qos-durability", "transient_local", "--qos-reliability", "reliable"]
+    labels = run(["ros2", "topic", "echo", "--once", "--no-daemon", *latched, "/sf_ros/labels/expression"], environment)
+    assert "class_name: contempt" in labels
+
+    os.killpg(launched.process.pid, signal.SIGINT)  # what a terminal does on Ctrl-C
+    assert launched.process.wait(20) == 0, launched.output
+    text = launched.output
+    for word in ("Traceback", "Frame lost", "context is invalid", "SIGTERM", "SIGKILL"):
+        assert word not in text, text
+    assert launched.left() == []
+
+
+def test_a_bad_bundle_is_told_and_the_node_stays_unconfigured(
+    launch: Callable[..., Launched], environment: dict[str, str]
+) -> None:
+    launched = launch("bundle:=/nowhere/at/all")
+    launched.wait_for(lambda: "was not configured" in launched.output)
+    assert "Cannot configure: /nowhere/at/all" in launched.output and "Traceback" not in launched.output
+    assert state(environment).startswith("unconfigured")
+
+
+def state(environment: dict[str, str]) -> str:
+    """The node's lifecycle state in words; empty while it is not there."""
+    command = ["ros2", "lifecycle", "get", "/sf_ros", "--no-daemon", "--spin-time", "1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def run(command: list[str], environment: dict[str, str]) -> str:
+    """What a command prints; its failure is the test's."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

@@ -1,0 +1,79 @@
+"""ROS parameters are the configurations' own fields: one set of defaults, every range checked, every word meant."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from sf_ros.core.config import CUES, RuntimeConfig
+from sf_ros.messages import MessageSettings
+from sf_ros.ros.parameters import NodeConfig, configs, parameters
+
+
+def test_no_values_are_the_defaults() -> None:
+    assert configs({}) == (NodeConfig(), RuntimeConfig())
+    assert configs({name: p.default for name, p in parameters().items()}) == (NodeConfig(), RuntimeConfig())
+
+
+def test_every_field_is_a_parameter_with_a_meaning() -> None:
+    known = parameters()
+    fields = {f.name for f in (*dataclasses.fields(NodeConfig), *dataclasses.fields(RuntimeConfig))} - set(CUES)
+    cue_fields = {f"{cue}.{f.name}" for cue in CUES for f in dataclasses.fields(RuntimeConfig().gaze)}
+    assert set(known) == fields | cue_fields
+    assert all(parameter.meaning.endswith(".") for parameter in known.values())
+    assert all(isinstance(parameter.default, bool | int | float | str) for parameter in known.values())
+
+
+@pytest.mark.parametrize("name", sorted(n for n, p in parameters().items() if p.low is not None))
+def test_a_default_lies_in_its_range_and_what_lies_outside_is_refused(name: str) -> None:
+    parameter = parameters()[name]
+    assert parameter.low is not None and parameter.high is not None
+    assert parameter.low <= parameter.default <= parameter.high  # type: ignore[operator]
+    for value in (parameter.low - 1, parameter.high + 1):
+        with pytest.raises(ValueError, match=name.rpartition(".")[2]):
+            configs({name: value})
+
+
+def test_values_reach_their_fields() -> None:
+    node, runtime = configs(
+        {"bundle": "/b", "detector": "d.onnx", "budget_ms": 25.0, "gaze.period_s": 0.5, "relation.enabled": False}
+    )
+    assert (node.bundle, runtime.detector, runtime.budget_ms) == ("/b", "d.onnx", 25.0)
+    assert runtime.gaze.period_s == 0.5 and runtime.gaze.half_life_s == RuntimeConfig().gaze.half_life_s
+    assert not runtime.relation.enabled and runtime.gesture == RuntimeConfig().gesture
+    assert configs({"detector": ""})[1].detector is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gaze.leave": 0.9}, "gaze: leave 0.9 is above enter 0.5"),
+        ({"gase.leave": 0.9}, "Unknown parameter 'gase.leave'; cues are gaze"),
+        ({"gaze.leaf": 0.9}, "Did you mean 'leave'"),
+        ({"budget": 9.0}, "Did you mean 'budget_ms'"),
+        ({"device": "gpu"}, "device is 'gpu'; expected auto, cpu"),
+        ({"persons": "mine"}, "persons is 'mine'; expected one of 'internal', 'external', 'off'"),
+        ({"image_reliability": "x"}, "'best_effort', 'reliable'"),
+        ({"humans_ns": "humans"}, "expected a namespace like '/humans'"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_reason(values: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        configs(values)
+
+
+def test_only_what_the_pipeline_can_change_while_it_runs_is_live() -> None:
+    live = {name for name, parameter in parameters().items() if parameter.live}
+    assert live >= {f"{cue}.{field}" for cue in CUES for field in ("enabled", "period_s", "enter", "leave")}
+    assert live & {"bundle", "device", "detector", "detector_size", "person_score", "persons", "humans_ns"} == set()
+
+
+def test_message_settings_follow_the_parameters() -> None:
+    node, runtime = configs({"humans_ns": "/left/humans", "persons": "off", "contempt": "", "expression.enter": 0.7})
+    settings = node.messages("/robot/sf_ros", runtime)
+    assert isinstance(settings, MessageSettings)
+    assert settings.names.topic("face_roi", "f1") == "/left/humans/faces/f1/roi"
+    assert settings.names.topic("persons") == "/robot/sf_ros/persons"
+    assert (settings.persons, settings.contempt, settings.threshold) == ("off", "", 0.7)
+    assert NodeConfig().messages("~", RuntimeConfig()) == MessageSettings()
