@@ -25,7 +25,7 @@ def export_language(merged: FusedModel, root: Path) -> None:
     answers = {}
     for name, ids in merged.prompt_ids.items():
         answers[f"prompt.{name}"] = embedding[ids].to(PRECISION).contiguous()
-        answers[f"rows.{name}"] = embedding[merged.answer_ids[name]].to(PRECISION).contiguous()
+        answers[f"rows.{name}"] = merged.output_rows.detach()[merged.answer_ids[name]].to(PRECISION).contiguous()
     for key, value in merged.heatmap.state_dict().items():
         answers[f"heatmap.{key}"] = value.to(PRECISION).contiguous()
     save_file(answers, root / ANSWERS)

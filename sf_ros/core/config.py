@@ -46,14 +46,18 @@ def _choice(name: str, value: object, choices: tuple[object, ...]) -> None:
 class EncoderConfig:
     """The frozen visual encoder and the pictures it wants."""
 
-    name: str = "tiny"  # tiny | clip-vit-l-14-336 (others: see docs)
+    name: str = "tiny"  # a name of sf_ros.model.encoders.ENCODERS
     image_size: int = 144  # px, square input
     patch_size: int = 12  # px; the grid is image_size // patch_size on a side
     dim: int = 192  # channels of a patch feature
-    depth: int = 4  # transformer layers (tiny only)
-    heads: int = 6  # attention heads (tiny only)
+    depth: int = 4  # transformer layers
+    heads: int = 6  # attention heads
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # RGB, of pixels in 0..1
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    mlp: int | None = None  # hidden size of a layer's MLP; None: 4 * width
+    layers: tuple[int, ...] = (-1,)  # hidden states read, from the end; several are concatenated channel by channel
+    native_size: int | None = None  # px that the weights' position table was made for; None: image_size
+    parts: tuple[EncoderConfig, ...] = ()  # encoders side by side, on the same grid; empty: this is one encoder
 
     def __post_init__(self) -> None:
         _require(
@@ -61,11 +65,39 @@ class EncoderConfig:
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
         _require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
+        _require(
+            bool(self.layers) and all(layer < 0 for layer in self.layers),
+            f"layers {self.layers} must be negative: -1 is the last hidden state, -2 the one before",
+        )
+        _require(self.dim % len(self.layers) == 0, f"dim {self.dim} does not divide by {len(self.layers)} layers")
+        native = self.native_size or self.image_size
+        _require(
+            native % self.patch_size == 0, f"native_size {native} is not a multiple of patch_size {self.patch_size}"
+        )
+        if self.parts:
+            _require(
+                all(part.grid == self.grid for part in self.parts),
+                f"parts have grids of {', '.join(str(part.grid) for part in self.parts)}; expected {self.grid}",
+            )
+            total = sum(part.dim for part in self.parts)
+            _require(total == self.dim, f"parts have {total} channels together; dim is {self.dim}")
 
     @property
     def grid(self) -> int:
         """Patches on a side."""
         return self.image_size // self.patch_size
+
+    @property
+    def width(self) -> int:
+        """Channels inside the transformer; a feature has `dim` of them, `width` from each of `layers`."""
+        return self.dim // len(self.layers)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> EncoderConfig:
+        """From plain dictionaries and lists; an unknown key is an error."""
+        data = {key: tuple(value) if key in ("mean", "std", "layers") else value for key, value in data.items()}
+        parts = tuple(EncoderConfig.from_dict(part) for part in data.pop("parts", ()))
+        return build(EncoderConfig, data, parts=parts)
 
 
 @dataclass(frozen=True)
@@ -83,6 +115,7 @@ class LanguageConfig:
     rope_scaling: Mapping[str, Any] | None = None  # transformers' rope parameters beyond theta (Llama-3.2's "llama3")
     norm_eps: float = 1e-5
     context: int = 1024  # longest sequence in tokens
+    tied: bool = True  # the output layer is the embedding (Llama-3.2-1B, SmolLM2); TinyLlama has one of its own
 
 
 @dataclass(frozen=True)
@@ -131,12 +164,9 @@ class ModelConfig:
     def from_dict(data: Mapping[str, Any]) -> ModelConfig:
         """The inverse of to_dict; an unknown key is an error."""
         data = dict(data)
-        encoder = {**data.pop("encoder", {})}
-        for key in ("mean", "std"):
-            if key in encoder:
-                encoder[key] = tuple(encoder[key])
-        language = data.pop("language", {})
-        return build(ModelConfig, data, encoder=build(EncoderConfig, encoder), language=build(LanguageConfig, language))
+        encoder = EncoderConfig.from_dict(data.pop("encoder", {}))
+        language = build(LanguageConfig, data.pop("language", {}))
+        return build(ModelConfig, data, encoder=encoder, language=language)
 
 
 PAPER_MODEL = ModelConfig(

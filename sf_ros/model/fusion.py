@@ -38,6 +38,8 @@ class FusedModel(nn.Module):
         self.encoder = build_encoder(config.encoder)
         self.connector = Connector(config.encoder.dim, config.connector_hidden, config.language.dim)
         self.body = build_body(config.language)
+        language = config.language
+        self.output = None if language.tied else nn.Linear(language.dim, language.vocabulary, bias=False)
         self.heatmap = HeatmapHead(config)
         self.prompts = load_prompts(config.prompts_file)
         self.prompt_ids = {
@@ -61,7 +63,6 @@ class FusedModel(nn.Module):
 
         Equal questions run together, so that nothing is padded: the longest prompt is many times the shortest.
         """
-        rows = cast(Tensor, self.body.embed_tokens.weight)  # the output layer is tied to the embedding
         states = visual.new_empty(len(visual), visual.shape[2])
         for question in dict.fromkeys(questions):
             members = torch.tensor([i for i, name in enumerate(questions) if name == question], device=visual.device)
@@ -69,7 +70,12 @@ class FusedModel(nn.Module):
             sequence = torch.cat([visual[members], prompt.expand(len(members), -1, -1)], dim=1)  # (b, N + T, D)
             last = self.body(inputs_embeds=sequence, use_cache=False).last_hidden_state[:, -1]  # (b, D)
             states = states.to(last.dtype).index_copy(0, members, last)
-        return F.linear(states, rows.to(states.dtype))
+        return F.linear(states, self.output_rows.to(states.dtype))
+
+    @property
+    def output_rows(self) -> Tensor:
+        """The output layer's weights (V, D)."""
+        return cast(Tensor, self.body.embed_tokens.weight if self.output is None else self.output.weight)
 
     def label_logits(self, visual: Tensor, question: str) -> Tensor:
         """Visual tokens (B, N, D) -> logits over the question's labels (B, L)."""
@@ -101,7 +107,7 @@ class HeatmapHead(nn.Module):
 
 
 def build_body(config: LanguageConfig) -> nn.Module:
-    """A Llama body with embedding and without output layer (tied), randomly initialised."""
+    """A Llama body with embedding and without output layer, randomly initialised."""
     from transformers import LlamaConfig, LlamaModel
 
     rope = {"rope_theta": config.rope_theta, **(config.rope_scaling or {"rope_type": "default"})}
@@ -116,7 +122,7 @@ def build_body(config: LanguageConfig) -> nn.Module:
         max_position_embeddings=config.context,
         rms_norm_eps=config.norm_eps,
         rope_parameters=rope,
-        tie_word_embeddings=True,
+        tie_word_embeddings=config.tied,
         pad_token_id=None,
         bos_token_id=None,
         eos_token_id=None,

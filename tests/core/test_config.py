@@ -28,7 +28,16 @@ def test_a_model_survives_json(name: str) -> None:
 
 def test_a_model_with_every_field_changed_survives_json() -> None:
     changed = ModelConfig(
-        encoder=EncoderConfig(image_size=48, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+        encoder=EncoderConfig(
+            image_size=48,
+            mean=(0.1, 0.2, 0.3),
+            std=(0.4, 0.5, 0.6),
+            mlp=99,
+            native_size=24,
+            dim=96,
+            layers=(-1, -2),
+            parts=(EncoderConfig(image_size=48, dim=64, mean=(0.3, 0.2, 0.1)), EncoderConfig(image_size=48, dim=32)),
+        ),
         connector_hidden=7,
         prompts_file="prompts.json",
         heatmap_channels=3,
@@ -36,6 +45,13 @@ def test_a_model_with_every_field_changed_survives_json() -> None:
         heatmap_sigma=1.5,
     )
     assert ModelConfig.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
+
+
+def test_a_model_written_before_encoders_had_layers_and_parts_is_read() -> None:
+    data = ModelConfig().to_dict()
+    for key in ("mlp", "layers", "native_size", "parts"):
+        del data["encoder"][key]
+    assert ModelConfig.from_dict(data) == ModelConfig()
 
 
 def test_the_grid_and_the_visual_tokens_follow_from_picture_and_patch() -> None:
@@ -91,7 +107,16 @@ def test_an_undocumented_choice_lists_the_documented_ones(field: str) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"image_size": 100}, "100 is not a multiple of patch_size 12"), ({"std": (0.1, 0.0, 0.1)}, "must be positive")],
+    [
+        ({"image_size": 100}, "image_size 100 is not a multiple of patch_size 12"),
+        ({"native_size": 100}, "native_size 100 is not a multiple of patch_size 12"),
+        ({"std": (0.1, 0.0, 0.1)}, "must be positive"),
+        ({"layers": ()}, r"layers \(\) must be negative: -1 is the last hidden state"),
+        ({"layers": (-1, 3)}, r"layers \(-1, 3\) must be negative"),
+        ({"layers": (-1, -2), "dim": 191}, "dim 191 does not divide by 2 layers"),
+        ({"parts": (EncoderConfig(image_size=48),)}, "parts have grids of 4; expected 12"),
+        ({"parts": (EncoderConfig(dim=96),)}, "parts have 96 channels together; dim is 192"),
+    ],
 )
 def test_an_encoder_that_cannot_be_is_refused(arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

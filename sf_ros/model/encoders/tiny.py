@@ -1,4 +1,4 @@
-"""Frozen visual encoders: pictures (B, 3, S, S) -> patch features (B, grid * grid, dim) in raster order."""
+"""The embedded default, small enough to be trained on a CPU."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf_ros.core.config import EncoderConfig, NotAvailable
-
-
-def build_encoder(config: EncoderConfig) -> nn.Module:
-    """The encoder of a configuration, randomly initialised. NotAvailable for a name this version does not know."""
-    builders = {"tiny": TinyEncoder, "clip-vit-l-14-336": ClipEncoder}
-    if config.name not in builders:
-        raise NotAvailable(f"encoder {config.name!r} is not available in this version; known: {', '.join(builders)}.")
-    return builders[config.name](config)
+from sf_ros.core.config import EncoderConfig
 
 
 class TinyEncoder(nn.Module):
@@ -28,6 +20,8 @@ class TinyEncoder(nn.Module):
         super().__init__()
         if config.patch_size != 12:
             raise ValueError(f"The tiny encoder's stem divides by 12; patch_size is {config.patch_size}.")
+        if config.layers != (-1,):
+            raise ValueError(f"The tiny encoder gives its last hidden state only; layers is {config.layers}.")
         self.config = config
         self.stem = nn.Sequential(
             _convolution(3, 32, 3, 2),
@@ -70,30 +64,6 @@ class Block(nn.Module):
         attended = weights.to(qkv.dtype) @ qkv[2]  # (B, heads, N, dim / heads)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, tokens, dim))
         return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
-
-
-class ClipEncoder(nn.Module):
-    """CLIP's vision tower in transformers' layout: last hidden state, class token dropped, not post-normed."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        super().__init__()
-        from transformers import CLIPVisionConfig, CLIPVisionModel
-
-        self.config = config
-        self.tower = CLIPVisionModel(
-            CLIPVisionConfig(
-                hidden_size=config.dim,
-                intermediate_size=4 * config.dim,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.heads,
-                image_size=config.image_size,
-                patch_size=config.patch_size,
-                hidden_act="quick_gelu",  # OpenAI's weights were trained with it
-            )
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.tower(pixel_values=images).last_hidden_state[:, 1:]  # (B, grid^2, dim)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:

@@ -1,0 +1,177 @@
+"""The five datasets in miniature, in the exact layouts they are published in, quirks included."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sf_ros.core.tasks import TASKS
+
+GESTURES = TASKS["gesture"].labels
+EXPRESSIONS = 8
+
+
+def picture(path: Path, width: int = 64, height: int = 48, seed: int = 0) -> None:
+    """A JPEG of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+    assert cv2.imwrite(str(path), image)
+
+
+def truncated(path: Path) -> None:
+    """A JPEG that ends in the middle."""
+    picture(path)
+    path.write_bytes(path.read_bytes()[:400])
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def hagrid(root: Path, splits: Sequence[str] = ("train", "val", "test"), each: int = 2) -> Path:
+    """Every class with `each` pictures a split; 'hand_heart2' under the download script's spelling, and no_gesture."""
+    folder = root / "hagridv2"
+    for number, split in enumerate(splits):
+        for name in (*GESTURES, "no_gesture"):
+            spelled = "hands_heart2" if name == "hand_heart2" else name
+            entries = {}
+            for i in range(each):
+                uuid = f"{split}-{name}-{i}"
+                picture(folder / "hagrid_dataset" / spelled / f"{uuid}.jpg", 64, 96, 100 * number + i)
+                entries[uuid] = {
+                    "bboxes": [[0.1, 0.5, 0.2, 0.2], [0.6, 0.6, 0.2, 0.2]],
+                    "labels": [name, "no_gesture"],
+                    "united_bbox": None,
+                    "united_label": None,
+                    "user_id": f"user{i}",
+                    "hand_landmarks": [[[0.1, 0.5]] * 21] * 2,
+                    "meta": {"age": [30.0], "gender": ["f"], "race": ["x"]},
+                }
+            write_json(folder / "hagrid_annotations" / split / f"{spelled}.json", entries)
+    return folder
+
+
+def gazefollow(root: Path, people: int = 4) -> Path:
+    """Text annotations: a row a person in 'train', rows of three annotators a person in 'test'; corners swapped."""
+    folder = root / "gazefollow"
+    train: list[list[Any]] = []
+    test: list[list[Any]] = []
+    for i in range(people):
+        for part, rows in (("train", train), ("test2", test)):
+            name = f"{part}/0000000{i // 2}/{i:08d}.jpg"
+            picture(folder / name, 64, 48, i)
+            head = [30, 20, 10, 5] if i % 2 else [10, 5, 30, 20]  # x_min, y_min, x_max, y_max
+            body = [0.1, 0.1, 0.5, 0.8, 0.3, 0.25]
+            points = [(0.75, 0.6)] if part == "train" else [(0.7, 0.6), (0.75, 0.65), (0.8, 0.55)]
+            for x, y in points:
+                inout = [1] if part == "train" else []
+                rows.append([name, i, *body, x, y, *head, *inout, "coco", "meta"])
+    write_rows(folder / "train_annotations_release.txt", train)
+    write_rows(folder / "test_annotations_release.txt", test)
+    return folder
+
+
+def affectnet(root: Path, layout: str, each: int = 2) -> Path:
+    """'original' (validation.csv without a header), 'release' (.npy) or 'plus' (.json)."""
+    folder = root / "affectnet"
+    for split in ("train", "val"):
+        rows: list[list[Any]] = []
+        for label in range(EXPRESSIONS):
+            for i in range(each):
+                name = f"{split}{label}{i}"
+                if layout == "original":
+                    picture(folder / "Manually_Annotated" / "Manually_Annotated_Images" / f"{label}" / f"{name}.jpg")
+                    rows.append([f"{label}/{name}.jpg", 8, 6, 40, 36, "1;2;3", label, 0.1, 0.2])
+                elif layout == "release":
+                    place = folder / f"{split}_set"
+                    picture(place / "images" / f"{name}.jpg", 48, 48)
+                    (place / "annotations").mkdir(exist_ok=True)
+                    np.save(place / "annotations" / f"{name}_exp.npy", np.array(str(label)))
+                else:
+                    place = folder / "human_annotated" / ("train_set" if split == "train" else "validation_set")
+                    picture(place / "images" / f"{name}.jpg", 48, 48)
+                    soft = np.eye(EXPRESSIONS)[label].tolist()
+                    content = {"Human-Label": label, "Soft-Label": soft, "Subset": 0}
+                    write_json(place / "annotations" / f"{name}.json", content)
+        if layout == "original":
+            header = [["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
+                       "expression", "valence", "arousal"]] if split == "train" else []  # fmt: skip
+            file = {"train": "training.csv", "val": "validation.csv"}[split]
+            write_rows(folder / "Manually_Annotated_file_lists" / file, header + rows)
+    return folder
+
+
+def ego4d(root: Path, frames: int = 27) -> Path:
+    """A clip for training and one for validation: a track with a gap; looking from frame 10 to 14, both included."""
+    folder = root / "ego4d"
+    for split, clip in (("train", "clip-a"), ("val", "clip-b")):
+        (folder / "split").mkdir(parents=True, exist_ok=True)
+        (folder / "split" / f"{split}.list").write_text(f"{clip}\n")
+        boxes = [
+            {
+                "clip_uid": clip,
+                "frameNumber": n,
+                "Person ID": "1",
+                "x": 4.0 + n,
+                "y": 5.0,
+                "height": 20.0,
+                "width": 16.0,
+            }
+            for n in range(1, frames + 1)
+            if not 12 <= n <= 16
+        ]
+        write_json(folder / "json_original" / clip / "track0.json", boxes)
+        segments = [
+            {"label": "1", "start_frame": 10, "end_frame": 14},
+            {"label": None, "start_frame": 1, "end_frame": 27},
+            {"label": "2", "start_frame": 20, "end_frame": 27},
+        ]
+        write_json(folder / "result_LAM" / f"{clip}.json", segments)
+        for n in range(frames + 1):
+            picture(folder / "video_imgs" / clip / f"img_{n:05d}.jpg", 64, 48, n)
+    picture(folder / "videos_challenge" / "video-1" / "7" / "00012_abc.jpg", 48, 48)
+    return folder
+
+
+def pisc(root: Path, images: int = 3) -> Path:
+    """Two annotated pairs a picture, by person numbers that count from 1; one file name without padding."""
+    folder = root / "pisc"
+    info, domain, relation = [], {}, {}
+    for number in range(1, images + 1):
+        name = f"{number:05d}.jpg" if number != images else f"{number}.jpg"
+        picture(folder / "image" / name, 64, 48, number)
+        boxes = [[2, 4, 20, 40], [22, 4, 40, 44], [42, 6, 70, 60]]  # the last one reaches out of the picture
+        info.append({"id": number, "imgW": 64, "imgH": 48, "bbox": boxes})
+        domain[str(number)] = {"1 2": 1 + number % 3, "2 3": 3}
+        relation[str(number)] = {"1 2": 1 + number % 6, "1 3": 6}
+    write_json(folder / "annotation_image_info.json", info)
+    write_json(folder / "domain.json", domain)
+    write_json(folder / "relationship.json", relation)
+    ids = [str(number) for number in range(1, images + 1)]
+    for part in ("train", "valid", "test"):
+        write_json(folder / "domain_split" / f"{part}idx.json", ids)
+        write_json(folder / "relationship_split" / f"relation_{part}idx.json", ids)
+    return folder
+
+
+def everything(root: Path) -> Path:
+    """All five under one root."""
+    hagrid(root)
+    gazefollow(root)
+    affectnet(root, "release")
+    ego4d(root)
+    pisc(root)
+    return root
