@@ -33,6 +33,8 @@ def save(
     save_file({k: v.contiguous() for k, v in adapters.items()}, out / "adapters.safetensors")
     base = {k: v for k, v in model.body.base_model.model.state_dict().items() if "lora_" not in k}
     save_file({k.replace(".base_layer", ""): v.contiguous() for k, v in base.items()}, out / "body.safetensors")
+    if model.output is not None:
+        save_module(model.output, out / "output.safetensors")
     (out / CONFIG).write_text(json.dumps({"train": config.to_dict(), "notes": notes or {}}, indent=2) + "\n")
 
 
@@ -51,6 +53,8 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerFast, TrainCo
     load_module(model.connector, path / "connector.safetensors")
     load_module(model.heatmap, path / "heatmap.safetensors")
     load_module(model.body, path / "body.safetensors")
+    if model.output is not None:
+        load_module(model.output, path / "output.safetensors")
     attach(model, config.lora_rank, config.lora_alpha)
     result = set_peft_model_state_dict(model.body, read_weights(path / "adapters.safetensors"))
     missing = [k for k in result.missing_keys if "lora_" in k]

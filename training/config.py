@@ -21,11 +21,14 @@ class StageConfig:
     warmup: int = 500  # steps, paper: 500
     weight_decay: float = 0.01
     clip_norm: float = 1.0  # of the gradient
+    accumulate: int = 1  # parts that a batch is computed in, one after the other, to save memory
     optimizer: str = "adamw"  # adamw (paper) | muon: hidden matrices by Muon (Jordan et al. 2024), the rest by AdamW
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1:
-            raise ValueError(f"steps is {self.steps} and batch_size {self.batch_size}; both must be 1 or more.")
+        if min(self.steps, self.batch_size, self.accumulate) < 1:
+            raise ValueError(
+                f"steps {self.steps}, batch_size {self.batch_size}, accumulate {self.accumulate}: expected 1 or more."
+            )
         known(self.optimizer, ("adamw", "muon"), "optimizer")
 
 
@@ -49,6 +52,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
     compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
+    checkpoint_activations: bool = False  # of the body: less memory for a third more time
     save_every: int = 250  # steps between checkpoints that a killed run resumes from
 
     def __post_init__(self) -> None:

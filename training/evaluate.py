@@ -23,14 +23,16 @@ from rich.table import Table
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.config import NotAvailable, known
+from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.fused import load_engine
 from training import checkpoint, metrics
+from training.data import ego4d
 from training.data.cache import Dataset, model_inputs
+from training.data.datasets import open_dataset
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.data.workers import worker_pool
@@ -48,6 +50,7 @@ class Arguments:
     split: str = "val"  # val | test
     tasks: str | None = None  # comma-separated questions; None: all six
     samples: int = 1_000  # per question, when the data is procedural
+    submission: Path | None = None  # write the answers for Ego4D's looking-at-me challenge, whose labels are hidden
     hide: str = ""  # comma-separated parts left out of the drawings: eyes, mouth, hands (do answers rest on them?)
 
 
@@ -55,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv)
     try:
+        if arguments.submission is not None:
+            print(json.dumps(submit(arguments.model, arguments.data, arguments.submission)))
+            return 0
         results = evaluate(
             arguments.model, arguments.data, arguments.split, arguments.samples,
             tasks=arguments.tasks.split(",") if arguments.tasks else None,
@@ -78,15 +84,33 @@ def evaluate(
     hide: frozenset[str] = frozenset(),
 ) -> dict[str, dict[str, object]]:
     """Question -> {samples, metrics, chance}. Gaze is reported for all targets, and by their place in raster order."""
-    if data != "scenes":
-        raise NotAvailable(f"--data {data}: datasets other than 'scenes' are not available in this version.")
+    if data != "scenes" and hide:
+        raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
+    names = [known(t, TASKS, "question") for t in tasks or TASKS]
+    scenes = data == "scenes"
+    datasets: dict[str, Dataset] = {
+        task: Scenes(task, split, samples, hide=hide) if scenes else open_dataset(Path(data), task, split)
+        for task in names
+    }
     answer = answerer(model)
-    results = {}
-    for task in [known(t, TASKS, "question") for t in tasks or TASKS]:
-        dataset = Scenes(task, split, samples, hide=hide)
+    results: dict[str, dict[str, object]] = {}
+    for task, dataset in datasets.items():
+        broken: list[str] = []
         score = score_gaze if TASKS[task].kind == "heatmap" else score_labels
-        results[task] = score(task, answer, read(dataset))
+        results[task] = score(task, answer, read(dataset, broken))
+        if broken:
+            results[task]["skipped"] = {"samples": len(broken), "first": broken[0]}
     return results
+
+
+def submit(model: Path, data: str, file: Path) -> dict[str, object]:
+    """Write the challenge's file with the answers to every face of its test split."""
+    dataset, answer = open_dataset(Path(data), "looking_at_me", "test"), answerer(model)
+    yes, broken = TASKS["looking_at_me"].labels.index("yes"), list[str]()
+    answers = {sample.key: answer(sample).probabilities for sample in read(dataset, broken)}
+    scores = [float(found[yes]) for found in answers.values() if found is not None]
+    file.write_text(ego4d.submission(list(answers), scores))
+    return {"submission": str(file), "faces": len(answers), "skipped": len(broken)}
 
 
 def answerer(path: Path) -> Answerer:
@@ -111,22 +135,39 @@ def reference(model: FusedModel, sample: Sample) -> Answer:
     return Answer(probabilities=model.label_logits(visual, sample.task).float().softmax(-1)[0].numpy())
 
 
-def read(dataset: Dataset, workers: int = 2) -> Iterator[Sample]:
-    """All samples of a dataset, read by worker processes."""
+def read(dataset: Dataset, broken: list[str] | None = None, workers: int = 2) -> Iterator[Sample]:
+    """All samples of a dataset, read by worker processes.
+
+    Those that cannot be read are left out and told in `broken`; without such a list the first of them is an OSError.
+    """
     jobs = [(dataset, range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)]
     with worker_pool(workers) as pool:
-        for chunk in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"evaluate {dataset.task}"):
+        for chunk, faults in track(
+            pool.map(_read_chunk, jobs), total=len(jobs), description=f"evaluate {dataset.task}"
+        ):
+            if broken is None and faults:
+                raise OSError(faults[0])
+            if broken is not None:
+                broken += faults
             yield from chunk
 
 
-def _read_chunk(job: tuple[Dataset, range]) -> list[Sample]:
+def _read_chunk(job: tuple[Dataset, range]) -> tuple[list[Sample], list[str]]:
     dataset, indices = job
-    return [dataset[i] for i in indices]
+    samples, faults = [], []
+    for index in indices:
+        try:
+            samples.append(dataset[index])
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+    return samples, faults
 
 
 def score_labels(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict[str, object]:
     """Metrics of a question with labels."""
     rows = [(answer(sample).probabilities, sample.label) for sample in samples]
+    if any(label is None for _, label in rows):
+        raise ValueError(f"The labels of this split of '{task}' are hidden; write a submission by --submission FILE.")
     probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
     return {
         "samples": len(rows),

@@ -17,6 +17,8 @@ def attach(model: FusedModel, rank: int, alpha: int) -> FusedModel:
     """
     model.encoder.requires_grad_(False).eval()
     model.body.requires_grad_(False)
+    if model.output is not None:
+        model.output.requires_grad_(False)
     model.body = get_peft_model(model.body, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
     return model
 

@@ -7,7 +7,6 @@ checkpoint/, which export and evaluation read. The last line of stdout is one JS
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import sys
 import time
@@ -15,22 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import tyro
+from transformers import PreTrainedTokenizerBase
 
-from sf_ros.core.config import NotAvailable, known
-from sf_ros.core.gaze import encode
+from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training import checkpoint, loop
 from training.config import TrainConfig, preset
 from training.data import cache
-from training.data.mixture import Batch, epoch_batches
+from training.data.datasets import open_dataset
 from training.data.scenes.dataset import Scenes
+from training.joint import CachedData, LiveData, TaskData, fit_joint
 from training.lora import attach
-from training.losses import heatmap_loss, text_loss
-from training.pretraining.stages import pretrained_parts
+from training.pretraining.stages import Histories, pretrained_parts
+
+CACHES = ("auto", "features", "views", "none")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,15 @@ class Arguments:
     tasks: str | None = None  # comma-separated questions; None: all six
     resume: bool = False  # go on where an earlier run in --out stopped
     seed: int | None = None  # None: the preset's
+    cache: str = "auto"  # on disk: features (the encoder runs once) | views | none; auto: features of scenes, else none
+    workers: int = 2  # processes that read samples where nothing is cached
+    track: str | None = None  # tensorboard | wandb, where it is installed
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=argv)
     try:
+        arguments = tyro.cli(Arguments, args=argv)
         result = train(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(arguments: Arguments) -> dict[str, object]:
     """The whole story: pre-trained parts, cached features, the joint stage, a checkpoint."""
-    config = configured(arguments)
+    config, mode = configured(arguments), known(arguments.cache, CACHES, "cache")
     tasks = (
         tuple(TASKS)
         if arguments.tasks is None
@@ -69,24 +72,24 @@ def train(arguments: Arguments) -> dict[str, object]:
     out = arguments.out
     if not arguments.resume and (out / "joint" / "state").exists():
         raise FileExistsError(f"{out} holds an earlier run. Go on with it by --resume, or name another --out.")
-    if arguments.data != "scenes":
-        raise NotAvailable(f"--data {arguments.data}: datasets other than 'scenes' are not available in this version.")
+    datasets = {task: dataset(arguments.data, config, task) for task in tasks}
     started = time.time()
     torch.manual_seed(config.seed)
-    tokenizer, encoder, body, histories = pretrained_parts(config, out / "pretraining")
-    model = FusedModel(config.model, tokenizer)
-    model.encoder.load_state_dict(encoder.state_dict(), strict=True)
-    model.body.load_state_dict(body.state_dict(), strict=True)
+    model, tokenizer, histories = starting_point(config, out / "pretraining")
     attach(model, config.lora_rank, config.lora_alpha)
-    data = {task: cached(model, config, task, out / "cache") for task in tasks}
-    histories["joint"] = fit_joint(model, data, config, out / "joint")
+    if mode == "auto":
+        mode = "features" if arguments.data == "scenes" else "none"
+    data = {task: task_data(model, config, datasets[task], mode, out / "cache") for task in tasks}
+    workers = arguments.workers if mode == "none" else 0
+    histories["joint"], broken = fit_joint(model, data, config, out / "joint", workers=workers, tracker=arguments.track)
     loop.plot(histories, out / "losses.png")
     facts = {
         "preset": config.name,
         "data": arguments.data,
         "steps": config.joint.steps,
         "tasks": list(tasks),
-        "samples": {task: len(views) for task, (views, _) in data.items()},
+        "samples": {task: len(part) for task, part in data.items()},
+        "broken": broken[:20],
         "trainable_parameters": checkpoint.trainable_parameters(model),
         "seconds": round(time.time() - started),
         "versions": checkpoint.versions(),
@@ -104,56 +107,32 @@ def configured(arguments: Arguments) -> TrainConfig:
     return config if arguments.seed is None else dataclasses.replace(config, seed=arguments.seed)
 
 
-def cached(model: FusedModel, config: TrainConfig, task: str, folder: Path) -> tuple[cache.ViewCache, np.ndarray]:
-    """Views and frozen features of one question's training set."""
-    place = folder / f"{task}-{config.samples_of(task)}-{config.seed}"
-    scenes = Scenes(task, "train", config.samples_of(task), config.seed, mixed=config.mixed)
-    views = cache.load_or_build(scenes, config.model.encoder, place)
-    return views, cache.load_or_encode(views, model.encoder, config.model.encoder, place, compiled=config.compile)
+def starting_point(config: TrainConfig, folder: Path) -> tuple[FusedModel, PreTrainedTokenizerBase, Histories]:
+    """The model before the joint stage, its tokenizer, and the loss histories of what was pre-trained."""
+    tokenizer, encoder, body, histories = pretrained_parts(config, folder)
+    model = FusedModel(config.model, tokenizer)
+    model.encoder.load_state_dict(encoder.state_dict(), strict=True)
+    model.body.load_state_dict(body.state_dict(), strict=True)
+    return model, tokenizer, histories
 
 
-def fit_joint(
-    model: FusedModel,
-    data: dict[str, tuple[cache.ViewCache, np.ndarray]],
-    config: TrainConfig,
-    out: Path,
-    stop_after: int | None = None,
-) -> list[dict[str, float]]:
-    """The paper's stage: connector, box embedding, heatmap head and adapters, jointly over the questions."""
-    sizes = {task: len(views) for task, (views, _) in data.items()}
-
-    @functools.cache
-    def batches(epoch: int) -> list[Batch]:
-        return epoch_batches(sizes, config.joint.batch_size, epoch, config.seed, config.factors)
-
-    def batch_of(step: int) -> Batch:
-        epoch, place = divmod(step, len(batches(0)))
-        return batches(epoch)[place]
-
-    def loss(step: int) -> loop.Losses:
-        batch, device = batch_of(step), next(model.parameters()).device
-        features = torch.stack([torch.from_numpy(np.asarray(data[task][1][i], np.float32)) for task, i in batch])
-        masks = torch.from_numpy(np.stack([data[task][0].masks[i] for task, i in batch]))
-        visual = model.visual(features.to(device), masks.to(device))
-        if TASKS[batch[0][0]].kind == "heatmap":
-            points = [data[task][0].points[i] for task, i in batch]
-            targets = torch.from_numpy(np.stack([gaze_target(p, config) for p in points]))
-            return {"gaze": config.heatmap_weight * heatmap_loss(model, visual, targets.to(device))}
-        labels = torch.tensor([int(data[task][0].labels[i]) for task, i in batch])
-        return {"text": text_loss(model, visual, [task for task, _ in batch], labels)}
-
-    if not torch.cuda.is_available():
-        model.body.base_model.model.set_attn_implementation("eager")  # on a CPU nearly twice as fast to train as sdpa
-    model.body.train()
-    return loop.fit(
-        "joint", model, loss, config.joint, out,
-        precision=config.precision, seed=config.seed, save_every=config.save_every, stop_after=stop_after,
-    )  # fmt: skip
+def dataset(data: str, config: TrainConfig, task: str) -> cache.Dataset:
+    """A question's training set: drawn, or read from the root of the real datasets."""
+    if data == "scenes":
+        return Scenes(task, "train", config.samples_of(task), config.seed, mixed=config.mixed)
+    return open_dataset(Path(data), task, "train")
 
 
-def gaze_target(points: np.ndarray, config: TrainConfig) -> np.ndarray:
-    """The heatmap (size, size) of a sample's first annotation."""
-    return encode((float(points[0, 0]), float(points[0, 1])), config.model.heatmap_size, config.model.heatmap_sigma)
+def task_data(model: FusedModel, config: TrainConfig, samples: cache.Dataset, mode: str, folder: Path) -> TaskData:
+    """A question's training set as the joint stage reads it; what is cached on disk is built first."""
+    encoder = config.model.encoder
+    if mode == "none":
+        return LiveData(samples, encoder)
+    place = folder / f"{samples.task}-{cache.views_key(samples, encoder)}"
+    views = cache.load_or_build(samples, encoder, place)
+    if mode == "views":
+        return CachedData(views)
+    return CachedData(views, cache.load_or_encode(views, model.encoder, encoder, place, compiled=config.compile))
 
 
 if __name__ == "__main__":

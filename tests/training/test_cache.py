@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ class Pictures:
 
     def __init__(self, task: str, count: int, broken: tuple[int, ...] = ()) -> None:
         self.task, self.count, self.broken = task, count, broken
+        self.identity = f"pictures/{task}/{count}/{broken}"
 
     def __len__(self) -> int:
         return self.count
@@ -124,6 +127,25 @@ def test_features_are_valid_for_one_encoder_only(tmp_path: Path) -> None:
     second = np.array(cache.load_or_encode(views, encoder, ENCODER, tmp_path))
     assert not np.array_equal(first, second)
     assert len(list(tmp_path.glob("features-*.npy"))) == 2
+    other = dataclasses.replace(ENCODER, layers=(-2,))
+    assert cache.features_key(encoder, other) != cache.features_key(encoder, ENCODER)
+
+
+def test_views_are_valid_for_their_samples_and_size_only() -> None:
+    first = cache.views_key(Pictures("gaze", 2), ENCODER)
+    assert first == cache.views_key(Pictures("gaze", 2), ENCODER)
+    larger = dataclasses.replace(ENCODER, image_size=96)
+    others = [(Pictures("gaze", 3), ENCODER), (Pictures("domain", 2), ENCODER), (Pictures("gaze", 2), larger)]
+    assert first not in {cache.views_key(*other) for other in others}
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: SimpleNamespace(free=2**20))
+    with pytest.raises(ValueError, match=r"views of gaze take 0\.3 GB and .* has 0\.0 GB free.*--cache none"):
+        cache.load_or_build(Pictures("gaze", 50_000), ENCODER, tmp_path / "views")
+    assert "views of gaze: 0.3 GB into" in capsys.readouterr().err and not (tmp_path / "views").exists()
 
 
 def test_the_key_of_weights_sees_values_names_and_buffers_and_nothing_else() -> None:
@@ -137,6 +159,6 @@ def test_the_key_of_weights_sees_values_names_and_buffers_and_nothing_else() -> 
 def test_features_half_written_when_killed_are_made_again(tmp_path: Path) -> None:
     views = in_this_process(Pictures("gaze", 2), tmp_path)
     encoder = build_encoder(ENCODER).eval()
-    (tmp_path / f"features-{cache.weights_key(encoder)}.part.npy").write_bytes(b"half")
+    (tmp_path / f"features-{cache.features_key(encoder, ENCODER)}.part.npy").write_bytes(b"half")
     assert cache.load_or_encode(views, encoder, ENCODER, tmp_path).shape == (2, 16, 32)
     assert not list(tmp_path.glob("*.part.npy"))

@@ -30,7 +30,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest_one() -> None:
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"steps": 1, "batch_size": 0}, {"steps": -1}], ids=str)
 def test_a_stage_without_steps_or_samples_is_refused(change: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="both must be 1 or more"):
+    with pytest.raises(ValueError, match="expected 1 or more"):
         StageConfig(**change)
 
 

@@ -13,6 +13,7 @@ import pytest
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS
 from sf_ros.runtime.engine import Answer
+from tests.training import published
 from training import evaluate
 from training.data.sample import Sample
 
@@ -96,15 +97,21 @@ def test_the_table_has_a_line_for_every_figure_with_chance_beside_it() -> None:
 @pytest.mark.usefixtures("_threads")
 def test_samples_are_read_in_order_and_each_once() -> None:
     class Numbers:
-        task = "domain"
+        task, identity = "domain", "numbers"
 
         def __len__(self) -> int:
             return 2 * evaluate.CHUNK + 3
 
         def __getitem__(self, index: int) -> Sample:
+            if index == 4:
+                raise OSError("4.jpg: cut off")
             return Sample(self.task, IMAGE, label=index)
 
-    assert [sample.label for sample in evaluate.read(Numbers())] == list(range(2 * evaluate.CHUNK + 3))
+    broken: list[str] = []
+    labels = [sample.label for sample in evaluate.read(Numbers(), broken)]
+    with pytest.raises(OSError, match="cut off"):
+        list(evaluate.read(Numbers()))
+    assert labels == [n for n in range(2 * evaluate.CHUNK + 3) if n != 4] and broken == ["4.jpg: cut off"]
 
 
 @pytest.mark.usefixtures("_threads")
@@ -139,7 +146,8 @@ def test_checkpoint_and_bundle_score_alike(smoke_run: Path, smoke_bundle: Path) 
     [
         (["--split", "valid"], "Did you mean 'val'"),
         (["--tasks", "gaze,age"], "Unknown question 'age'"),
-        (["--data", "/data/sets"], "datasets other than 'scenes' are not available"),
+        (["--data", "/data/sets"], "/data/sets/ego4d: no such folder"),
+        (["--data", "/data/sets", "--hide", "eyes"], "needs --data scenes"),
         (["--hide", "eye"], "eye"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -152,6 +160,29 @@ def test_a_bad_option_is_refused_in_one_line(
     assert evaluate.main(command) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("_threads")
+def test_published_datasets_are_scored_and_broken_pictures_counted(smoke_run: Path, tmp_path: Path) -> None:
+    root = published.everything(tmp_path)
+    published.truncated(root / "pisc" / "image" / "00001.jpg")
+    results = evaluate.evaluate(smoke_run / "checkpoint", str(root), "val", 1, tasks=["relation", "gaze", "expression"])
+    assert results["relation"]["samples"] == 4 and results["relation"]["skipped"]["samples"] == 2
+    assert results["gaze"]["samples"] == 4 and "skipped" not in results["gaze"]
+    assert results["expression"]["chance"]["accuracy"] == 1 / 8
+
+
+@pytest.mark.usefixtures("_threads")
+def test_hidden_labels_are_answered_in_the_challenges_file(
+    smoke_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, file = published.everything(tmp_path), tmp_path / "submission.json"
+    command = [str(smoke_run / "checkpoint"), "--data", str(root), "--split", "test", "--tasks", "looking_at_me"]
+    assert evaluate.main(command) == 2
+    assert "write a submission by --submission" in capsys.readouterr().err
+    assert evaluate.main([*command, "--submission", str(file)]) == 0
+    (row,) = json.loads(file.read_text())["results"]
+    assert row["video_id"] == "video-1" and 0 <= row["score"] <= 1
 
 
 def test_a_folder_that_is_neither_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

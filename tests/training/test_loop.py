@@ -159,6 +159,14 @@ def test_a_finished_run_is_read_and_not_run_again(
     assert same(again, unbroken[0])
 
 
+def test_a_state_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    fit(network(), tmp_path, stop_after=2)
+    other = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1))
+    with pytest.raises(ValueError, match=r"state of another model or version .*Begin anew") as caught:
+        fit(other, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
     module = network()
     module[0].requires_grad_(False)

@@ -15,9 +15,10 @@ from PIL import Image
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model
-from training import checkpoint, train
+from training import checkpoint, joint, train
 from training.config import StageConfig, TrainConfig, preset
 from training.data.cache import MAX_POINTS, ViewCache
+from training.joint import CachedData
 from training.lora import attach
 
 COUNT = 6
@@ -38,7 +39,7 @@ def fresh() -> FusedModel:
     return attach(fused_model().requires_grad_(True), TOY.lora_rank, TOY.lora_alpha)
 
 
-def random_data() -> dict[str, tuple[ViewCache, np.ndarray]]:
+def random_data() -> dict[str, CachedData]:
     generator, data = np.random.default_rng(4), {}
     for task, spec in TASKS.items():
         points = np.full((COUNT, MAX_POINTS, 2), np.nan, np.float32)
@@ -47,7 +48,7 @@ def random_data() -> dict[str, tuple[ViewCache, np.ndarray]]:
         masks = generator.random((COUNT, CONFIG.visual_tokens)) < 0.3
         views = ViewCache(task, np.zeros((COUNT, 1)), masks, labels, points, np.zeros((COUNT, 2)), [{}] * COUNT)
         features = generator.standard_normal((COUNT, CONFIG.visual_tokens, CONFIG.encoder.dim)).astype(np.float16)
-        data[task] = views, features
+        data[task] = CachedData(views, features)
     return data
 
 
@@ -58,7 +59,7 @@ def weights(model: FusedModel) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     model = fresh()
-    history = train.fit_joint(model, random_data(), TOY, tmp_path_factory.mktemp("unbroken"))
+    history, _ = joint.fit_joint(model, random_data(), TOY, tmp_path_factory.mktemp("unbroken"))
     return weights(model), history
 
 
@@ -66,10 +67,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.
 def test_a_joint_run_that_was_stopped_and_resumed_equals_an_unbroken_one_to_the_bit(
     unbroken: tuple[dict[str, torch.Tensor], list[dict[str, float]]], tmp_path: Path, stop_after: int
 ) -> None:
-    train.fit_joint(fresh(), random_data(), TOY, tmp_path, stop_after=stop_after)
+    joint.fit_joint(fresh(), random_data(), TOY, tmp_path, stop_after=stop_after)
     torch.manual_seed(99)  # a new process has another random state
     resumed = fresh()
-    assert train.fit_joint(resumed, random_data(), TOY, tmp_path) == unbroken[1]
+    assert joint.fit_joint(resumed, random_data(), TOY, tmp_path)[0] == unbroken[1]
     found = weights(resumed)
     assert all(torch.equal(found[name], unbroken[0][name]) for name in unbroken[0])
 
@@ -97,14 +98,14 @@ def test_the_heatmap_loss_is_weighted(tmp_path: Path) -> None:
     losses = []
     for weight in (1.0, 20.0):
         config = dataclasses.replace(TOY, heatmap_weight=weight)
-        losses.append(train.fit_joint(fresh(), data, config, tmp_path / str(weight), stop_after=1)[0]["gaze"])
+        losses.append(joint.fit_joint(fresh(), data, config, tmp_path / str(weight), stop_after=1)[0][0]["gaze"])
     assert losses[1] == pytest.approx(20 * losses[0], rel=1e-5)
 
 
 def test_the_heatmaps_target_is_the_first_annotation() -> None:
     points = np.full((MAX_POINTS, 2), np.nan, np.float32)
     points[:2] = [[0.25, 0.75], [0.9, 0.1]]
-    target = train.gaze_target(points, TOY)
+    target = joint.gaze_target(points, TOY)
     assert target.shape == (16, 16) and np.unravel_index(target.argmax(), target.shape) == (12, 4)
     assert target.max() == 1.0 and target[1, 14] == 0.0
 
@@ -168,8 +169,9 @@ def test_a_finished_run_that_is_resumed_ends_in_the_same_checkpoint(
     [
         (["smok", "--data", "scenes"], "Did you mean 'smoke'"),
         (["smoke", "--data", "scenes", "--tasks", "gaze,gestur"], "Did you mean 'gesture'"),
-        (["smoke", "--data", "scenes", "--steps", "0"], "must be 1 or more"),
-        (["smoke", "--data", "/data/sets"], "datasets other than 'scenes' are not available"),
+        (["smoke", "--data", "scenes", "--steps", "0"], "steps 0, batch_size 4, accumulate 1: expected 1 or more"),
+        (["smoke", "--data", "/data/sets"], "/data/sets/hagridv2: no such folder, wanted for 'gesture'"),
+        (["smoke", "--data", "scenes", "--cache", "feature"], "Did you mean 'features'"),
         (["paper", "--data", "scenes"], "published weights"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +32,7 @@ class Dataset(Protocol):
     """What a dataset of one question must offer."""
 
     task: str
+    identity: str  # names the samples: another text, other samples
 
     def __len__(self) -> int: ...
 
@@ -58,9 +63,37 @@ def model_inputs(sample: Sample, encoder: EncoderConfig) -> tuple[np.ndarray, np
     return picture, views.box_mask(sample.boxes if spec.boxes else (), width, height, encoder.grid)
 
 
+def annotation(sample: Sample) -> tuple[int, np.ndarray]:
+    """A sample's label (-1 for gaze), and its gaze points (MAX_POINTS, 2) float32, NaN where there are fewer."""
+    points = np.full((MAX_POINTS, 2), np.nan, np.float32)
+    given = np.asarray(sample.points_norm, np.float32).reshape(-1, 2)[:MAX_POINTS]
+    points[: len(given)] = given
+    return -1 if sample.label is None else sample.label, points
+
+
+def views_key(dataset: Dataset, encoder: EncoderConfig) -> str:
+    """A short hash of all that a dataset's views depend on: its samples, the question's view, the picture's size."""
+    spec = TASKS[dataset.task]
+    facts = [dataset.identity, spec.view, spec.boxes, spec.region, spec.margin, encoder.image_size, encoder.grid]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+
+
+def require_space(folder: Path, size: int, what: str) -> None:
+    """ValueError where a disk has no room for `size` more bytes, which are told before they are written."""
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    print(f"{what}: {size / 2**30:.1f} GB into {folder} ({free / 2**30:.0f} GB free)", file=sys.stderr)
+    if size > 0.95 * free:
+        raise ValueError(
+            f"{what} take {size / 2**30:.1f} GB and {folder} has {free / 2**30:.1f} GB free. "
+            "Free some space, name another --out, or train with --cache none."
+        )
+
+
 def load_or_build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int = 2) -> ViewCache:
     """The cached views of a dataset, built first when they are not there. Broken samples are skipped and listed."""
     if not (folder / "tags.json").exists():
+        require_space(folder, len(dataset) * 3 * encoder.image_size**2, f"views of {dataset.task}")
         folder.mkdir(parents=True, exist_ok=True)
         _build(dataset, encoder, folder, workers)
     text = json.loads((folder / "tags.json").read_text())
@@ -99,12 +132,9 @@ def _read_chunk(job: tuple[Dataset, EncoderConfig, range]) -> tuple[list[tuple],
             skipped.append(f"{index}: {error}")
             continue
         picture, mask = model_inputs(sample, encoder)
-        points = np.full((MAX_POINTS, 2), np.nan, np.float32)
-        given = np.asarray(sample.points_norm, np.float32).reshape(-1, 2)[:MAX_POINTS]
-        points[: len(given)] = given
+        label, points = annotation(sample)
         size = np.array([sample.image.shape[1], sample.image.shape[0]], np.int32)
-        label = np.int64(-1 if sample.label is None else sample.label)
-        rows.append((picture, mask, label, points, size, {**sample.tags, "key": sample.key}))
+        rows.append((picture, mask, np.int64(label), points, size, {**sample.tags, "key": sample.key}))
     return rows, skipped
 
 
@@ -118,16 +148,14 @@ def load_or_encode(
     compiled: bool = False,
 ) -> np.ndarray:
     """Frozen features (N, P, dim) float16 of a view cache, memory-mapped; valid for one encoder and these views."""
-    path = folder / f"features-{weights_key(encoder)}.npy"
+    path = folder / f"features-{features_key(encoder, config)}.npy"
     shape = (len(cache), config.grid**2, config.dim)
     if not path.exists():
         unfinished = path.with_suffix(".part.npy")
+        require_space(folder, 2 * math.prod(shape), f"features of {cache.task}")
         see = torch.compile(encoder) if compiled else encoder
         out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
-        size_gb = out.nbytes / 2**30
-        for start in track(
-            range(0, len(cache), batch_size), description=f"features of {cache.task} ({size_gb:.1f} GB)"
-        ):
+        for start in track(range(0, len(cache), batch_size), description=f"features of {cache.task}"):
             images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
             with torch.autocast(images.device.type, torch.bfloat16):
                 out[start : start + batch_size] = see(images).float().numpy()
@@ -135,6 +163,12 @@ def load_or_encode(
         del out
         unfinished.rename(path)
     return np.load(path, mmap_mode="r")
+
+
+def features_key(encoder: nn.Module, config: EncoderConfig) -> str:
+    """A short hash of all that features depend on besides the views: the weights, and how they are read."""
+    facts = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return hashlib.sha256(f"{weights_key(encoder)}{facts}".encode()).hexdigest()[:12]
 
 
 def weights_key(module: nn.Module) -> str:

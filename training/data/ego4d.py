@@ -1,0 +1,119 @@
+"""Ego4D's Looking-At-Me (Grauman et al. 2022), as its own preparation script leaves it: does a face look at the wearer?
+
+    ego4d/video_imgs/<clip>/img_%05d.jpg         or data/video_imgs/...; frames at 30 per second
+    ego4d/json_original/<clip>/<track>.json      boxes of a track; persons[0], who wears the camera, is not among them
+    ego4d/result_LAM/<clip>.json                 segments (person, first and last frame, both included) of looking
+    ego4d/split/{train,val,test}.list            clips
+    ego4d/videos_challenge/<video>/<track>/<frame>_<id>.jpg      test: cropped faces, labels hidden
+
+Missing frames of a track are interpolated; every 13th frame is a sample, as in the benchmark's code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sf_ros.core.tasks import TASKS as SPECS
+from sf_ros.core.types import Box
+from training.data.files import DatasetError, Listing, Record, find, read_json
+
+FOLDER = "ego4d"
+TASKS = ("looking_at_me",)
+SPLITS = {"train": "train", "val": "val", "test": "test"}
+HOW = (
+    "https://ego4d-data.org for the licence; github.com/EGO4D/social-interactions (branch lam) cuts clips into frames."
+)
+STRIDE = 13  # frames between samples
+YES, NO = (SPECS["looking_at_me"].labels.index(name) for name in ("yes", "no"))
+
+
+def listing(root: Path, task: str, split: str) -> Listing:
+    """Every sampled face of a split; the faces of 'test' have no label. DatasetError where the layout is another."""
+    if split == "test":
+        return _challenge(find(root, ("videos_challenge", "data/videos_challenge"), "folder of the challenge's faces"))
+    frames = find(root, ("video_imgs", "data/video_imgs"), "folder of frames")
+    tracks = find(root, ("json_original", "data/json_original"), "folder of tracks")
+    looks = find(root, ("result_LAM", "data/result_LAM"), "folder of looking segments")
+    clips = find(root, (f"split/{split}.list", f"data/split/{split}.list"), f"list of the {split} clips")
+    found = Listing()
+    for clip in clips.read_text(encoding="utf-8").split():
+        try:
+            segments = _segments(read_json(looks / f"{clip}.json"))
+            files = sorted((tracks / clip).glob("*.json"))
+            if not files:
+                found.drop("clip without tracks", clip)
+            for file in files:
+                _track(found, read_json(file), segments, frames / clip, f"ego4d/{clip}/{file.stem}")
+        except DatasetError as error:
+            found.drop("clip whose annotations cannot be read", str(error))
+    return found
+
+
+def submission(keys: Sequence[str], scores: Iterable[float]) -> str:
+    """The challenge's JSON: keys of test records and the probability of looking, in the same order."""
+    results = []
+    for key, score in zip(keys, scores, strict=True):
+        _, video, track, name = key.split("/")
+        row = {"video_id": video, "unique_id": name.split("_")[1], "track_id": track, "label": 1, "score": float(score)}
+        results.append(row)
+    return json.dumps({"version": "1.0", "challenge": "ego4d_looking_at_me", "results": results})
+
+
+def _challenge(folder: Path) -> Listing:
+    found = Listing()
+    for path in sorted(folder.glob("*/*/*.jpg")):
+        key = "/".join(("ego4d", *path.relative_to(folder).with_suffix("").parts))
+        if "_" in path.stem:
+            found.add(Record(path, key))
+        else:
+            found.drop("file name that is no <frame>_<id>", key)
+    return found
+
+
+def _segments(entries: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
+    """(person, first frame, last frame); segments of nobody are left out."""
+    return [
+        (str(entry["label"]), int(entry["start_frame"]), int(entry["end_frame"]))
+        for entry in entries
+        if entry.get("label") not in (None, "")
+    ]
+
+
+def _track(
+    found: Listing, track: list[dict[str, Any]], segments: list[tuple[str, int, int]], frames: Path, key: str
+) -> None:
+    known = {}
+    for entry in track:
+        box = _box(entry)
+        if entry["Person ID"] in (None, "") or int(entry["frameNumber"]) == 0 or box is None:
+            found.drop("box without person, frame or size", key)
+        else:
+            known[int(entry["frameNumber"])] = str(entry["Person ID"]), box
+    for number, person, box in list(_filled(known))[::STRIDE]:
+        looks = any(who == person and first <= number <= last for who, first, last in segments)
+        found.add(Record(frames / f"img_{number:05d}.jpg", f"{key}/{number}", YES if looks else NO, (box,)))
+
+
+def _box(entry: dict[str, Any]) -> Box | None:
+    x, y, width, height = (float(entry[name]) for name in ("x", "y", "width", "height"))
+    if width <= 0 or height <= 0:
+        return None
+    return Box(max(x, 0.0), max(y, 0.0), x + width, y + height)
+
+
+def _filled(known: dict[int, tuple[str, Box]]) -> Iterator[tuple[int, str, Box]]:
+    """Frames in order, those missing between two of one track with a box on the straight line between theirs."""
+    numbers = sorted(known)
+    for first, second in pairwise(numbers):
+        person, box = known[first]
+        yield first, person, box
+        for number in range(first + 1, second):
+            part = (number - first) / (second - first)
+            ends = zip(box.as_tuple(), known[second][1].as_tuple(), strict=True)
+            yield number, person, Box(*(a + part * (b - a) for a, b in ends))
+    if numbers:
+        yield numbers[-1], *known[numbers[-1]]
