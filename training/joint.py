@@ -19,7 +19,7 @@ from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from training import loop
 from training.config import TrainConfig
-from training.data.cache import Dataset, ViewCache, annotation, model_inputs
+from training.data.cache import Dataset, ViewCache, annotation, frozen_features, model_inputs
 from training.data.mixture import Batch, epoch_batches
 from training.losses import heatmap_loss, text_loss
 from training.throughput import body_flops
@@ -161,8 +161,10 @@ def fit_joint(
     def loss(batch: dict[str, Any]) -> loop.Losses:
         broken.update(dict.fromkeys(batch["broken"]))
         device = next(model.parameters()).device
-        features = batch["features"] if "features" in batch else model.encode(batch["images"].to(device))
-        visual = model.visual(features.to(device), batch["masks"].to(device))
+        features = (
+            batch["features"] if "features" in batch else frozen_features(model.encoder, batch["images"].to(device))
+        )
+        visual = model.visual(features.to(device, torch.float32), batch["masks"].to(device))
         if "targets" in batch:
             return {"gaze": config.heatmap_weight * heatmap_loss(model, visual, batch["targets"].to(device))}
         return {"text": text_loss(model, visual, batch["tasks"], batch["labels"])}

@@ -132,7 +132,7 @@ def task_data(model: FusedModel, config: TrainConfig, samples: cache.Dataset, mo
     views = cache.load_or_build(samples, encoder, place)
     if mode == "views":
         return CachedData(views)
-    return CachedData(views, cache.load_or_encode(views, model.encoder, encoder, place, compiled=config.compile))
+    return CachedData(views, cache.load_or_encode(views, model.encoder, encoder, place))
 
 
 if __name__ == "__main__":

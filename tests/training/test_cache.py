@@ -116,6 +116,19 @@ def test_features_are_the_frozen_encoders_up_to_their_storage(tmp_path: Path) ->
     assert cache.as_tensor(features, [3, 0]).numpy() == pytest.approx(features[[3, 0]].astype(np.float32))
 
 
+def test_exact_features_are_the_evaluations_to_the_last_digits_and_lie_beside_the_others(tmp_path: Path) -> None:
+    views = in_this_process(Pictures("gaze", 5), tmp_path)
+    encoder = build_encoder(ENCODER).eval()
+    half = cache.load_or_encode(views, encoder, ENCODER, tmp_path)
+    exact = cache.load_or_encode(views, encoder, ENCODER, tmp_path, batch_size=2, exact=True)
+    assert exact.dtype == np.float32 and half.dtype == np.float16
+    for index in range(5):
+        with torch.no_grad():
+            alone = encoder(torch.from_numpy(normalise(np.asarray(views.views[index : index + 1]), ENCODER)))[0]
+        assert exact[index] == pytest.approx(alone.numpy(), abs=1e-5)
+    assert np.abs(half - exact).max() > 1e-3
+
+
 def test_features_are_valid_for_one_encoder_only(tmp_path: Path) -> None:
     views = in_this_process(Pictures("gaze", 2), tmp_path)
     encoder = build_encoder(ENCODER).eval()

@@ -8,12 +8,14 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sf_ros.core.views import normalise
 from tests.tiny_models import CONFIG, fused_model
 from tests.training.test_cache import Pictures
 from tests.training.test_train import TOY, fresh, random_data
@@ -82,6 +84,25 @@ def test_live_samples_are_the_cached_ones_to_the_bit(tmp_path: Path) -> None:
             one, two = live.row(index), stored.row(index)
             assert np.array_equal(one.view, two.view) and np.array_equal(one.mask, two.mask)
             assert one.label == two.label and np.array_equal(one.points, two.points, equal_nan=True)
+
+
+def test_an_uncached_run_sees_the_features_of_a_cached_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "worker_pool", ThreadPoolExecutor)  # starting processes takes seconds
+    model, live, stored = fresh(), {}, {}
+    for task in ("gaze", "relation", "expression"):
+        pictures = Pictures(task, 4)
+        views = cache.load_or_build(pictures, ENCODER, tmp_path / task, workers=1)
+        features = cache.load_or_encode(views, model.encoder, ENCODER, tmp_path / task)
+        live[task], stored[task] = joint.LiveData(pictures, ENCODER), joint.CachedData(views, features)
+        images = torch.from_numpy(normalise(np.stack([live[task].row(i).view for i in range(4)]), ENCODER))
+        assert np.array_equal(cache.frozen_features(model.encoder, images).numpy(), features)  # to the bit
+    config = dataclasses.replace(TOY, joint=dataclasses.replace(STAGE, steps=6))
+    uncached, cached = (
+        joint.fit_joint(fresh(), data, config, tmp_path / name)[0]
+        for name, data in (("uncached", live), ("cached", stored))
+    )
+    for one, two in zip(uncached, cached, strict=True):
+        assert one == pytest.approx(two, rel=1e-3)  # others in the batch may change the last bits of bfloat16
 
 
 def test_a_live_sample_that_cannot_be_read_is_replaced_and_told() -> None:

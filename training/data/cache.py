@@ -145,24 +145,36 @@ def load_or_encode(
     config: EncoderConfig,
     folder: Path,
     batch_size: int = 64,
-    compiled: bool = False,
+    exact: bool = False,
 ) -> np.ndarray:
-    """Frozen features (N, P, dim) float16 of a view cache, memory-mapped; valid for one encoder and these views."""
-    path = folder / f"features-{features_key(encoder, config)}.npy"
-    shape = (len(cache), config.grid**2, config.dim)
+    """Frozen features (N, P, dim) of a view cache, memory-mapped; valid for one encoder and these views.
+
+    As training sees them (float16), or `exact` as training.evaluate does (float32).
+    """
+    path = folder / f"features-{features_key(encoder, config)}{'-exact' if exact else ''}.npy"
+    shape, dtype = (len(cache), config.grid**2, config.dim), np.dtype(np.float32 if exact else np.float16)
     if not path.exists():
         unfinished = path.with_suffix(".part.npy")
-        require_space(folder, 2 * math.prod(shape), f"features of {cache.task}")
-        see = torch.compile(encoder) if compiled else encoder
-        out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float16, shape=shape)
+        require_space(folder, dtype.itemsize * math.prod(shape), f"features of {cache.task}")
+        out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape)
         for start in track(range(0, len(cache), batch_size), description=f"features of {cache.task}"):
             images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
-            with torch.autocast(images.device.type, torch.bfloat16):
-                out[start : start + batch_size] = see(images).float().numpy()
+            features = encoder(images) if exact else frozen_features(encoder, images)
+            out[start : start + batch_size] = features.numpy()
         out.flush()
         del out
         unfinished.rename(path)
     return np.load(path, mmap_mode="r")
+
+
+@torch.no_grad()
+def frozen_features(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Normalised pictures (B, 3, S, S) -> features (B, P, dim) that are trained on, the same whether cached or not.
+
+    Float16 from bfloat16 arithmetic, whatever the precision of the rest: what a cache holds.
+    """
+    with torch.autocast(images.device.type, torch.bfloat16):
+        return encoder(images).to(torch.float16)
 
 
 def features_key(encoder: nn.Module, config: EncoderConfig) -> str:
