@@ -49,7 +49,8 @@ class TrainConfig:
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
     heatmap_weight: float = 1.0  # lambda of the heatmap loss
-    seed: int = 0
+    seed: int = 0  # of fresh weights, and of the order of samples
+    data_seed: int = 0  # of the procedural scenes that are drawn for training
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
     compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
     checkpoint_activations: bool = False  # of the body: less memory for a third more time

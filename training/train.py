@@ -28,6 +28,7 @@ from training.data.datasets import open_dataset
 from training.data.scenes.dataset import Scenes
 from training.joint import CachedData, LiveData, TaskData, fit_joint
 from training.lora import attach
+from training.overrides import with_fields
 from training.pretraining.stages import Histories, pretrained_parts
 
 CACHES = ("auto", "features", "views", "none")
@@ -44,6 +45,8 @@ class Arguments:
     tasks: str | None = None  # comma-separated questions; None: all six
     resume: bool = False  # go on where an earlier run in --out stopped
     seed: int | None = None  # None: the preset's
+    set: tuple[str, ...] = ()  # changed fields of the preset, e.g. lora_alpha=32 joint.learning_rate=3e-4
+    start: Path | None = None  # an earlier --out whose pretraining/ and cache/ are used, and added to; None: this one's
     cache: str = "auto"  # on disk: features (the encoder runs once) | views | none; auto: features of scenes, else none
     workers: int = 2  # processes that read samples where nothing is cached
     track: str | None = None  # tensorboard | wandb, where it is installed
@@ -74,12 +77,12 @@ def train(arguments: Arguments) -> dict[str, object]:
         raise FileExistsError(f"{out} holds an earlier run. Go on with it by --resume, or name another --out.")
     datasets = {task: dataset(arguments.data, config, task) for task in tasks}
     started = time.time()
-    torch.manual_seed(config.seed)
-    model, tokenizer, histories = starting_point(config, out / "pretraining")
+    shared = arguments.start or out
+    model, tokenizer, histories = starting_point(config, shared / "pretraining")
     attach(model, config.lora_rank, config.lora_alpha)
     if mode == "auto":
         mode = "features" if arguments.data == "scenes" else "none"
-    data = {task: task_data(model, config, datasets[task], mode, out / "cache") for task in tasks}
+    data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
     workers = arguments.workers if mode == "none" else 0
     histories["joint"], broken = fit_joint(model, data, config, out / "joint", workers=workers, tracker=arguments.track)
     loop.plot(histories, out / "losses.png")
@@ -101,7 +104,7 @@ def train(arguments: Arguments) -> dict[str, object]:
 
 def configured(arguments: Arguments) -> TrainConfig:
     """The preset with the command line's changes."""
-    config = preset(arguments.preset)
+    config = with_fields(preset(arguments.preset), arguments.set)
     if arguments.steps is not None:
         config = dataclasses.replace(config, joint=dataclasses.replace(config.joint, steps=arguments.steps))
     return config if arguments.seed is None else dataclasses.replace(config, seed=arguments.seed)
@@ -110,6 +113,7 @@ def configured(arguments: Arguments) -> TrainConfig:
 def starting_point(config: TrainConfig, folder: Path) -> tuple[FusedModel, PreTrainedTokenizerBase, Histories]:
     """The model before the joint stage, its tokenizer, and the loss histories of what was pre-trained."""
     tokenizer, encoder, body, histories = pretrained_parts(config, folder)
+    torch.manual_seed(config.seed)  # whatever pre-training drew: a run that finds it done begins alike
     model = FusedModel(config.model, tokenizer)
     model.encoder.load_state_dict(encoder.state_dict(), strict=True)
     model.body.load_state_dict(body.state_dict(), strict=True)
@@ -119,7 +123,7 @@ def starting_point(config: TrainConfig, folder: Path) -> tuple[FusedModel, PreTr
 def dataset(data: str, config: TrainConfig, task: str) -> cache.Dataset:
     """A question's training set: drawn, or read from the root of the real datasets."""
     if data == "scenes":
-        return Scenes(task, "train", config.samples_of(task), config.seed, mixed=config.mixed)
+        return Scenes(task, "train", config.samples_of(task), config.data_seed, mixed=config.mixed)
     return open_dataset(Path(data), task, "train")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,30 @@ def test_a_file_in_the_place_of_the_folder_is_refused_in_one_line(
     assert train.main(["smoke", "--data", "scenes", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_run_that_starts_from_the_parts_of_another_ends_like_it_and_copies_nothing(
+    smoke_run: Path, tmp_path: Path
+) -> None:
+    start, out = tmp_path / "start", tmp_path / "out"
+    shutil.copytree(smoke_run, start, ignore=shutil.ignore_patterns("pictures", "joint", "checkpoint"))
+    before = {path: path.stat().st_mtime_ns for path in start.rglob("*")}
+    assert train.main(["smoke", "--data", "scenes", "--out", str(out), "--start", str(start)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in start.rglob("*")} == before
+    assert {path.name for path in out.iterdir()} == {"joint", "losses.png", "checkpoint"}
+    for name in ("connector", "adapters", "heatmap"):
+        first, second = (run / "checkpoint" / f"{name}.safetensors" for run in (smoke_run, out))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_fields_of_the_preset_are_changed_on_the_command_line() -> None:
+    arguments = train.Arguments("smoke", "scenes", Path("out"), steps=3, seed=2, set=("lora_alpha=8", "data_seed=1"))
+    config = train.configured(arguments)
+    assert (config.lora_alpha, config.joint.steps, config.seed, config.data_seed) == (8, 3, 2, 1)
+
+
+def test_another_seed_sees_the_same_samples() -> None:
+    sets = [train.dataset("scenes", dataclasses.replace(preset("smoke"), seed=seed), "gaze") for seed in (0, 1)]
+    assert sets[0].identity == sets[1].identity
+    other = train.dataset("scenes", dataclasses.replace(preset("smoke"), data_seed=1), "gaze")
+    assert other.identity != sets[0].identity

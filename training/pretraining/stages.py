@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_body
 from training.checkpoint import load_module, save_module
 from training.config import TrainConfig
-from training.data.scenes.pictures import load_or_render
+from training.data.scenes.pictures import Pictures, load_or_render
 from training.pretraining.body import pretrain_body
 from training.pretraining.encoder import pretrain_encoder
 from training.pretraining.tokenizer import load_tokenizer, train_tokenizer
@@ -28,19 +29,22 @@ def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenize
             f"preset '{config.name}' starts from published weights; loading them is not available in this version."
         )
     model = config.model
-    pictures = load_or_render(
-        out / "pictures", config.scenes, "train", model.encoder.image_size, model.encoder.grid, config.seed
-    )
+
+    @functools.cache
+    def pictures() -> Pictures:
+        size, grid = model.encoder.image_size, model.encoder.grid
+        return load_or_render(out / "pictures", config.scenes, "train", size, grid, config.data_seed)
+
     histories: Histories = {}
     if not (out / "tokenizer" / "tokenizer.json").exists():
-        train_tokenizer(pictures.captions, model.language.vocabulary, out / "tokenizer")
+        train_tokenizer(pictures().captions, model.language.vocabulary, out / "tokenizer")
     tokenizer = load_tokenizer(out / "tokenizer")
     body, encoder = build_body(model.language), build_encoder(model.encoder)
     if not (out / "body.safetensors").exists():
-        body, history = pretrain_body(config, tokenizer, pictures.captions, out / "body")
+        body, history = pretrain_body(config, tokenizer, pictures().captions, out / "body")
         _finish(body, history, out, "body")
     if not (out / "encoder.safetensors").exists():
-        encoder, history = pretrain_encoder(config, tokenizer, pictures, out / "encoder")
+        encoder, history = pretrain_encoder(config, tokenizer, pictures(), out / "encoder")
         _finish(encoder, history, out, "encoder")
     for name, part in (("body", body), ("encoder", encoder)):
         load_module(part, out / f"{name}.safetensors")
