@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,21 +80,13 @@ def export(source: Path, out: Path, detector: Path | None = None, samples: int =
             f"By question: {parity}"
         )
     provenance = {
-        "commit": commit(),
+        "commit": checkpoint.commit(),
         "command": f"python -m export.bundle {source.name} {out.name}",
         "training": checkpoint.notes(source),
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
     }
     precision = {"vision": "float32", "language": "float16", "detector": "float32"}
     return bundles.save(out, config.model, model.prompts, precision, parity, provenance)
-
-
-def commit() -> str:
-    """The checkout's commit, 'unknown' outside a repository."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    )
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
@@ -33,6 +34,7 @@ from training import checkpoint, metrics
 from training.data import ego4d
 from training.data.cache import Dataset, model_inputs
 from training.data.datasets import open_dataset
+from training.data.files import FileDataset
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.data.workers import worker_pool
@@ -87,20 +89,24 @@ def evaluate(
     if data != "scenes" and hide:
         raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
     names = [known(t, TASKS, "question") for t in tasks or TASKS]
-    scenes = data == "scenes"
-    datasets: dict[str, Dataset] = {
-        task: Scenes(task, split, samples, hide=hide) if scenes else open_dataset(Path(data), task, split)
-        for task in names
-    }
+    datasets = {task: held_out(data, split, task, samples, hide) for task in names}
     answer = answerer(model)
     results: dict[str, dict[str, object]] = {}
     for task, dataset in datasets.items():
         broken: list[str] = []
-        score = score_gaze if TASKS[task].kind == "heatmap" else score_labels
         results[task] = score(task, answer, read(dataset, broken))
         if broken:
             results[task]["skipped"] = {"samples": len(broken), "first": broken[0]}
     return results
+
+
+def held_out(
+    data: str, split: str, task: str, samples: int, hide: frozenset[str] = frozenset()
+) -> Scenes | FileDataset:
+    """A question's held-out set: `samples` drawn, or all that is published."""
+    if data == "scenes":
+        return Scenes(task, split, samples, hide=hide)
+    return open_dataset(Path(data), task, split)
 
 
 def submit(model: Path, data: str, file: Path) -> dict[str, object]:
@@ -130,9 +136,14 @@ def reference(model: FusedModel, sample: Sample) -> Answer:
     picture, mask = model_inputs(sample, model.config.encoder)
     features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)))
     visual = model.visual(features, torch.from_numpy(mask[None]))
-    if TASKS[sample.task].kind == "heatmap":
+    return answer_of(model, visual, sample.task)
+
+
+def answer_of(model: FusedModel, visual: Tensor, task: str) -> Answer:
+    """What a model answers to one question, from its visual tokens (1, N, D)."""
+    if TASKS[task].kind == "heatmap":
         return Answer(heatmap=model.heatmap_logits(visual).sigmoid()[0].numpy())
-    return Answer(probabilities=model.label_logits(visual, sample.task).float().softmax(-1)[0].numpy())
+    return Answer(probabilities=model.label_logits(visual, task).float().softmax(-1)[0].numpy())
 
 
 def read(dataset: Dataset, broken: list[str] | None = None, workers: int = 2) -> Iterator[Sample]:
@@ -161,6 +172,11 @@ def _read_chunk(job: tuple[Dataset, range]) -> tuple[list[Sample], list[str]]:
         except (OSError, ValueError) as error:
             faults.append(str(error))
     return samples, faults
+
+
+def score(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict[str, object]:
+    """One question's samples, metrics and chance."""
+    return (score_gaze if TASKS[task].kind == "heatmap" else score_labels)(task, answer, samples)
 
 
 def score_labels(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict[str, object]:

@@ -45,7 +45,7 @@ class Arguments:
     tasks: str | None = None  # comma-separated questions; None: all six
     resume: bool = False  # go on where an earlier run in --out stopped
     seed: int | None = None  # None: the preset's
-    set: tuple[str, ...] = ()  # changed fields of the preset, e.g. lora_alpha=32 joint.learning_rate=3e-4
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # a changed field of the preset: lora_alpha=32
     start: Path | None = None  # an earlier --out whose pretraining/ and cache/ are used, and added to; None: this one's
     cache: str = "auto"  # on disk: features (the encoder runs once) | views | none; auto: features of scenes, else none
     workers: int = 2  # processes that read samples where nothing is cached

@@ -32,7 +32,7 @@ def test_a_bundle_is_verified_and_its_manifest_has_parity_for_all_six_questions(
 def test_a_bundle_knows_where_it_comes_from(smoke_run: Path, smoke_bundle: Path) -> None:
     provenance = bundles.load(smoke_bundle).manifest.provenance
     assert provenance["training"] == checkpoint.notes(smoke_run / "checkpoint")
-    assert provenance["commit"] == exporter.commit()
+    assert provenance["commit"] == checkpoint.commit()
     assert provenance["command"].startswith("python -m export.bundle checkpoint ")
     assert set(provenance["versions"]) == {"torch", "onnx", "onnxruntime"}
 
