@@ -23,6 +23,7 @@ from export.parity import compare, unproven
 from export.vision import export_vision
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
+from sf_ros.core.config import ModelConfig, NotAvailable
 from sf_ros.core.tasks import TASKS
 from training import checkpoint
 from training.data.scenes.dataset import Scenes
@@ -30,6 +31,7 @@ from training.lora import merge
 
 MAX_DIFFERENCE = 2e-2  # of a probability
 MIN_SAME_WINNER = 0.99
+ENGINE = {"boxes": "patch", "order": "visual_first"}  # field of ModelConfig -> the only choice that the engine runs
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def export(source: Path, out: Path, detector: Path | None = None, samples: int = 500) -> bundles.Manifest:
-    """Checkpoint folder -> bundle folder. BundleError when the bundle does not answer as the checkpoint does."""
+    """Checkpoint folder -> bundle folder.
+
+    NotAvailable for a model that the engine cannot run; BundleError when the bundle does not answer as the checkpoint.
+    """
     model, _, config = checkpoint.load(source)
+    check_engine(config.model)
     out.mkdir(parents=True, exist_ok=True)
     (out / bundles.MANIFEST).unlink(missing_ok=True)
     merged = merge(model)
@@ -87,6 +93,13 @@ def export(source: Path, out: Path, detector: Path | None = None, samples: int =
     }
     precision = {"vision": "float32", "language": "float16", "detector": "float32"}
     return bundles.save(out, config.model, model.prompts, precision, parity, provenance)
+
+
+def check_engine(config: ModelConfig) -> None:
+    """NotAvailable, with the field, for a model that the robot's engine cannot run in this version."""
+    for name, built in ENGINE.items():
+        if (value := getattr(config, name)) != built:
+            raise NotAvailable(f"{name}={value!r} trains but cannot be exported in this version; use {name}={built!r}.")
 
 
 if __name__ == "__main__":

@@ -21,11 +21,10 @@ def export_language(merged: FusedModel, root: Path) -> None:
     body = {k: v.to(PRECISION).contiguous() for k, v in merged.body.state_dict().items() if k != "embed_tokens.weight"}
     (root / LANGUAGE).parent.mkdir(parents=True, exist_ok=True)
     save_file(body, root / LANGUAGE)
-    embedding = merged.body.embed_tokens.weight.detach()
     answers = {}
-    for name, ids in merged.prompt_ids.items():
-        answers[f"prompt.{name}"] = embedding[ids].to(PRECISION).contiguous()
-        answers[f"rows.{name}"] = merged.output_rows.detach()[merged.answer_ids[name]].to(PRECISION).contiguous()
+    for name, ids in merged.answer_ids.items():
+        answers[f"prompt.{name}"] = merged.prompt(name).detach().to(PRECISION).contiguous()
+        answers[f"rows.{name}"] = merged.output_rows.detach()[ids].to(PRECISION).contiguous()
     for key, value in merged.heatmap.state_dict().items():
         answers[f"heatmap.{key}"] = value.to(PRECISION).contiguous()
     save_file(answers, root / ANSWERS)

@@ -16,7 +16,10 @@ OPSET = 18
 
 
 class VisionGraph(nn.Module):
-    """What `vision.onnx` computes: plain tokens of all pictures, marked ones of the first (the frame view)."""
+    """What `vision.onnx` computes: plain tokens of all pictures, marked ones of the first (the frame view).
+
+    N is the number of patches: pooling comes behind the choice between the two.
+    """
 
     def __init__(self, model: FusedModel) -> None:
         super().__init__()
@@ -25,7 +28,8 @@ class VisionGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> (B, N, D), (1, N, D)."""
         features = self.encoder(images)
-        return self.connector(features), self.connector(features[:1] + self.connector.box_embedding)
+        everywhere = torch.ones(1, features.shape[1], dtype=torch.bool, device=features.device)
+        return self.connector(features), self.connector(features[:1], everywhere)
 
 
 def export_vision(model: FusedModel, path: Path) -> None:

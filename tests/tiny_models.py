@@ -24,7 +24,7 @@ CONFIG = ModelConfig(
 def word_tokenizer() -> transformers.PreTrainedTokenizerFast:
     """One token for every word and sign of the prompts and answers."""
     splitter = tokenizers.pre_tokenizers.Whitespace()
-    texts = [text for spec in TASKS.values() for text in (spec.prompt, *spec.answers)]
+    texts = [text for spec in TASKS.values() for text in (spec.prompt, *spec.answers, spec.lead)]
     words = dict.fromkeys(word for text in texts for word, _ in splitter.pre_tokenize_str(text))
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="?"))
     tokenizer.pre_tokenizer = splitter
@@ -46,7 +46,8 @@ def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
         for name, weight in model.named_parameters():
             if name.startswith("body") and weight.ndim == 2:
                 weight.mul_(8.0)  # from a standard deviation of 0.02
-            if name.startswith(("body", "heatmap")):
+            if name.startswith(("body", "heatmap", "learned_prompts")):
                 weight.copy_(weight.half())  # what a bundle stores, so that nothing is lost on the way
-        model.connector.box_embedding.mul_(50.0)
+        if model.connector.box_embedding is not None:
+            model.connector.box_embedding.mul_(50.0)
     return model.eval().requires_grad_(False)

@@ -27,15 +27,12 @@ def save(
     """Write a checkpoint folder; the adapters stay separate from the body they were trained on."""
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(out / "tokenizer")
-    save_module(model.encoder, out / "encoder.safetensors")
-    save_module(model.connector, out / "connector.safetensors")
-    save_module(model.heatmap, out / "heatmap.safetensors")
+    for name, part in model.parts().items():
+        save_module(part, out / f"{name}.safetensors")
     adapters = get_peft_model_state_dict(model.body)
     save_file({k: v.contiguous() for k, v in adapters.items()}, out / "adapters.safetensors")
     base = {k: v for k, v in model.body.base_model.model.state_dict().items() if "lora_" not in k}
     save_file({k.replace(".base_layer", ""): v.contiguous() for k, v in base.items()}, out / "body.safetensors")
-    if model.output is not None:
-        save_module(model.output, out / "output.safetensors")
     (out / CONFIG).write_text(json.dumps({"train": config.to_dict(), "notes": notes or {}}, indent=2) + "\n")
 
 
@@ -50,12 +47,8 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerFast, TrainCo
     config = TrainConfig.from_dict(json.loads((path / CONFIG).read_text())["train"])
     tokenizer = load_tokenizer(path / "tokenizer")
     model = FusedModel(config.model, tokenizer)
-    load_module(model.encoder, path / "encoder.safetensors")
-    load_module(model.connector, path / "connector.safetensors")
-    load_module(model.heatmap, path / "heatmap.safetensors")
-    load_module(model.body, path / "body.safetensors")
-    if model.output is not None:
-        load_module(model.output, path / "output.safetensors")
+    for name, part in {**model.parts(), "body": model.body}.items():
+        load_module(part, path / f"{name}.safetensors")
     attach(model, config.lora_rank, config.lora_alpha)
     result = set_peft_model_state_dict(model.body, read_weights(path / "adapters.safetensors"))
     missing = [k for k in result.missing_keys if "lora_" in k]

@@ -133,9 +133,9 @@ def answerer(path: Path) -> Answerer:
 @torch.inference_mode()
 def reference(model: FusedModel, sample: Sample) -> Answer:
     """The checkpoint's own answer, one question at a time, in float32."""
-    picture, mask = model_inputs(sample, model.config.encoder)
+    picture, *marks = model_inputs(sample, model.config.encoder)
     features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)))
-    visual = model.visual(features, torch.from_numpy(mask[None]))
+    visual = model.visual(features, *(torch.from_numpy(mark[None]) for mark in marks))
     return answer_of(model, visual, sample.task)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,10 @@ MAX_BROKEN_IN_A_ROW = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One sample as the model sees it: frozen features (N, dim), or the view (S, S, 3) uint8 that they come from."""
+    """One sample as the model sees it: frozen features (P, dim), or the view (S, S, 3) uint8 that they come from."""
 
-    mask: np.ndarray  # (N,) bool
+    mask: np.ndarray  # (P,) bool
+    boxes: np.ndarray  # (MAX_BOXES, 4), corners in 0..1
     label: int  # -1 for gaze
     points: np.ndarray  # (MAX_POINTS, 2), NaN where there are fewer
     features: np.ndarray | None = None
@@ -59,7 +61,7 @@ class CachedData:
 
     def row(self, index: int) -> Row:
         cache = self.views
-        facts = cache.masks[index], int(cache.labels[index]), cache.points[index]
+        facts = cache.masks[index], cache.boxes[index], int(cache.labels[index]), cache.points[index]
         if self.features is None:
             return Row(*facts, view=np.asarray(cache.views[index]))
         return Row(*facts, features=self.features[index])
@@ -83,8 +85,8 @@ class LiveData:
             except (OSError, ValueError) as error:
                 broken.append(str(error))
                 continue
-            view, mask = model_inputs(sample, self.encoder)
-            return Row(mask, *annotation(sample), view=view, broken=tuple(broken))
+            view, mask, boxes = model_inputs(sample, self.encoder)
+            return Row(mask, boxes, *annotation(sample), view=view, broken=tuple(broken))
         raise OSError(f"{MAX_BROKEN_IN_A_ROW} samples of '{self.dataset.task}' in a row cannot be read: {broken[0]}")
 
 
@@ -111,6 +113,7 @@ class JointBatches:
         found: dict[str, Any] = {
             "tasks": [task for task, _ in batch],
             "masks": torch.from_numpy(np.stack([row.mask for row in rows])),
+            "boxes": torch.from_numpy(np.stack([row.boxes for row in rows])),
             "labels": torch.tensor([row.label for row in rows]),
             "broken": [text for row in rows for text in row.broken],
         }
@@ -164,7 +167,7 @@ def fit_joint(
         features = (
             batch["features"] if "features" in batch else frozen_features(model.encoder, batch["images"].to(device))
         )
-        visual = model.visual(features.to(device, torch.float32), batch["masks"].to(device))
+        visual = model.visual(features.to(device, torch.float32), batch["masks"].to(device), batch["boxes"].to(device))
         if "targets" in batch:
             return {"gaze": config.heatmap_weight * heatmap_loss(model, visual, batch["targets"].to(device))}
         return {"text": text_loss(model, visual, batch["tasks"], batch["labels"])}
@@ -184,17 +187,17 @@ def fit_joint(
 
 def batch_flops(model: FusedModel, batch: dict[str, Any]) -> float:
     """Operations of a batch, forward and backward; the encoder's (forward only) where its features were not cached."""
-    language, visual = model.config.language, model.config.visual_tokens
+    language, patches = model.config.language, model.config.encoder.grid**2
     weights = _size(
         p for name, p in model.body.named_parameters() if "lora_" not in name and "embed_tokens" not in name
     )
     total = 0.0
-    for task in batch["tasks"]:
-        length = visual + (len(model.prompt_ids[task]) if task in model.prompt_ids else 0)
-        total += body_flops(weights, length, depth=language.depth, dim=language.dim, length=length)
-    total += 6.0 * _size(model.connector.parameters()) * visual * len(batch["tasks"])
+    for task, count in Counter(batch["tasks"]).items():
+        length = model.length(task)
+        total += count * body_flops(weights, length, depth=language.depth, dim=language.dim, length=length)
+    total += 6.0 * _size(model.connector.parameters()) * patches * len(batch["tasks"])
     if "images" in batch:
-        total += 2.0 * _size(model.encoder.parameters()) * model.config.encoder.grid**2 * len(batch["tasks"])
+        total += 2.0 * _size(model.encoder.parameters()) * patches * len(batch["tasks"])
     return total
 
 

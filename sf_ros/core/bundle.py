@@ -135,7 +135,8 @@ def sha256(path: Path) -> str:
 def _check_questions(path: Path, manifest: Manifest) -> None:
     """Refuse a model trained for other questions than the installed ones; a prompts file of its own travels with it."""
     own = {**dict.fromkeys(tasks.TASKS, ""), **manifest.prompts}  # a question the bundle does not know has no prompt
-    expected = tasks.fingerprint(own if manifest.model.prompts_file else None)
+    installed = tasks.load_prompts(None, manifest.model.order)
+    expected = tasks.fingerprint(own if manifest.model.prompts_file else installed)
     if manifest.fingerprint != expected:
         raise BundleError(
             f"{path}: trained for questions {manifest.fingerprint}, installed are {expected}: prompts, labels or views "

@@ -130,6 +130,7 @@ class ModelConfig:
     order: str = "visual_first"  # visual_first | prompt_first
     attention: str = "causal"  # among visual tokens: causal | full
     prompt_style: str = "text"  # text | learned (a few vectors per question)
+    learned_prompts: int = 8  # vectors per question, where prompts are learned
     prompts_file: str | None = None  # JSON question -> prompt text; None: sf_ros.core.tasks
     heatmap_channels: int = 32  # channels between the linear projection and the transposed convolution
     heatmap_size: int = 64  # cells on a side, of target and prediction (Chong et al. 2020)
@@ -141,20 +142,25 @@ class ModelConfig:
         _choice("attention", self.attention, ("causal", "full"))
         _choice("prompt_style", self.prompt_style, ("text", "learned"))
         _choice("pooling", self.pooling, (1, 2))
-        for name, value, built in (
-            ("boxes", self.boxes, "patch"),
-            ("order", self.order, "visual_first"),
-            ("attention", self.attention, "causal"),
-            ("prompt_style", self.prompt_style, "text"),
-            ("pooling", self.pooling, 1),
-        ):
-            if value != built:
-                raise NotAvailable(f"{name}={value!r} is not available in this version; use {name}={built!r}.")
+        _require(
+            self.encoder.grid % self.pooling == 0,
+            f"pooling {self.pooling} does not divide the encoder's grid of {self.encoder.grid} patches on a side",
+        )
+        _require(self.learned_prompts >= 1, f"learned_prompts is {self.learned_prompts}; it must be 1 or more")
+        _require(
+            self.prompt_style == "text" or self.prompts_file is None,
+            f"prompts_file {self.prompts_file} is text that prompt_style='learned' never reads; give one of the two",
+        )
+
+    @property
+    def visual_grid(self) -> int:
+        """Visual tokens on a side."""
+        return self.encoder.grid // self.pooling
 
     @property
     def visual_tokens(self) -> int:
         """Tokens of one picture in the language body's sequence."""
-        return (self.encoder.grid // self.pooling) ** 2
+        return self.visual_grid**2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists, ready for JSON."""

@@ -23,7 +23,8 @@ class TaskSpec:
     boxes: int  # marked boxes in a frame view
     labels: tuple[str, ...] = ()  # class names, in index order
     answers: tuple[str, ...] = ()  # one language-model token each, same order
-    prompt: str = ""  # asked after the picture
+    prompt: str = ""  # what the language model is asked
+    lead: str = ""  # asked instead, where a question without prompt comes before the picture
     margin: float = 1.0  # of a square crop, relative to its box
     region: str = "whole"  # of the box: whole | upper (the upper-body square)
 
@@ -98,7 +99,8 @@ TASKS: dict[str, TaskSpec] = {
             margin=1.06,
             region="upper",
         ),
-        TaskSpec(name="gaze", dataset="gazefollow", view="frame", boxes=1),
+        # Visual tokens cannot see a prompt behind them, so gaze has one only where prompts come first.
+        TaskSpec(name="gaze", dataset="gazefollow", view="frame", boxes=1, lead="Where does the marked person look?\n"),
         TaskSpec(
             name="expression",
             dataset="affectnet",
@@ -140,13 +142,15 @@ TASKS: dict[str, TaskSpec] = {
     )
 }
 
+MAX_BOXES = max(spec.boxes for spec in TASKS.values())
 
-def load_prompts(path: str | Path | None) -> dict[str, str]:
-    """Prompt text per question: the built-in ones, or those of a JSON file {question: text}.
+
+def load_prompts(path: str | Path | None, order: str = "visual_first") -> dict[str, str]:
+    """Prompt text per question: what is built in for an order of ModelConfig, or a JSON file's {question: text}.
 
     ValueError when the file names an unknown question; questions it leaves out keep the built-in text.
     """
-    prompts = {name: spec.prompt for name, spec in TASKS.items()}
+    prompts = {name: spec.prompt or (spec.lead if order == "prompt_first" else "") for name, spec in TASKS.items()}
     if path is None:
         return prompts
     given: Mapping[str, str] = json.loads(Path(path).read_text(encoding="utf-8"))

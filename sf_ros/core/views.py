@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import TaskSpec
+from sf_ros.core.tasks import MAX_BOXES, TaskSpec
 from sf_ros.core.types import Box
 
 PAD = 114  # grey of what lies outside the image
@@ -85,3 +85,18 @@ def box_mask(boxes: Sequence[Box], width: int, height: int, grid: int) -> np.nda
         y1, y2 = math.floor(inside.y1 / height * grid), math.ceil(inside.y2 / height * grid)
         mask[y1:y2, x1:x2] = True
     return mask.reshape(-1)
+
+
+def box_coordinates(boxes: Sequence[Box], width: int, height: int) -> np.ndarray:
+    """Boxes of a (height, width) image as float32 (MAX_BOXES, 4): x1, y1, x2, y2 in 0..1 of width and height.
+
+    What lies outside is clipped; rows without a box, and boxes fully outside, are zeros. ValueError for too many boxes.
+    """
+    if len(boxes) > MAX_BOXES:
+        raise ValueError(f"{len(boxes)} boxes; at most {MAX_BOXES} can be marked in one picture.")
+    coordinates = np.zeros((MAX_BOXES, 4), np.float32)
+    for row, box in zip(coordinates, boxes, strict=False):
+        inside = box.clipped(width, height)
+        if inside is not None:
+            row[:] = np.divide(inside.as_tuple(), (width, height, width, height))
+    return coordinates

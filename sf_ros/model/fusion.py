@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf_ros.core.config import LanguageConfig, ModelConfig
-from sf_ros.core.tasks import TASKS, load_prompts
-from sf_ros.model.connector import Connector
+from sf_ros.core.tasks import MAX_BOXES, TASKS, load_prompts
+from sf_ros.model.connector import BoxTokens, Connector, pool
 from sf_ros.model.encoders import build_encoder
+from sf_ros.model.sequence import attention_bias, visible
+
+PROMPT_SCALE = 0.02  # standard deviation of fresh learned prompts: that of fresh Llama embeddings
 
 
 class Tokenizer(Protocol):
@@ -27,48 +30,113 @@ class Tokenizer(Protocol):
 class FusedModel(nn.Module):
     """Answers the six questions from patch features.
 
-    Label questions read the sequence [visual tokens ; prompt] and predict the next token at its end. Gaze reads the
-    visual tokens alone: under a causal mask the states that feed the heatmap cannot see a prompt behind them.
-    ValueError when a label is not one token of the tokenizer.
+    Label questions read the sequence [visual tokens ; prompt] (or [prompt ; visual tokens]) and predict the next token
+    at its end. Gaze reads the states of the visual tokens; it has a prompt only where prompts come first, since these
+    states cannot see one behind them. Boxes are marks on patches, or tokens behind the visual ones, which then do not
+    know of them. ValueError when a label is not one token of the tokenizer.
     """
 
-    def __init__(self, config: ModelConfig, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        encoder: nn.Module | None = None,
+        body: nn.Module | None = None,
+    ) -> None:
+        """`encoder` and `body` are taken as they are where they exist already (published weights), else made anew."""
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config.encoder)
-        self.connector = Connector(config.encoder.dim, config.connector_hidden, config.language.dim)
-        self.body = build_body(config.language)
+        self.encoder = build_encoder(config.encoder) if encoder is None else encoder
+        token_boxes = config.boxes == "token"
+        self.connector = Connector(
+            config.encoder.dim, config.connector_hidden, config.language.dim, marks=not token_boxes
+        )
+        self.box_tokens = BoxTokens(config.language.dim) if token_boxes else None
+        self.body = build_body(config.language) if body is None else body
         language = config.language
         self.output = None if language.tied else nn.Linear(language.dim, language.vocabulary, bias=False)
         self.heatmap = HeatmapHead(config)
-        self.prompts = load_prompts(config.prompts_file)
+        self.prompts = load_prompts(config.prompts_file, config.order)
+        labelled = tuple(name for name, spec in TASKS.items() if spec.kind == "label")
+        self.prompted = tuple(TASKS) if config.order == "prompt_first" else labelled
         self.prompt_ids = {
             name: torch.tensor(tokenizer.encode(self.prompts[name], add_special_tokens=False), dtype=torch.long)
-            for name, spec in TASKS.items()
-            if spec.kind == "label"
+            for name in self.prompted
         }
-        self.answer_ids = {name: label_tokens(name, tokenizer) for name in self.prompt_ids}
+        self.learned_prompts = LearnedPrompts(self.prompted, config) if config.prompt_style == "learned" else None
+        self.answer_ids = {name: label_tokens(name, tokenizer) for name in labelled}
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What has weights beside the language body, by name."""
+        found = {
+            "encoder": self.encoder,
+            "connector": self.connector,
+            "box_tokens": self.box_tokens,
+            "learned_prompts": self.learned_prompts,
+            "heatmap": self.heatmap,
+            "output": self.output,
+        }
+        return {name: part for name, part in found.items() if part is not None}
 
     def encode(self, images: Tensor) -> Tensor:
         """Normalised pictures (B, 3, S, S) -> frozen features (B, N, dim)."""
         with torch.no_grad():
             return self.encoder(images)
 
-    def visual(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Features (B, N, dim) and box mask (B, N) -> visual tokens (B, N, dim of the language body)."""
-        return self.connector(features, mask)
+    def visual(self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None) -> Tensor:
+        """Features of P patches (B, P, dim) and where boxes are -> visual tokens (B, N, D) of the language body.
+
+        Boxes are told as a mask (B, P) or, for a model with box tokens, as coordinates (B, MAX_BOXES, 4) as in
+        sf_ros.core.views; the other one means nothing. Box tokens follow the N visual ones: (B, N + MAX_BOXES, D).
+        """
+        tokens = pool(self.connector(features, mask), self.config.encoder.grid, self.config.pooling)
+        if self.box_tokens is None:
+            return tokens
+        if boxes is None:
+            boxes = tokens.new_zeros(len(tokens), MAX_BOXES, 4)
+        return torch.cat([tokens, self.box_tokens(boxes).to(tokens.dtype)], dim=1)
+
+    def prompt(self, question: str) -> Tensor:
+        """What a question is asked with (T, D): embedded text or learned vectors; T is 0 for gaze behind pictures."""
+        rows = cast(Tensor, self.body.embed_tokens.weight)
+        if question not in self.prompted:
+            return rows.new_empty(0, rows.shape[1])
+        if self.learned_prompts is not None:
+            return self.learned_prompts(question)
+        return self.body.embed_tokens(self.prompt_ids[question].to(rows.device))
+
+    def length(self, question: str) -> int:
+        """Tokens of a question's whole sequence."""
+        learned = self.config.learned_prompts if question in self.prompted else 0
+        text = len(self.prompt_ids.get(question, ()))
+        return self._visual_length(question) + (text if self.learned_prompts is None else learned)
+
+    def _visual_length(self, question: str) -> int:
+        boxes = 0 if self.box_tokens is None else TASKS[question].boxes
+        return self.config.visual_tokens + boxes
+
+    def states(self, visual: Tensor, question: str) -> tuple[Tensor, int]:
+        """Visual tokens (B, N, D) -> states of a question's whole sequence (B, L, D), and where visual ones begin."""
+        visual = visual[:, : self._visual_length(question)]  # without the places of boxes that it does not mark
+        prompt = self.prompt(question).to(visual.dtype).expand(len(visual), -1, -1)
+        leads = self.config.order == "prompt_first"
+        sequence = torch.cat([prompt, visual] if leads else [visual, prompt], dim=1)
+        start, bias = prompt.shape[1] if leads else 0, None
+        if self.config.attention == "full":
+            mask = visible(sequence.shape[1], slice(start, start + self.config.visual_tokens))
+            bias = attention_bias(mask, sequence)
+        states = self.body(inputs_embeds=sequence, attention_mask=bias, use_cache=False).last_hidden_state
+        return states, start
 
     def next_token_logits(self, visual: Tensor, questions: Sequence[str]) -> Tensor:
-        """Visual tokens (B, N, D) and one question name each -> logits over the vocabulary (B, V) after the prompt.
+        """Visual tokens (B, N, D) and one question name each -> logits over the vocabulary (B, V) after its sequence.
 
         Equal questions run together, so that nothing is padded: the longest prompt is many times the shortest.
         """
         states = visual.new_empty(len(visual), visual.shape[2])
         for question in dict.fromkeys(questions):
             members = torch.tensor([i for i, name in enumerate(questions) if name == question], device=visual.device)
-            prompt = self.body.embed_tokens(self.prompt_ids[question].to(visual.device)).to(visual.dtype)  # (T, D)
-            sequence = torch.cat([visual[members], prompt.expand(len(members), -1, -1)], dim=1)  # (b, N + T, D)
-            last = self.body(inputs_embeds=sequence, use_cache=False).last_hidden_state[:, -1]  # (b, D)
+            last = self.states(visual[members], question)[0][:, -1]  # (b, D)
             states = states.to(last.dtype).index_copy(0, members, last)
         return F.linear(states, self.output_rows.to(states.dtype))
 
@@ -84,24 +152,46 @@ class FusedModel(nn.Module):
 
     def heatmap_logits(self, visual: Tensor) -> Tensor:
         """Visual tokens (B, N, D) of a frame with one marked head -> heatmap logits (B, size, size)."""
-        return self.heatmap(self.body(inputs_embeds=visual, use_cache=False).last_hidden_state)
+        states, start = self.states(visual, "gaze")
+        return self.heatmap(states[:, start : start + self.config.visual_tokens], states[:, -1])
+
+
+class LearnedPrompts(nn.Module):
+    """A few learned vectors per question in place of its text (Lester et al. 2021)."""
+
+    def __init__(self, questions: Sequence[str], config: ModelConfig) -> None:
+        super().__init__()
+        shape = config.learned_prompts, config.language.dim
+        self.vectors = nn.ParameterDict({name: nn.Parameter(PROMPT_SCALE * torch.randn(shape)) for name in questions})
+
+    def forward(self, question: str) -> Tensor:
+        """A question's vectors (T, D)."""
+        return self.vectors[question]
 
 
 class HeatmapHead(nn.Module):
-    """Visual states -> gaze logits: a linear layer, one transposed convolution, bilinear to the wanted size."""
+    """Visual states -> gaze logits: a linear layer, one transposed convolution, bilinear to the wanted size.
+
+    Where boxes are tokens the visual states do not know whose gaze is asked for: each channel is multiplied by the
+    query's, the state of the box token.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.grid, self.size = config.encoder.grid // config.pooling, config.heatmap_size
+        self.grid, self.size = config.visual_grid, config.heatmap_size
         self.project = nn.Linear(config.language.dim, config.heatmap_channels)
+        self.query = nn.Linear(config.language.dim, config.heatmap_channels) if config.boxes == "token" else None
         self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=2, stride=2)
         # Training starts at the share of cells that a target fills, not at one half (Lin et al. 2017, section 4.1).
         filled = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
         nn.init.constant_(cast(Tensor, self.upscale.bias), -math.log(1 / filled - 1))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """(B, grid^2, D) -> (B, size, size)."""
-        x = self.project(states).transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, channels, grid, grid)
+    def forward(self, states: Tensor, last: Tensor) -> Tensor:
+        """Visual states (B, grid^2, D) and the sequence's last state (B, D) -> (B, size, size)."""
+        x = self.project(states)  # (B, grid^2, channels)
+        if self.query is not None:
+            x = x * self.query(last)[:, None]
+        x = x.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, channels, grid, grid)
         x = self.upscale(x).float()  # (B, 1, 2 * grid, 2 * grid)
         return F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False).squeeze(1)
 

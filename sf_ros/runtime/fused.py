@@ -20,9 +20,11 @@ from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
+from sf_ros.model.connector import pool
 from sf_ros.model.fusion import HeatmapHead, build_body
+from sf_ros.model.sequence import Layout, attention_bias, layout
 from sf_ros.runtime.engine import Answer, Question
-from sf_ros.runtime.packing import Layout, Look, layout, looks
+from sf_ros.runtime.packing import Look, looks
 
 
 class FusedEngine:
@@ -109,37 +111,38 @@ class FusedEngine:
         return np.stack(pictures), slots
 
     def _tokens(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Both token banks: plain (B, N, D) of all pictures, marked (N, D) of the first, where a frame is."""
+        """Both banks of P patches: plain (B, P, D) of all pictures, marked (P, D) of the first, where a frame is."""
         plain, marked = self.vision.run(None, {"images": views.normalise(pictures, self.model.encoder)})
         return torch.from_numpy(plain).to(self.device, self.dtype), torch.from_numpy(marked[0]).to(
             self.device, self.dtype
         )
 
     def _visual(self, look: Look, plain: Tensor, marked: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """The visual tokens (N, D) of one look: the marked bank inside the boxes, the plain one outside."""
-        if not TASKS[look.questions[0]].boxes:
-            return plain
-        mask = views.box_mask(look.boxes, shape[1], shape[0], self.model.encoder.grid)
-        return torch.where(torch.from_numpy(mask).to(self.device)[:, None], marked, plain)
+        """Visual tokens (N, D) of one look: the marked bank inside the boxes, the plain one outside, then pooled."""
+        grid = self.model.encoder.grid
+        if TASKS[look.questions[0]].boxes:
+            mask = views.box_mask(look.boxes, shape[1], shape[0], grid)
+            plain = torch.where(torch.from_numpy(mask).to(self.device)[:, None], marked, plain)
+        return pool(plain, grid, self.model.pooling)
 
     def _read(self, visual: Tensor, kind: tuple[str, ...]) -> list[list[Answer]]:
         """Visual tokens (B, N, D) of looks with the same questions -> the answers of each."""
-        if set(kind) == {"gaze"}:  # more than once where two people were given the same face
-            states = self.body(inputs_embeds=visual, use_cache=False).last_hidden_state
-            maps = self.heatmap(states).sigmoid().float().cpu().numpy()
-            return [[Answer(heatmap=heatmap)] * len(kind) for heatmap in maps]
+        prompts = [self.prompts[name] for name in kind if name in self.prompts]  # (T, D) each; gaze has none
         plan = self.layouts.get(kind)
         if plan is None:
-            plan = self.layouts[kind] = layout(visual.shape[1], [len(self.prompts[name]) for name in kind])
-        prompts = torch.cat([self.prompts[name] for name in kind])  # (T, D)
-        sequence = torch.cat([visual, prompts.expand(len(visual), -1, -1)], dim=1)  # (B, L, D)
-        mask = plan.mask.to(self.device).expand(len(visual), 1, -1, -1)
+            lengths, full = [len(prompt) for prompt in prompts], self.model.attention == "full"
+            plan = self.layouts[kind] = layout(visual.shape[1], lengths, full)
+        sequence = torch.cat([visual, *(prompt.expand(len(visual), -1, -1) for prompt in prompts)], dim=1)  # (B, L, D)
         states = self.body(
             inputs_embeds=sequence,
-            attention_mask=mask,
+            attention_mask=attention_bias(plan.mask, sequence),
             position_ids=plan.positions.to(self.device)[None],
             use_cache=False,
-        ).last_hidden_state[:, plan.last.to(self.device)]  # (B, questions, D)
+        ).last_hidden_state
+        if set(kind) == {"gaze"}:  # more than once where two people were given the same face
+            maps = self.heatmap(states, states[:, -1]).sigmoid().float().cpu().numpy()
+            return [[Answer(heatmap=heatmap)] * len(kind) for heatmap in maps]
+        states = states[:, plan.last.to(self.device)]  # (B, questions, D)
         columns = []
         for position, name in enumerate(kind):
             logits = F.linear(states[:, position], self.rows[name]).float() / self.temperatures.get(name, 1.0)

@@ -185,6 +185,14 @@ def test_a_bundle_whose_own_prompts_lack_an_installed_question_is_refused(root: 
     assert str(root / bundles.MANIFEST) in refusal(root)
 
 
+def test_a_model_whose_prompts_come_first_is_asked_for_gaze_too(root: Path) -> None:
+    model = dataclasses.replace(MODELS["tiny"], order="prompt_first")
+    sign(root, model=model, prompts=tasks.load_prompts(None, "prompt_first"))
+    assert bundles.load(root).manifest.prompts["gaze"] == TASKS["gaze"].lead
+    sign(root, model=model)
+    assert "prompts, labels or views differ" in refusal(root)
+
+
 def test_prompts_that_differ_without_a_prompts_file_are_refused(root: Path) -> None:
     sign(root, prompts=tasks.load_prompts(None) | {"domain": "How near?\n"})
     assert "prompts, labels or views differ" in refusal(root)

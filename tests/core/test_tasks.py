@@ -71,6 +71,12 @@ def test_gaze_alone_is_answered_with_a_heatmap_and_has_no_prompt() -> None:
     assert (TASKS["gaze"].prompt, TASKS["gaze"].labels, TASKS["gaze"].answers) == ("", (), ())
 
 
+def test_gaze_is_asked_in_words_only_where_prompts_come_first() -> None:
+    behind, before = tasks.load_prompts(None), tasks.load_prompts(None, "prompt_first")
+    assert behind == {name: spec.prompt for name, spec in TASKS.items()}
+    assert before == behind | {"gaze": "Where does the marked person look?\n"}
+
+
 @pytest.mark.parametrize("question", TASKS)
 def test_a_question_is_filed_under_its_own_name(question: str) -> None:
     assert TASKS[question].name == question

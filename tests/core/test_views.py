@@ -8,7 +8,7 @@ import pytest
 
 from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.tasks import MAX_BOXES, TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import PAD
 
@@ -247,3 +247,15 @@ def test_a_head_is_as_large_in_a_gesture_picture_as_on_a_standing_person_on_the_
     a = shown_height(dataset, "gesture", Box.whole(dataset))
     b = shown_height(robot, "gesture", Box(260, 20, 380, 420))
     assert a == pytest.approx(b, rel=0.35 if width > height else 0.1)
+
+
+def test_coordinates_are_shares_of_the_picture_clipped_and_zero_where_no_box_is() -> None:
+    found = views.box_coordinates([Box(-20, 30, 100, 60)], 200, 120)
+    assert found.dtype == np.float32 and found.shape == (MAX_BOXES, 4)
+    assert found.tolist() == [[0.0, 0.25, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]
+    assert not views.box_coordinates([Box(300, 0, 400, 50)], 200, 120).any()  # outside
+
+
+def test_more_boxes_than_a_question_may_mark_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 boxes; at most 2 can be marked"):
+        views.box_coordinates([Box(0, 0, 9, 9)] * 3, 20, 20)

@@ -21,7 +21,7 @@ def test_the_papers_connector_has_29_370_368_weights_beside_the_box_embedding() 
 def test_choosing_from_the_banks_is_exactly_marking_before_the_connector() -> None:
     connector = Connector(8, 16, 12)
     features = torch.randn(5, 9, 8)
-    plain, marked = connector.banks(features)
+    plain, marked = connector(features), connector(features, torch.ones(5, 9, dtype=torch.bool))
     for mask in (torch.rand(5, 9) < 0.4, torch.zeros(5, 9, dtype=torch.bool), torch.ones(5, 9, dtype=torch.bool)):
         assert torch.equal(torch.where(mask[..., None], marked, plain), connector(features, mask))
 

@@ -104,16 +104,16 @@ def test_the_same_picture_gets_other_answers_to_other_questions(fused: FusedMode
 @pytest.mark.parametrize("size", [8, 16, 64])
 def test_a_heatmap_has_the_configured_size(size: int) -> None:
     head = HeatmapHead(dataclasses.replace(CONFIG, heatmap_size=size))
-    assert head(torch.randn(3, N, D)).shape == (3, size, size)
+    assert head(torch.randn(3, N, D), torch.randn(3, D)).shape == (3, size, size)
 
 
 @torch.no_grad()
 def test_a_heatmap_shows_a_states_patch_in_its_place() -> None:
     head = HeatmapHead(CONFIG)  # 4 x 4 patches to 16 x 16 cells
-    states = torch.zeros(1, N, D)
+    states, last = torch.zeros(1, N, D), torch.zeros(1, D)
     changed = states.clone()
     changed[0, 1 * 4 + 3] = 1.0
-    rows, columns = torch.nonzero((head(changed) - head(states))[0].abs() > 1e-7, as_tuple=True)
+    rows, columns = torch.nonzero((head(changed, last) - head(states, last))[0].abs() > 1e-7, as_tuple=True)
     # The patch is cells 4..7 by 12..15; bilinear interpolation between half patches reaches one cell further.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 8, 11, 15)
 

@@ -46,11 +46,11 @@ def numbers(answer: Answer) -> np.ndarray:
     return values
 
 
-def reference(model: FusedModel, question: Question) -> np.ndarray:
+def reference(model: FusedModel, question: Question, image: np.ndarray = IMAGE) -> np.ndarray:
     """The model's own answer, one question at a time."""
     spec, encoder = TASKS[question.task], model.config.encoder
-    picture = views.view(IMAGE, spec, question.boxes, encoder.image_size)
-    mask = views.box_mask(question.boxes if spec.boxes else (), IMAGE.shape[1], IMAGE.shape[0], encoder.grid)
+    picture = views.view(image, spec, question.boxes, encoder.image_size)
+    mask = views.box_mask(question.boxes if spec.boxes else (), image.shape[1], image.shape[0], encoder.grid)
     features = model.encode(torch.from_numpy(views.normalise(picture[None], encoder)))
     visual = model.visual(features, torch.from_numpy(mask[None]))
     if spec.kind == "heatmap":
@@ -211,7 +211,7 @@ def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: s
     (look,) = looks([question])
     pictures, slots = fused_engine._views(IMAGE, [look])
     sample = Sample(task=task, image=IMAGE, boxes=question.boxes, label=None, key="one")
-    picture, mask = model_inputs(sample, fused_engine.model.encoder)
+    picture, mask, _ = model_inputs(sample, fused_engine.model.encoder)
     assert np.array_equal(pictures[slots[look]], picture)
     plain, marked = torch.zeros(1, 16, 1), torch.ones(16, 1)  # banks that show which one was chosen
     assert np.array_equal(fused_engine._visual(look, plain[0], marked, IMAGE.shape)[:, 0].bool().numpy(), mask)

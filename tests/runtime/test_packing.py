@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.core.types import Box  # noqa: E402
+from sf_ros.model.sequence import layout  # noqa: E402
 from sf_ros.runtime.engine import Answer, Question  # noqa: E402
-from sf_ros.runtime.packing import layout, looks  # noqa: E402
+from sf_ros.runtime.packing import looks  # noqa: E402
 
 if TYPE_CHECKING:
     from sf_ros.model.fusion import FusedModel
@@ -49,49 +50,6 @@ def numbers(answer: Answer) -> np.ndarray:
 def alone(fused_engine: FusedEngine) -> dict[Question, np.ndarray]:
     """The answer to each question asked by itself."""
     return {q: numbers(fused_engine.answer(IMAGE, [q])[0]) for q in EVERYTHING}
-
-
-def rows(*lines: str) -> torch.Tensor:
-    return torch.tensor([[c == "#" for c in line] for line in lines])
-
-
-def test_two_questions_behind_two_visual_tokens_are_laid_out_as_by_hand() -> None:
-    plan = layout(2, [2, 3])
-    assert torch.equal(
-        plan.mask,
-        rows(
-            "#......",  # V
-            "##.....",
-            "###....",  # T1 sees V and itself
-            "####...",
-            "##..#..",  # T2 sees V and itself, not T1
-            "##..##.",
-            "##..###",
-        ),
-    )
-    assert plan.positions.tolist() == [0, 1, 2, 3, 2, 3, 4]
-    assert plan.last.tolist() == [3, 6]
-
-
-def test_one_question_is_laid_out_causally_and_none_is_the_picture_alone() -> None:
-    plan = layout(2, [3])
-    assert torch.equal(plan.mask, torch.ones(5, 5).tril().bool())
-    assert (plan.positions.tolist(), plan.last.tolist()) == ([0, 1, 2, 3, 4], [4])
-    plan = layout(3, [])
-    assert torch.equal(plan.mask, torch.ones(3, 3).tril().bool()) and plan.last.tolist() == []
-
-
-@pytest.mark.parametrize("lengths", [[1], [4, 1], [2, 5, 3], [1, 1, 1, 1]])
-def test_every_question_sees_what_it_would_see_alone(lengths: list[int]) -> None:
-    plan, start = layout(3, lengths), 3
-    for index, length in enumerate(lengths):
-        own = [*range(3), *range(start, start + length)]
-        alone = layout(3, [length])
-        assert torch.equal(plan.mask[own][:, own], alone.mask)
-        assert torch.equal(plan.positions[own], alone.positions)
-        assert plan.mask[own].sum() == alone.mask.sum(), "it sees something else besides"
-        start += length
-        assert plan.last[index] == start - 1
 
 
 def test_questions_about_the_same_picture_and_boxes_share_a_look() -> None:

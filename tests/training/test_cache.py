@@ -63,8 +63,9 @@ def test_a_cache_holds_what_the_model_sees_and_the_truth(task: str, tmp_path: Pa
     assert views.task == task and len(views) == 3
     for index in range(3):
         sample = dataset[index]
-        picture, mask = cache.model_inputs(sample, ENCODER)
+        picture, mask, boxes = cache.model_inputs(sample, ENCODER)
         assert np.array_equal(views.views[index], picture) and np.array_equal(views.masks[index], mask)
+        assert np.array_equal(views.boxes[index], boxes)
         assert mask.any() == bool(TASKS[task].boxes)
         assert views.labels[index] == (-1 if sample.label is None else sample.label)
         given = views.points[index][~np.isnan(views.points[index]).any(1)]

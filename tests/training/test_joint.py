@@ -83,6 +83,7 @@ def test_live_samples_are_the_cached_ones_to_the_bit(tmp_path: Path) -> None:
         for index in range(5):
             one, two = live.row(index), stored.row(index)
             assert np.array_equal(one.view, two.view) and np.array_equal(one.mask, two.mask)
+            assert np.array_equal(one.boxes, two.boxes) and one.boxes.any() == (task != "expression")
             assert one.label == two.label and np.array_equal(one.points, two.points, equal_nan=True)
 
 

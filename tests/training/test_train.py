@@ -47,7 +47,8 @@ def random_data() -> dict[str, CachedData]:
         points[:, 0] = generator.random((COUNT, 2))
         labels = generator.integers(0, max(len(spec.labels), 1), COUNT)
         masks = generator.random((COUNT, CONFIG.visual_tokens)) < 0.3
-        views = ViewCache(task, np.zeros((COUNT, 1)), masks, labels, points, np.zeros((COUNT, 2)), [{}] * COUNT)
+        boxes = np.sort(generator.random((COUNT, 2, 2, 2), np.float32), axis=2).reshape(COUNT, 2, 4)
+        views = ViewCache(task, np.zeros((COUNT, 1)), masks, boxes, labels, points, np.zeros((COUNT, 2)), [{}] * COUNT)
         features = generator.standard_normal((COUNT, CONFIG.visual_tokens, CONFIG.encoder.dim)).astype(np.float16)
         data[task] = CachedData(views, features)
     return data

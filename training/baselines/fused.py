@@ -58,9 +58,9 @@ class FusedCandidate(nn.Module):
         return Answer(probabilities=self.model.label_logits(visual, sample.task).float().softmax(-1)[0].cpu().numpy())
 
     def _visual(self, samples: Sequence[Sample]) -> Tensor:
-        """Visual tokens (B, N, D), boxed patches marked."""
+        """Visual tokens (B, N, D), boxes marked."""
         encoder = self.model.config.encoder
-        pictures, masks = zip(*(model_inputs(sample, encoder) for sample in samples), strict=True)
-        device = self.model.connector.box_embedding.device
-        features = self.model.encode(torch.from_numpy(normalise(np.stack(pictures), encoder)).to(device))
-        return self.model.visual(features, torch.from_numpy(np.stack(masks)).to(device))
+        pictures, *marks = (np.stack(part) for part in zip(*(model_inputs(s, encoder) for s in samples), strict=True))
+        device = next(self.model.parameters()).device
+        features = self.model.encode(torch.from_numpy(normalise(pictures, encoder)).to(device))
+        return self.model.visual(features, *(torch.from_numpy(mark).to(device) for mark in marks))

@@ -46,6 +46,7 @@ class ViewCache:
     task: str
     views: np.ndarray  # (N, S, S, 3) uint8
     masks: np.ndarray  # (N, grid * grid) bool
+    boxes: np.ndarray  # (N, MAX_BOXES, 4) float32, corners in 0..1
     labels: np.ndarray  # (N,) int64, -1 for gaze
     points: np.ndarray  # (N, MAX_POINTS, 2) float32, NaN where there are fewer
     sizes: np.ndarray  # (N, 2) int32: width and height of the original image
@@ -55,12 +56,17 @@ class ViewCache:
         return len(self.views)
 
 
-def model_inputs(sample: Sample, encoder: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
-    """One sample -> view (S, S, 3) uint8 and box mask (grid * grid,) bool, by the functions the robot uses."""
+def model_inputs(sample: Sample, encoder: EncoderConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One sample as the model sees it, by the functions the robot uses.
+
+    View (S, S, 3) uint8, and its marked boxes twice: mask (grid * grid,) bool and corners (MAX_BOXES, 4) float32.
+    """
     spec = TASKS[sample.task]
     picture = views.view(sample.image, spec, sample.boxes, encoder.image_size)
     height, width = sample.image.shape[:2]
-    return picture, views.box_mask(sample.boxes if spec.boxes else (), width, height, encoder.grid)
+    marked = sample.boxes if spec.boxes else ()
+    mask = views.box_mask(marked, width, height, encoder.grid)
+    return picture, mask, views.box_coordinates(marked, width, height)
 
 
 def annotation(sample: Sample) -> tuple[int, np.ndarray]:
@@ -92,7 +98,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
 
 def load_or_build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int = 2) -> ViewCache:
     """The cached views of a dataset, built first when they are not there. Broken samples are skipped and listed."""
-    if not (folder / "tags.json").exists():
+    if not all((folder / name).exists() for name in ("tags.json", *(f"{array}.npy" for array in _ARRAYS))):
         require_space(folder, len(dataset) * 3 * encoder.image_size**2, f"views of {dataset.task}")
         folder.mkdir(parents=True, exist_ok=True)
         _build(dataset, encoder, folder, workers)
@@ -101,7 +107,7 @@ def load_or_build(dataset: Dataset, encoder: EncoderConfig, folder: Path, worker
     return ViewCache(task=text["task"], tags=text["tags"], **arrays)
 
 
-_ARRAYS = ("views", "masks", "labels", "points", "sizes")
+_ARRAYS = ("views", "masks", "boxes", "labels", "points", "sizes")
 
 
 def _build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int) -> None:
@@ -131,10 +137,10 @@ def _read_chunk(job: tuple[Dataset, EncoderConfig, range]) -> tuple[list[tuple],
         except (OSError, ValueError) as error:
             skipped.append(f"{index}: {error}")
             continue
-        picture, mask = model_inputs(sample, encoder)
+        inputs = model_inputs(sample, encoder)
         label, points = annotation(sample)
         size = np.array([sample.image.shape[1], sample.image.shape[0]], np.int32)
-        rows.append((picture, mask, np.int64(label), points, size, {**sample.tags, "key": sample.key}))
+        rows.append((*inputs, np.int64(label), points, size, {**sample.tags, "key": sample.key}))
     return rows, skipped
 
 

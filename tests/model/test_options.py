@@ -1,0 +1,244 @@
+"""Every choice of ModelConfig changes what it says and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+pytest.importorskip("transformers")
+
+from sf_ros.core.config import MODELS, ModelConfig  # noqa: E402
+from sf_ros.core.tasks import MAX_BOXES, TASKS  # noqa: E402
+from sf_ros.model.connector import BoxTokens, Connector, pool  # noqa: E402
+from sf_ros.model.fusion import FusedModel, HeatmapHead  # noqa: E402
+from tests.tiny_models import CONFIG, fused_model, word_tokenizer  # noqa: E402
+
+LABELLED = [name for name, spec in TASKS.items() if spec.kind == "label"]
+CHOICES = {
+    "attention": ("causal", "full"),
+    "order": ("visual_first", "prompt_first"),
+    "boxes": ("patch", "token"),
+    "prompt_style": ("text", "learned"),
+    "pooling": (1, 2),
+}
+COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+P = CONFIG.encoder.grid**2
+BOXES = torch.tensor([[[0.1, 0.2, 0.4, 0.7], [0.5, 0.1, 0.9, 0.8]]])
+OTHER_BOXES = torch.tensor([[[0.3, 0.3, 0.6, 0.9], [0.0, 0.1, 0.2, 0.5]]])
+
+
+def model_with(**choices: object) -> FusedModel:
+    return fused_model(dataclasses.replace(CONFIG, **choices))
+
+
+def features(count: int = 1) -> torch.Tensor:
+    return torch.randn(count, P, CONFIG.encoder.dim)
+
+
+def marked(*patches: int) -> torch.Tensor:
+    mask = torch.zeros(1, P, dtype=torch.bool)
+    mask[0, list(patches)] = True
+    return mask
+
+
+def changed(first: torch.Tensor, second: torch.Tensor) -> list[bool]:
+    """Which tokens of two sequences (1, L, D) differ."""
+    return ((first - second)[0].abs().amax(-1) > 1e-3).tolist()
+
+
+@pytest.mark.parametrize("choices", COMBINATIONS, ids=lambda c: "-".join(map(str, c.values())))
+@torch.no_grad()
+def test_every_combination_answers_a_mixed_batch_as_one_by_one_with_either_attention(
+    choices: dict[str, object],
+) -> None:
+    model = model_with(**choices)
+    questions = LABELLED[::-1] + LABELLED[:2]
+    visual = model.visual(
+        features(len(questions)),
+        torch.rand(len(questions), P) < 0.3,
+        torch.rand(len(questions), MAX_BOXES, 4),
+    )
+    together, maps = model.next_token_logits(visual, questions), model.heatmap_logits(visual)
+    model.body.set_attn_implementation("eager")
+    for row, question in enumerate(questions):
+        alone = model.next_token_logits(visual[row : row + 1], [question])[0]
+        assert torch.allclose(together[row], alone, atol=1e-3), question
+        assert torch.allclose(maps[row], model.heatmap_logits(visual[row : row + 1])[0], atol=1e-3)
+        assert model.states(visual[:1], question)[0].shape[1] == model.length(question)
+
+
+@pytest.mark.parametrize(("attention", "before"), [("causal", False), ("full", True)])
+@torch.no_grad()
+def test_a_patch_before_the_box_knows_of_it_under_full_attention_only(attention: str, before: bool) -> None:
+    model, seen = model_with(attention=attention), features()
+    plain, boxed = (model.states(model.visual(seen, mask), "gaze")[0] for mask in (marked(), marked(9)))
+    assert changed(plain, boxed) == [before] * 9 + [True] * (P - 9)
+
+
+@pytest.mark.parametrize("attention", CHOICES["attention"])
+@torch.no_grad()
+def test_text_is_causal_and_sees_the_whole_picture(attention: str) -> None:
+    model = model_with(attention=attention)
+    visual = model.visual(features())
+    states, start = model.states(visual, "relation")
+    ids = model.prompt_ids["relation"]
+    place = len(ids) // 2
+    model.prompt_ids["relation"] = torch.cat([ids[:place], ids[place : place + 1] + 1, ids[place + 1 :]])
+    behind = [False] * (P + place) + [True] * (len(ids) - place)
+    assert start == 0 and changed(states, model.states(visual, "relation")[0]) == behind
+    model.prompt_ids["relation"] = ids
+    visual[:, P - 1] += 1.0
+    seen = changed(states, model.states(visual, "relation")[0])
+    assert all(seen[P:]) and seen[0] == (attention == "full")
+
+
+@torch.no_grad()
+def test_a_picture_behind_its_prompt_is_read_with_the_question_in_mind() -> None:
+    last, first = model_with(), model_with(order="prompt_first")
+    assert (first.prompts["gaze"], last.prompts["gaze"]) == (TASKS["gaze"].lead, "") and TASKS["gaze"].lead
+    assert len(first.prompt("gaze")) > 0 == len(last.prompt("gaze"))
+    assert all(first.prompts[name] == TASKS[name].prompt for name in LABELLED)
+    visual = first.visual(features())
+    before = first.heatmap_logits(visual)
+    first.prompt_ids["gaze"] = first.prompt_ids["gaze"].flip(0)
+    assert (first.heatmap_logits(visual) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("attention", CHOICES["attention"])
+@torch.no_grad()
+def test_behind_a_prompt_answers_are_read_at_the_last_visual_token(attention: str) -> None:
+    model = model_with(order="prompt_first", attention=attention)
+    visual = model.visual(features())
+    states, start = model.states(visual, "domain")
+    assert start == len(model.prompt_ids["domain"]) and states.shape[1] == start + P
+    expected = states[:, start + P - 1] @ model.output_rows.T
+    assert torch.allclose(model.next_token_logits(visual, ["domain"]), expected, atol=1e-5)
+    visual[:, P - 1] += 1.0
+    seen = changed(states, model.states(visual, "domain")[0])
+    assert not any(seen[:start]) and seen[start:] == [attention == "full"] * (P - 1) + [True]
+
+
+@torch.no_grad()
+def test_pooled_tokens_are_the_means_of_four_neighbours_worked_by_hand() -> None:
+    grid = torch.arange(16.0).reshape(1, 16, 1)  # 4 x 4, raster order
+    assert pool(grid, 4, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert torch.equal(pool(grid, 4, 1), grid)
+
+
+@torch.no_grad()
+def test_boxes_are_marked_on_patches_before_they_are_pooled() -> None:
+    model, seen = model_with(pooling=2), features()
+    mask = marked(5, 6)  # in the first and the second block of the first row
+    plain, bank = (model.connector(seen, m) for m in (marked(), marked(*range(P))))
+    patches = torch.where(mask[..., None], bank, plain)[0].reshape(2, 2, 2, 2, -1)  # row, its half, column, its half
+    expected = patches.mean((1, 3)).reshape(1, 4, -1)
+    assert torch.allclose(model.visual(seen, mask), expected, atol=1e-6)
+    assert changed(model.visual(seen), model.visual(seen, mask)) == [True, True, False, False]
+
+
+@torch.no_grad()
+def test_a_heatmap_of_pooled_states_shows_each_in_its_place() -> None:
+    head = HeatmapHead(dataclasses.replace(CONFIG, pooling=2))  # 2 x 2 states to 16 x 16 cells
+    states, last = torch.zeros(1, 4, CONFIG.language.dim), torch.zeros(1, CONFIG.language.dim)
+    lower_left = states.clone()
+    lower_left[0, 2] = 1.0
+    rows, columns = torch.nonzero((head(lower_left, last) - head(states, last))[0].abs() > 1e-7, as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 15, 0, 9)  # 8..15 by 0..7, blurred by two
+
+
+@pytest.mark.parametrize("attention", CHOICES["attention"])
+@torch.no_grad()
+def test_visual_states_do_not_know_of_boxes_that_are_tokens_and_answers_do(attention: str) -> None:
+    model, seen = model_with(boxes="token", attention=attention), features()
+    first, second = model.visual(seen, boxes=BOXES), model.visual(seen, boxes=OTHER_BOXES)
+    assert first.shape == (1, P + MAX_BOXES, CONFIG.language.dim)
+    states = model.states(first, "domain")[0]
+    length = len(model.prompt_ids["domain"]) + 2
+    assert changed(states, model.states(second, "domain")[0]) == [False] * P + [True] * length
+    assert (model.label_logits(first, "domain") - model.label_logits(second, "domain")).abs().max() > 1e-3
+    assert (model.heatmap_logits(first) - model.heatmap_logits(second)).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_question_reads_the_tokens_of_its_own_boxes_only() -> None:
+    model, seen = model_with(boxes="token"), features()
+    visual, other = model.visual(seen, boxes=BOXES), model.visual(seen, boxes=OTHER_BOXES)
+    assert torch.equal(model.label_logits(visual, "expression"), model.label_logits(other, "expression"))
+    half = model.visual(seen, boxes=torch.cat([BOXES[:, :1], OTHER_BOXES[:, 1:]], dim=1))
+    assert torch.equal(model.heatmap_logits(visual), model.heatmap_logits(half))
+    assert (model.label_logits(visual, "relation") - model.label_logits(half, "relation")).abs().max() > 1e-3
+    assert model.length("gaze") == P + 1 and model.length("relation") == P + 2 + len(model.prompt_ids["relation"])
+
+
+@torch.no_grad()
+def test_a_box_token_is_made_of_sines_and_cosines_of_its_corners() -> None:
+    tokens = BoxTokens(6)
+    tokens.layers = torch.nn.Identity()
+    found = tokens(torch.tensor([[[0.5, 0.0, 1.0, 0.25]]]))[0, 0]
+    assert found.shape == (64,)
+    sines, cosines = found[:32].reshape(4, 8), found[32:].reshape(4, 8)
+    assert sines[:, 0].tolist() == pytest.approx([1.0, 0.0, 0.0, math.sqrt(0.5)], abs=1e-6)  # half a turn in all
+    assert cosines[:, 1].tolist() == pytest.approx([-1.0, 1.0, 1.0, 0.0], abs=1e-6)  # a whole turn
+
+
+@torch.no_grad()
+def test_the_query_multiplies_every_channel_of_the_heatmap() -> None:
+    head = HeatmapHead(dataclasses.replace(CONFIG, boxes="token"))
+    states, last = torch.randn(1, P, CONFIG.language.dim), torch.randn(1, CONFIG.language.dim)
+    head.query.bias.zero_()
+    flat = head(states, torch.zeros_like(last))
+    assert torch.allclose(flat, head.upscale.bias.expand_as(flat))
+    assert torch.allclose(head(states, 2 * last) - flat, 2 * (head(states, last) - flat), atol=1e-5)
+
+
+@torch.no_grad()
+def test_learned_prompts_stand_in_for_the_text() -> None:
+    model = model_with(prompt_style="learned", learned_prompts=3)
+    assert {name: vectors.shape for name, vectors in model.learned_prompts.vectors.items()} == dict.fromkeys(
+        LABELLED, (3, CONFIG.language.dim)
+    )
+    visual = model.visual(features())
+    before = {name: model.label_logits(visual, name) for name in LABELLED}
+    model.prompt_ids = {name: ids.flip(0) for name, ids in model.prompt_ids.items()}
+    assert all(torch.equal(model.label_logits(visual, name), before[name]) for name in LABELLED)
+    model.learned_prompts.vectors["domain"][0] += 1.0
+    after = {name: model.label_logits(visual, name) for name in LABELLED}
+    assert [name for name in LABELLED if not torch.equal(after[name], before[name])] == ["domain"]
+    first = model_with(prompt_style="learned", order="prompt_first")
+    assert set(first.learned_prompts.vectors) == set(TASKS)
+
+
+@pytest.mark.parametrize(
+    ("choices", "more"),
+    [
+        ({}, 0),
+        ({"attention": "full"}, 0),
+        ({"order": "prompt_first"}, 0),
+        ({"pooling": 2}, 0),
+        ({"prompt_style": "learned"}, 5 * 8 * 2048),
+        # Two layers make a box token and a third its query; the vector that marks patches goes.
+        ({"boxes": "token"}, (64 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 * 256 + 256) - 1024),
+    ],
+    ids=str,
+)
+def test_the_papers_connector_and_heads_grow_by_what_a_choice_adds(choices: dict[str, object], more: int) -> None:
+    def size(config: ModelConfig) -> int:
+        with torch.device("meta"):
+            model = FusedModel(config, word_tokenizer())
+        return sum(p.numel() for name, part in model.parts().items() if name != "encoder" for p in part.parameters())
+
+    paper = 29_370_368 + 1024 + (2048 * 256 + 256) + (256 * 2 * 2 + 1)
+    assert size(dataclasses.replace(MODELS["paper"], **choices)) == paper + more
+
+
+@torch.no_grad()
+def test_a_connector_without_marks_has_no_vector_and_ignores_masks() -> None:
+    connector = Connector(8, 16, 12, marks=False)
+    seen = torch.randn(1, 4, 8)
+    assert "box_embedding" not in connector.state_dict()
+    assert torch.equal(connector(seen, torch.ones(1, 4, dtype=torch.bool)), connector(seen))
