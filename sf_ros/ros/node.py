@@ -48,7 +48,8 @@ def _logged(transition: Transition) -> Transition:
         try:
             return transition(node, state)
         except Exception as error:
-            node.get_logger().error(f"{transition.__name__}: {type(error).__name__}: {error}")
+            if node.context.ok():  # else Ctrl-C: ROS was gone before the transition was through
+                node.get_logger().error(f"{transition.__name__}: {type(error).__name__}: {error}")
             raise
 
     return logged
@@ -69,6 +70,7 @@ class PerceptionNode(LifecycleNode):
         self._refuse_impossible_transitions()
         self._health = Health(active=False)
         self._pipeline: Pipeline | None = None
+        self._outputs: Publishers | None = None
         self._worker: Worker | None = None
         self._external: ExternalPersons | None = None
         self._inputs: list[Any] = []
@@ -91,6 +93,9 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().error(f"Cannot configure: {' '.join(str(error).split())}")
             self._release()
             return Result.FAILURE
+        if not self.context.ok():  # Ctrl-C while it loaded
+            self._release()
+            return Result.FAILURE
         if runtime.device == "auto" and not _gpu():
             self.get_logger().warning("No GPU that torch can use: running on the CPU.")
         fixed = self._settings.fixed_topics() | self._settings.names.fixed(PICTURES | SPATIAL)
@@ -101,7 +106,7 @@ class PerceptionNode(LifecycleNode):
     @_logged
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe to the camera and start working."""
-        assert self._pipeline is not None
+        assert self._pipeline is not None and self._outputs is not None
         config = self._config
         self._health = Health(config.no_image_after_s)
         if config.persons == "external":
@@ -161,9 +166,9 @@ class PerceptionNode(LifecycleNode):
         self._health = Health(active=False)
 
     def _release(self) -> None:
-        if self._pipeline is not None:
+        if self._outputs is not None:
             self._outputs.close()
-        self._pipeline = None
+        self._pipeline = self._outputs = None
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
@@ -178,7 +183,8 @@ class PerceptionNode(LifecycleNode):
             try:
                 return change(request, response)
             except RuntimeError as error:  # rcl's; those of our transitions are rclpy's to handle
-                self.get_logger().error(f"Transition {request.transition.id} refused: {error}")
+                if self.context.ok():
+                    self.get_logger().error(f"Transition {request.transition.id} refused: {error}")
                 response.success = False
                 return response
 
@@ -291,15 +297,17 @@ def main(args: list[str] | None = None) -> int:
     # Read by OpenMP when torch is imported: its waiting threads must not keep the cores from onnxruntime's.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     rclpy.init(args=args)
-    node = PerceptionNode()
+    node: PerceptionNode | None = None
     try:
+        node = PerceptionNode()
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not break off the end, a frame away
-        node.close()
-        node.destroy_node()
+        if node is not None:
+            node.close()
+            node.destroy_node()
         rclpy.try_shutdown()
     return 0
 

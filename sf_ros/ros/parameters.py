@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from sf_ros.messages import CONTEMPT, PERSONS, MessageSettings
 from sf_ros.topics import Names
 
 RELIABILITY = ("best_effort", "reliable")
+NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")  # what ROS 2 takes, and not the root
 Value = bool | int | float | str
 
 
@@ -45,8 +47,10 @@ class NodeConfig:
         for name, choices in (("image_reliability", RELIABILITY), ("persons", PERSONS), ("contempt", CONTEMPT)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(map(repr, choices))}.")
-        if not self.humans_ns.startswith("/") or self.humans_ns.endswith("/"):
-            raise ValueError(f"humans_ns is '{self.humans_ns}'; expected a namespace like '/humans'.")
+        if NAMESPACE.fullmatch(self.humans_ns) is None:
+            raise ValueError(
+                f"humans_ns is '{self.humans_ns}'; expected a namespace like '/humans', no part starting with a digit."
+            )
 
     def messages(self, node: str, runtime: RuntimeConfig) -> MessageSettings:
         """What the messages depend on; `node` is the node's full name."""

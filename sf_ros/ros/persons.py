@@ -23,7 +23,7 @@ class ExternalPersons:
 
     def of(self, track_ids: Iterable[int]) -> dict[int, str]:
         """Track id -> person id, for the tracks whose face or body somebody claimed."""
-        owners = {part: person for person, links in list(self._links.items()) for part in links.values() if part}
+        owners = {part: person for person, links in list(self._links.items()) for part in list(links.values()) if part}
         found = {track: owners.get(face_id(track)) or owners.get(body_id(track)) for track in track_ids}
         return {track: person for track, person in found.items() if person}
 

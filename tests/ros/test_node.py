@@ -516,14 +516,42 @@ def test_overlay_and_crops_are_made_for_those_who_ask(active: Rig, pictures: lis
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_without_a_traceback(sent: signal.Signals) -> None:
-    process = subprocess.Popen(
+    process = node_process()
+    time.sleep(4)
+    process.send_signal(sent)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0 and "Traceback" not in output, output
+
+
+def test_ctrl_c_while_the_node_configures_ends_it_without_a_traceback() -> None:
+    import rclpy
+    from lifecycle_msgs.msg import Transition
+    from lifecycle_msgs.srv import ChangeState
+
+    process, context = node_process(), rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        client = rclpy.create_node("audience", context=context).create_client(ChangeState, "/sf_ros/change_state")
+        assert client.wait_for_service(60)
+        request = ChangeState.Request()
+        request.transition.id = Transition.TRANSITION_CONFIGURE
+        client.call_async(request)
+        time.sleep(1.0)  # far less than it takes to load the models
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        context.try_shutdown()
+    assert process.returncode == 0, output
+    for word in ("Traceback", "Configured with", "context is invalid"):
+        assert word not in output, output
+
+
+def node_process() -> subprocess.Popen[str]:
+    """The node in a process of its own; its output is what it logs."""
+    return subprocess.Popen(
         [sys.executable, "-m", "sf_ros.ros.node"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ,
     )
-    time.sleep(4)
-    process.send_signal(sent)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 0 and "Traceback" not in output, output

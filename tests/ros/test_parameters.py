@@ -56,6 +56,8 @@ def test_values_reach_their_fields() -> None:
         ({"persons": "mine"}, "persons is 'mine'; expected one of 'internal', 'external', 'off'"),
         ({"image_reliability": "x"}, "'best_effort', 'reliable'"),
         ({"humans_ns": "humans"}, "expected a namespace like '/humans'"),
+        ({"humans_ns": "/humans/2"}, "expected a namespace like '/humans'"),
+        ({"humans_ns": "/left humans"}, "expected a namespace like '/humans'"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_reason(values: dict, words: str) -> None:
