@@ -10,6 +10,8 @@ from typing import Any
 from sf_ros.core.config import MODELS, ModelConfig, build, known
 from sf_ros.core.tasks import TASKS
 
+AUGMENTATIONS = ("mirror", "crop", "colour")  # see training.data.augment
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -54,6 +56,10 @@ class TrainConfig:
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
     compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
     checkpoint_activations: bool = False  # of the body: less memory for a third more time
+    pcgrad: bool = False  # gradients of text questions do not undo one another (training.gradients)
+    uncertainty: bool = False  # questions weigh as much as they are certain (training.weighting)
+    augment: tuple[str, ...] = ()  # mirror, crop, colour: random changes of samples that are not cached
+    moments: int = 1  # frames around a looking-at-me sample whose logits are averaged; Ego4D's own models see 7
     save_every: int = 250  # steps between checkpoints that a killed run resumes from
 
     def __post_init__(self) -> None:
@@ -61,6 +67,12 @@ class TrainConfig:
             known(task, TASKS, "question of factors")
             if factor < 1:
                 raise ValueError(f"The factor of {task} is {factor}; it must be 1 or more.")
+        for kind in self.augment:
+            known(kind, AUGMENTATIONS, "kind of augment")
+        if self.moments < 1 or self.moments % 2 == 0:
+            raise ValueError(f"moments is {self.moments}; it must be odd: as many frames before a sample as behind it.")
+        if self.pcgrad and self.precision == "fp16":
+            raise ValueError("pcgrad compares gradients, which precision 'fp16' scales; use bf16 or no.")
 
     def samples_of(self, task: str) -> int:
         """Size of one question's procedural training set."""
@@ -79,6 +91,7 @@ class TrainConfig:
             for name in ("joint", "encoder", "body")
             if data.get(name) is not None
         }
+        data["augment"] = tuple(data.get("augment", ()))
         return build(
             TrainConfig,
             {k: v for k, v in data.items() if k != "model"},

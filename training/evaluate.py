@@ -53,6 +53,7 @@ class Arguments:
     tasks: str | None = None  # comma-separated questions; None: all six
     samples: int = 1_000  # per question, when the data is procedural
     submission: Path | None = None  # write the answers for Ego4D's looking-at-me challenge, whose labels are hidden
+    moments: int = 1  # frames around a face whose logits are averaged for looking-at-me; 7: as the benchmark's models
     hide: str = ""  # comma-separated parts left out of the drawings: eyes, mouth, hands (do answers rest on them?)
 
 
@@ -61,12 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = tyro.cli(Arguments, args=argv)
     try:
         if arguments.submission is not None:
-            print(json.dumps(submit(arguments.model, arguments.data, arguments.submission)))
+            print(json.dumps(submit(arguments.model, arguments.data, arguments.submission, arguments.moments)))
             return 0
         results = evaluate(
             arguments.model, arguments.data, arguments.split, arguments.samples,
             tasks=arguments.tasks.split(",") if arguments.tasks else None,
-            hide=frozenset(filter(None, arguments.hide.split(","))),
+            hide=frozenset(filter(None, arguments.hide.split(","))), moments=arguments.moments,
         )  # fmt: skip
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -84,13 +85,14 @@ def evaluate(
     *,
     tasks: list[str] | None = None,
     hide: frozenset[str] = frozenset(),
+    moments: int = 1,
 ) -> dict[str, dict[str, object]]:
     """Question -> {samples, metrics, chance}. Gaze is reported for all targets, and by their place in raster order."""
     if data != "scenes" and hide:
         raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
     names = [known(t, TASKS, "question") for t in tasks or TASKS]
-    datasets = {task: held_out(data, split, task, samples, hide) for task in names}
-    answer = answerer(model)
+    datasets = {task: held_out(data, split, task, samples, hide, moments) for task in names}
+    answer = over_moments(answerer(model))
     results: dict[str, dict[str, object]] = {}
     for task, dataset in datasets.items():
         broken: list[str] = []
@@ -101,17 +103,20 @@ def evaluate(
 
 
 def held_out(
-    data: str, split: str, task: str, samples: int, hide: frozenset[str] = frozenset()
+    data: str, split: str, task: str, samples: int, hide: frozenset[str] = frozenset(), moments: int = 1
 ) -> Scenes | FileDataset:
     """A question's held-out set: `samples` drawn, or all that is published."""
+    if data == "scenes" and moments > 1:
+        raise ValueError("--moments averages over frames of videos, and scenes are stills; give a --data ROOT.")
     if data == "scenes":
         return Scenes(task, split, samples, hide=hide)
-    return open_dataset(Path(data), task, split)
+    return open_dataset(Path(data), task, split, moments)
 
 
-def submit(model: Path, data: str, file: Path) -> dict[str, object]:
+def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, object]:
     """Write the challenge's file with the answers to every face of its test split."""
-    dataset, answer = open_dataset(Path(data), "looking_at_me", "test"), answerer(model)
+    dataset = open_dataset(Path(data), "looking_at_me", "test", moments)
+    answer = over_moments(answerer(model))
     yes, broken = TASKS["looking_at_me"].labels.index("yes"), list[str]()
     answers = {sample.key: answer(sample).probabilities for sample in read(dataset, broken)}
     scores = [float(found[yes]) for found in answers.values() if found is not None]
@@ -128,6 +133,23 @@ def answerer(path: Path) -> Answerer:
         raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
     model, _, _ = checkpoint.load(path)
     return lambda sample: reference(model, sample)
+
+
+def over_moments(answer: Answerer) -> Answerer:
+    """An answerer that takes the mean of the logits over a sample's moments, which any answerer's probabilities give.
+
+    Their logarithms are the logits up to a constant, which the softmax takes away again.
+    """
+
+    def averaged(sample: Sample) -> Answer:
+        if not sample.moments:
+            return answer(sample)
+        answers = [answer(moment).probabilities for moment in (sample, *sample.moments)]
+        logits = np.log(np.maximum([p for p in answers if p is not None], np.finfo(np.float32).tiny)).mean(0)
+        weights = np.exp(logits - logits.max())
+        return Answer(probabilities=weights / weights.sum())
+
+    return averaged
 
 
 @torch.inference_mode()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,20 +14,26 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import PartialState
+from torch import nn
 
-from sf_ros.core.config import EncoderConfig
+from sf_ros.core.config import EncoderConfig, NotAvailable
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from training import loop
 from training.config import TrainConfig
+from training.data.augment import augment
 from training.data.cache import Dataset, ViewCache, annotation, frozen_features, model_inputs
 from training.data.mixture import Batch, epoch_batches
-from training.losses import heatmap_loss, text_loss
+from training.gradients import ProjectedGradients
+from training.losses import by_question, heatmap_loss, text_losses
 from training.throughput import body_flops
+from training.weighting import UncertaintyWeights
 
 MAX_BROKEN_IN_A_ROW = 100
+AUGMENTATION = 21  # any number: keeps these draws apart from others of the same seed
+LOG_VARIANCES = "log_variances.json"
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Row:
     points: np.ndarray  # (MAX_POINTS, 2), NaN where there are fewer
     features: np.ndarray | None = None
     view: np.ndarray | None = None
+    moments: tuple[np.ndarray, ...] = ()  # views (S, S, 3) of the same face just before and after
     broken: tuple[str, ...] = ()  # samples that could not be read and that this one stands for
 
 
@@ -46,7 +55,9 @@ class TaskData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, index: int) -> Row: ...
+    def row(self, index: int, generator: np.random.Generator | None = None) -> Row:
+        """One sample; with a generator, changed at random where that is wanted and the sample is read anew."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class CachedData:
     def __len__(self) -> int:
         return len(self.views)
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int, generator: np.random.Generator | None = None) -> Row:
         cache = self.views
         facts = cache.masks[index], cache.boxes[index], int(cache.labels[index]), cache.points[index]
         if self.features is None:
@@ -73,11 +84,12 @@ class LiveData:
 
     dataset: Dataset
     encoder: EncoderConfig
+    augment: tuple[str, ...] = ()  # kinds of training.data.augment
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def row(self, index: int) -> Row:
+    def row(self, index: int, generator: np.random.Generator | None = None) -> Row:
         broken: list[str] = []
         for offset in range(MAX_BROKEN_IN_A_ROW):
             try:
@@ -85,8 +97,11 @@ class LiveData:
             except (OSError, ValueError) as error:
                 broken.append(str(error))
                 continue
+            if generator is not None:
+                sample = augment(sample, self.augment, generator)
             view, mask, boxes = model_inputs(sample, self.encoder)
-            return Row(mask, boxes, *annotation(sample), view=view, broken=tuple(broken))
+            moments = tuple(model_inputs(moment, self.encoder)[0] for moment in sample.moments)
+            return Row(mask, boxes, *annotation(sample), view=view, moments=moments, broken=tuple(broken))
         raise OSError(f"{MAX_BROKEN_IN_A_ROW} samples of '{self.dataset.task}' in a row cannot be read: {broken[0]}")
 
 
@@ -109,22 +124,15 @@ class JointBatches:
         step, part = divmod(number, self._config.joint.accumulate)
         first = self._process * self._config.joint.accumulate + part
         batch = self.batch(step)[first :: self._parts]
-        rows = [self._data[task].row(index) for task, index in batch]
-        found: dict[str, Any] = {
-            "tasks": [task for task, _ in batch],
-            "masks": torch.from_numpy(np.stack([row.mask for row in rows])),
-            "boxes": torch.from_numpy(np.stack([row.boxes for row in rows])),
-            "labels": torch.tensor([row.label for row in rows]),
-            "broken": [text for row in rows for text in row.broken],
-        }
+        places = itertools.count(first, self._parts)  # in the whole batch, so that its parts change samples as it would
+        rows = [
+            self._data[task].row(index, np.random.default_rng([self._config.seed, AUGMENTATION, step, place]))
+            for (task, index), place in zip(batch, places, strict=False)
+        ]
+        found = stacked(rows, self._config)
+        found["tasks"] = [task for task, _ in batch]
         if TASKS[batch[0][0]].kind == "heatmap":
             found["targets"] = torch.from_numpy(np.stack([gaze_target(row.points, self._config) for row in rows]))
-        features = [row.features for row in rows if row.features is not None]
-        if len(features) == len(rows):
-            found["features"] = torch.from_numpy(np.stack(features).astype(np.float32))
-        else:
-            views = np.stack([row.view for row in rows if row.view is not None])
-            found["images"] = torch.from_numpy(normalise(views, self._config.model.encoder))
         return found
 
     def batch(self, step: int) -> Batch:
@@ -146,6 +154,55 @@ class JointBatches:
         return epoch
 
 
+def stacked(rows: Sequence[Row], config: TrainConfig) -> dict[str, Any]:
+    """Rows of one kind as tensors (B, ...): features or normalised images, marks, labels; and what was broken.
+
+    A row of several moments is as many images and marks, one after the other; 'moments' (B,) says how many.
+    """
+    moments = [1 + len(row.moments) for row in rows]
+    found: dict[str, Any] = {
+        "masks": torch.from_numpy(np.stack([row.mask for row in rows]).repeat(moments, axis=0)),
+        "boxes": torch.from_numpy(np.stack([row.boxes for row in rows]).repeat(moments, axis=0)),
+        "labels": torch.tensor([row.label for row in rows]),
+        "moments": moments,
+        "broken": [text for row in rows for text in row.broken],
+    }
+    features = [row.features for row in rows if row.features is not None]
+    if len(features) == len(rows):
+        found["features"] = torch.from_numpy(np.stack(features).astype(np.float32))
+    else:
+        views = np.stack([view for row in rows for view in (row.view, *row.moments) if view is not None])
+        found["images"] = torch.from_numpy(normalise(views, config.model.encoder))
+    return found
+
+
+def visual_tokens(model: FusedModel, batch: Mapping[str, Any]) -> torch.Tensor:
+    """A batch of `stacked` -> visual tokens (B, N, D) on the model's device."""
+    device = next(model.parameters()).device
+    features = batch["features"] if "features" in batch else frozen_features(model.encoder, batch["images"].to(device))
+    return model.visual(features.to(device, torch.float32), batch["masks"].to(device), batch["boxes"].to(device))
+
+
+def batch_losses(
+    model: FusedModel, batch: Mapping[str, Any], heatmap_weight: float, *, split: bool = False
+) -> loop.Losses:
+    """The paper's objective on a batch: 'text' (`split`: in its parts, by question) or 'gaze', weighted by lambda."""
+    visual = visual_tokens(model, batch)
+    if "targets" in batch:
+        return {"gaze": heatmap_weight * heatmap_loss(model, visual, batch["targets"].to(visual.device))}
+    losses = text_losses(model, visual, batch["tasks"], batch["labels"], batch["moments"])
+    return by_question(losses, batch["tasks"]) if split else {"text": losses.mean()}
+
+
+def set_training(model: FusedModel, config: TrainConfig) -> None:
+    """Put the body of a model with adapters into training mode, as fast or as small as the configuration wants it."""
+    if not torch.cuda.is_available():
+        model.body.base_model.model.set_attn_implementation("eager")  # on a CPU nearly twice as fast to train as sdpa
+    if config.checkpoint_activations:
+        model.body.gradient_checkpointing_enable({"use_reentrant": False})
+    model.body.train()
+
+
 def fit_joint(
     model: FusedModel,
     data: Mapping[str, TaskData],
@@ -156,32 +213,36 @@ def fit_joint(
     tracker: str | None = None,
     stop_after: int | None = None,
 ) -> tuple[list[dict[str, float]], list[str]]:
-    """Train what is trainable of a model with adapters; its loss history, and what could not be read meanwhile."""
+    """Train what is trainable of a model with adapters; its loss history, and what could not be read meanwhile.
+
+    What uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad in several processes.
+    """
     state = PartialState()
+    if config.pcgrad and state.num_processes > 1:
+        raise NotAvailable("pcgrad=True projects the gradients of one process in this version; launch a single one.")
     batches = JointBatches(data, config, state.process_index, state.num_processes)
     broken: dict[str, None] = {}
 
     def loss(batch: dict[str, Any]) -> loop.Losses:
         broken.update(dict.fromkeys(batch["broken"]))
-        device = next(model.parameters()).device
-        features = (
-            batch["features"] if "features" in batch else frozen_features(model.encoder, batch["images"].to(device))
-        )
-        visual = model.visual(features.to(device, torch.float32), batch["masks"].to(device), batch["boxes"].to(device))
-        if "targets" in batch:
-            return {"gaze": config.heatmap_weight * heatmap_loss(model, visual, batch["targets"].to(device))}
-        return {"text": text_loss(model, visual, batch["tasks"], batch["labels"])}
+        losses = batch_losses(model, batch, config.heatmap_weight, split=config.pcgrad or config.uncertainty)
+        if weights is None:
+            return losses
+        return weights(losses, {task: n / len(batch["tasks"]) for task, n in Counter(batch["tasks"]).items()})
 
-    if not torch.cuda.is_available():
-        model.body.base_model.model.set_attn_implementation("eager")  # on a CPU nearly twice as fast to train as sdpa
-    if config.checkpoint_activations:
-        model.body.gradient_checkpointing_enable({"use_reentrant": False})
-    model.body.train()
+    weights = UncertaintyWeights(tuple(data)) if config.uncertainty else None
+    module = model if weights is None else nn.ModuleDict({"model": model, "weights": weights})
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    set_training(model, config)
     history = loop.fit(
-        "joint", model, loss, config.joint, out, precision=config.precision, seed=config.seed,
+        "joint", module, loss, config.joint, out, precision=config.precision, seed=config.seed,
         save_every=config.save_every, batches=batches, workers=workers, tracker=tracker,
-        flops=functools.partial(batch_flops, model), stop_after=stop_after,
+        flops=functools.partial(batch_flops, model),
+        backward=ProjectedGradients(trainable) if config.pcgrad else loop.summed_backward,
+        stop_after=stop_after,
     )  # fmt: skip
+    if weights is not None and state.is_main_process:
+        (out / LOG_VARIANCES).write_text(json.dumps(weights.to_dict()))
     return history, list(broken)
 
 
@@ -192,12 +253,15 @@ def batch_flops(model: FusedModel, batch: dict[str, Any]) -> float:
         p for name, p in model.body.named_parameters() if "lora_" not in name and "embed_tokens" not in name
     )
     total = 0.0
-    for task, count in Counter(batch["tasks"]).items():
+    counts: Counter[str] = Counter()
+    for task, moments in zip(batch["tasks"], batch.get("moments") or [1] * len(batch["tasks"]), strict=True):
+        counts[task] += moments
+    for task, count in counts.items():
         length = model.length(task)
         total += count * body_flops(weights, length, depth=language.depth, dim=language.dim, length=length)
-    total += 6.0 * _size(model.connector.parameters()) * patches * len(batch["tasks"])
+    total += 6.0 * _size(model.connector.parameters()) * patches * counts.total()
     if "images" in batch:
-        total += 2.0 * _size(model.encoder.parameters()) * patches * len(batch["tasks"])
+        total += 2.0 * _size(model.encoder.parameters()) * patches * counts.total()
     return total
 
 

@@ -33,6 +33,11 @@ class Batches(Protocol):
     def __getitem__(self, number: int) -> Any: ...
 
 
+def summed_backward(accelerator: Accelerator, losses: Losses) -> None:
+    """The gradient of the losses' sum."""
+    accelerator.backward(torch.stack(list(losses.values())).sum())
+
+
 def fit(
     name: str,
     module: nn.Module,
@@ -47,6 +52,7 @@ def fit(
     workers: int = 0,
     tracker: str | None = None,
     flops: Callable[[Any], float] | None = None,
+    backward: Callable[[Accelerator, Losses], None] = summed_backward,
     stop_after: int | None = None,
 ) -> list[dict[str, float]]:
     """Minimise `loss(batch)` over the module's trainable parameters; return the history, one dict per step.
@@ -54,7 +60,8 @@ def fit(
     Without `batches` a batch is the step's number. Resumes from `out` when an earlier run left a state there. `loss`
     must call the module it was given, which is prepared in place. `workers` processes read ahead. `tracker` is one of
     accelerate's (tensorboard, wandb); `flops` of a batch, forward and backward, gives the share of the device's peak.
-    `stop_after` ends the run early, as a kill would (the schedule stays that of the whole run).
+    `backward` adds what a batch asks for to the gradients. `stop_after` ends the run early, as a kill
+    would (the schedule stays that of the whole run).
     """
     accelerator = Accelerator(
         mixed_precision=precision,
@@ -85,7 +92,7 @@ def fit(
                 batch = next(ahead)
                 with accelerator.accumulate(step_of):
                     losses = step_of(batch)
-                    accelerator.backward(torch.stack(list(losses.values())).sum())
+                    backward(accelerator, losses)
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(parameters, config.clip_norm)
                     for optimizer, schedule in zip(optimizers, schedules, strict=True):

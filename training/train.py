@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(arguments: Arguments) -> dict[str, object]:
     """The whole story: pre-trained parts, cached features, the joint stage, a checkpoint."""
-    config, mode = configured(arguments), known(arguments.cache, CACHES, "cache")
+    config, mode = configured(arguments), cache_mode(arguments)
     tasks = (
         tuple(TASKS)
         if arguments.tasks is None
@@ -80,8 +80,6 @@ def train(arguments: Arguments) -> dict[str, object]:
     shared = arguments.start or out
     model, tokenizer, histories = starting_point(config, shared / "pretraining")
     attach(model, config.lora_rank, config.lora_alpha)
-    if mode == "auto":
-        mode = "features" if arguments.data == "scenes" else "none"
     data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
     workers = arguments.workers if mode == "none" else 0
     histories["joint"], broken = fit_joint(model, data, config, out / "joint", workers=workers, tracker=arguments.track)
@@ -100,6 +98,17 @@ def train(arguments: Arguments) -> dict[str, object]:
     checkpoint.save(model, tokenizer, config, out / "checkpoint", facts)
     last = {key: value for entry in histories["joint"][-50:] for key, value in entry.items()}
     return {"checkpoint": str(out / "checkpoint"), **facts, "loss": last}
+
+
+def cache_mode(arguments: Arguments) -> str:
+    """What is cached on disk: features | views | none. ValueError where samples change but are to be cached."""
+    mode, config = known(arguments.cache, CACHES, "cache"), configured(arguments)
+    live = config.augment or config.moments > 1
+    if mode == "auto":
+        return "features" if arguments.data == "scenes" and not live else "none"
+    if live and mode != "none":
+        raise ValueError(f"augment and moments need samples as they are read; with --cache {mode} they come from disk.")
+    return mode
 
 
 def configured(arguments: Arguments) -> TrainConfig:
@@ -124,14 +133,14 @@ def dataset(data: str, config: TrainConfig, task: str) -> cache.Dataset:
     """A question's training set: drawn, or read from the root of the real datasets."""
     if data == "scenes":
         return Scenes(task, "train", config.samples_of(task), config.data_seed, mixed=config.mixed)
-    return open_dataset(Path(data), task, "train")
+    return open_dataset(Path(data), task, "train", config.moments)
 
 
 def task_data(model: FusedModel, config: TrainConfig, samples: cache.Dataset, mode: str, folder: Path) -> TaskData:
     """A question's training set as the joint stage reads it; what is cached on disk is built first."""
     encoder = config.model.encoder
     if mode == "none":
-        return LiveData(samples, encoder)
+        return LiveData(samples, encoder, config.augment)
     place = folder / f"{samples.task}-{cache.views_key(samples, encoder)}"
     views = cache.load_or_build(samples, encoder, place)
     if mode == "views":

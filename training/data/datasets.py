@@ -42,14 +42,18 @@ def source_of(task: str) -> Source:
     return next(source for source in SOURCES.values() if task in source.tasks)
 
 
-def open_dataset(root: Path, task: str, split: str) -> FileDataset:
-    """A question's samples from the datasets under `root`. DatasetError says what is missing and how it is had."""
+def open_dataset(root: Path, task: str, split: str, moments: int = 1) -> FileDataset:
+    """A question's samples from the datasets under `root`. DatasetError says what is missing and how it is had.
+
+    `moments`: with looking-at-me, whose samples are frames of videos, that many frames around each (1: itself alone).
+    """
     known(split, SPLITS, "split")
     source = source_of(task)
     folder = root / source.folder
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder, wanted for '{task}'. How to get it: {source.how}")
-    listing = source.listing(folder, task, split)
+    video = source.folder == ego4d.FOLDER
+    listing = ego4d.listing(folder, task, split, moments) if video else source.listing(folder, task, split)
     if not listing.records:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in listing.dropped.most_common(3))
         raise DatasetError(f"{folder}: no usable sample of '{task}' in '{split}' ({reasons or 'no annotation'}).")

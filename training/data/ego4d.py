@@ -6,20 +6,23 @@
     ego4d/split/{train,val,test}.list            clips
     ego4d/videos_challenge/<video>/<track>/<frame>_<id>.jpg      test: cropped faces, labels hidden
 
-Missing frames of a track are interpolated; every 13th frame is a sample, as in the benchmark's code.
+Missing frames of a track are interpolated; every 13th frame is a sample, as in the benchmark's code. Its models see the
+7 frames around each; a listing has them when `moments` is 7.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sf_ros.core.tasks import TASKS as SPECS
 from sf_ros.core.types import Box
-from training.data.files import DatasetError, Listing, Record, find, read_json
+from training.data.files import DatasetError, Listing, Record, find, is_there, read_json
+
+T = TypeVar("T")
 
 FOLDER = "ego4d"
 TASKS = ("looking_at_me",)
@@ -31,10 +34,16 @@ STRIDE = 13  # frames between samples
 YES, NO = (SPECS["looking_at_me"].labels.index(name) for name in ("yes", "no"))
 
 
-def listing(root: Path, task: str, split: str) -> Listing:
-    """Every sampled face of a split; the faces of 'test' have no label. DatasetError where the layout is another."""
+def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
+    """Every sampled face of a split, and of each the frames around it, `moments` with its own (odd).
+
+    The faces of 'test' have no label. DatasetError where the layout is another.
+    """
+    if moments < 1 or moments % 2 == 0:
+        raise ValueError(f"moments is {moments}; it must be odd: as many frames before a sample as behind it.")
     if split == "test":
-        return _challenge(find(root, ("videos_challenge", "data/videos_challenge"), "folder of the challenge's faces"))
+        folder = find(root, ("videos_challenge", "data/videos_challenge"), "folder of the challenge's faces")
+        return _challenge(folder, moments)
     frames = find(root, ("video_imgs", "data/video_imgs"), "folder of frames")
     tracks = find(root, ("json_original", "data/json_original"), "folder of tracks")
     looks = find(root, ("result_LAM", "data/result_LAM"), "folder of looking segments")
@@ -47,7 +56,7 @@ def listing(root: Path, task: str, split: str) -> Listing:
             if not files:
                 found.drop("clip without tracks", clip)
             for file in files:
-                _track(found, read_json(file), segments, frames / clip, f"ego4d/{clip}/{file.stem}")
+                _track(found, read_json(file), segments, frames / clip, f"ego4d/{clip}/{file.stem}", moments)
         except DatasetError as error:
             found.drop("clip whose annotations cannot be read", str(error))
     return found
@@ -63,15 +72,33 @@ def submission(keys: Sequence[str], scores: Iterable[float]) -> str:
     return json.dumps({"version": "1.0", "challenge": "ego4d_looking_at_me", "results": results})
 
 
-def _challenge(folder: Path) -> Listing:
+def _challenge(folder: Path, moments: int) -> Listing:
     found = Listing()
-    for path in sorted(folder.glob("*/*/*.jpg")):
-        key = "/".join(("ego4d", *path.relative_to(folder).with_suffix("").parts))
-        if "_" in path.stem:
-            found.add(Record(path, key))
-        else:
-            found.drop("file name that is no <frame>_<id>", key)
+    for track in sorted(folder.glob("*/*")):
+        faces: dict[int, tuple[Path, tuple[Box, ...]]] = {}
+        samples: list[tuple[int, Path, str]] = []
+        for path in sorted(track.glob("*.jpg")):
+            key = "/".join(("ego4d", *path.relative_to(folder).with_suffix("").parts))
+            number, mark, _ = path.stem.partition("_")
+            if mark and number.isdecimal():
+                faces[int(number)] = path, ()
+                samples.append((int(number), path, key))
+            else:
+                found.drop("file name that is no <frame>_<id>", key)
+        for place, path, key in samples:
+            found.add(Record(path, key, moments=neighbours(faces, place, moments)))
     return found
+
+
+def neighbours(frames: Mapping[int, T], number: int, count: int) -> tuple[T, ...]:
+    """The `count` - 1 frames around one; for a frame that is missing the next one towards it, as beyond the ends."""
+    found = []
+    for side in (-1, 1):
+        last = frames[number]
+        for offset in range(1, count // 2 + 1):
+            last = frames.get(number + side * offset, last)
+            found.append(last)
+    return tuple(found)
 
 
 def _segments(entries: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
@@ -84,7 +111,12 @@ def _segments(entries: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
 
 
 def _track(
-    found: Listing, track: list[dict[str, Any]], segments: list[tuple[str, int, int]], frames: Path, key: str
+    found: Listing,
+    track: list[dict[str, Any]],
+    segments: list[tuple[str, int, int]],
+    frames: Path,
+    key: str,
+    moments: int,
 ) -> None:
     known = {}
     for entry in track:
@@ -93,9 +125,14 @@ def _track(
             found.drop("box without person, frame or size", key)
         else:
             known[int(entry["frameNumber"])] = str(entry["Person ID"]), box
-    for number, person, box in list(_filled(known))[::STRIDE]:
+    filled = list(_filled(known))
+    faces = {number: (frames / f"img_{number:05d}.jpg", (box,)) for number, _, box in filled}
+    there = {number: face for number, face in faces.items() if is_there(face[0])}
+    for number, person, _ in filled[::STRIDE]:
         looks = any(who == person and first <= number <= last for who, first, last in segments)
-        found.add(Record(frames / f"img_{number:05d}.jpg", f"{key}/{number}", YES if looks else NO, (box,)))
+        path, boxes = faces[number]
+        others = neighbours(there, number, moments) if number in there else ()
+        found.add(Record(path, f"{key}/{number}", YES if looks else NO, boxes, moments=others))
 
 
 def _box(entry: dict[str, Any]) -> Box | None:

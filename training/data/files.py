@@ -38,6 +38,7 @@ class Record:
     boxes: tuple[Box, ...] = ()
     points_norm: tuple[tuple[float, float], ...] = ()
     tags: dict[str, object] = field(default_factory=dict)
+    moments: tuple[tuple[Path, tuple[Box, ...]], ...] = ()  # picture and boxes of the frames around this one
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Listing:
 
     def add(self, record: Record) -> None:
         """Take a record whose picture is there; drop it where it is missing."""
-        if record.path.name in _names_in(record.path.parent):
+        if is_there(record.path):
             self.records.append(record)
         else:
             self.drop("picture missing", str(record.path))
@@ -79,9 +80,15 @@ class FileDataset:
 
     def __getitem__(self, index: int) -> Sample:
         record = self.listing.records[index]
-        image = read_rgb(record.path)
-        boxes = record.boxes or (around(image),)
-        return Sample(self.task, image, boxes, record.label, record.points_norm, record.key, record.tags)
+        image, boxes = _shown(record.path, record.boxes)
+        moments = tuple(Sample(self.task, *_shown(*moment), label=record.label) for moment in record.moments)
+        return Sample(self.task, image, boxes, record.label, record.points_norm, record.key, record.tags, moments)
+
+
+def _shown(path: Path, boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[Box, ...]]:
+    """A picture and its boxes, the one around all of it where there are none."""
+    image = read_rgb(path)
+    return image, boxes or (around(image),)
 
 
 def around(image: np.ndarray) -> Box:
@@ -135,6 +142,11 @@ def clipped(corners: Sequence[float], width: int, height: int) -> Box | None:
     """A box of x1, y1, x2, y2 with its corners in order, inside a picture; None where nothing of it is."""
     x1, y1, x2, y2 = map(float, corners)
     return Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)).clipped(width, height)
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file exists; quick for many files of one folder."""
+    return path.name in _names_in(path.parent)
 
 
 @cache

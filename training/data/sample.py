@@ -20,3 +20,4 @@ class Sample:
     points_norm: tuple[tuple[float, float], ...] = ()  # gaze annotations (x, y) in 0..1, one per annotator
     key: str = ""  # names the sample in its dataset
     tags: dict[str, object] = field(default_factory=dict)  # facts for reports, e.g. {"target": "before"}
+    moments: tuple[Sample, ...] = ()  # the same face in the frames around this one, where they are asked for
