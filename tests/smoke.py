@@ -23,7 +23,7 @@ def _once(name: str, tmp_path_factory: pytest.TempPathFactory, command) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `python -m training.train smoke` writes: checkpoint/, joint/, cache/, pretraining/, losses.png."""
+    """What `python -m training.train smoke` writes: checkpoint/, joint/, cache/, pretraining/, curves.png."""
     from training import train
 
     return _once("smoke", tmp_path_factory, lambda out: train.main(["smoke", "--data", "scenes", "--out", str(out)]))

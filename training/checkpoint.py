@@ -1,54 +1,83 @@
-"""A trained model on disk: configuration, tokenizer and weights, as safetensors; every load is strict."""
+"""A trained model on disk: configuration, tokenizer and weights, as safetensors; every load is strict.
+
+Frozen weights that this project has made itself are in the folder. Published ones (2.5 GB of Llama in the paper's
+preset) are not: the folder names where they came from and a hash of their values, which loading compares.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from accelerate import PartialState
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase
 
 from sf_ros.model.fusion import FusedModel
+from sf_ros.model.published import WeightsError
 from training.config import TrainConfig
+from training.data.cache import tensors_key
 from training.lora import attach
 from training.pretraining.tokenizer import load_tokenizer
+from training.published import published_model
+from training.state import whole
 
 CONFIG = "config.json"
+FROZEN = ("encoder", "body", "output")  # parts that never train
 
 
 def save(
-    model: FusedModel, tokenizer: PreTrainedTokenizerFast, config: TrainConfig, out: Path, notes: dict | None = None
+    model: FusedModel, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, out: Path, notes: dict | None = None
 ) -> None:
-    """Write a checkpoint folder; the adapters stay separate from the body they were trained on."""
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out / "tokenizer")
-    for name, part in model.parts().items():
-        save_module(part, out / f"{name}.safetensors")
-    adapters = get_peft_model_state_dict(model.body)
-    save_file({k: v.contiguous() for k, v in adapters.items()}, out / "adapters.safetensors")
-    base = {k: v for k, v in model.body.base_model.model.state_dict().items() if "lora_" not in k}
-    save_file({k.replace(".base_layer", ""): v.contiguous() for k, v in base.items()}, out / "body.safetensors")
-    (out / CONFIG).write_text(json.dumps({"train": config.to_dict(), "notes": notes or {}}, indent=2) + "\n")
+    """Write a checkpoint folder; the adapters stay separate from the body they were trained on.
+
+    Of several processes all must call, since weights may be sharded over them; the main one writes.
+    """
+    frozen = frozen_weights(model)
+    parts = {"adapters": get_peft_model_state_dict(model.body)}
+    parts |= {name: part.state_dict() for name, part in model.parts().items() if name not in FROZEN}
+    keys: dict[str, str] = {}
+    if config.weights is None:
+        parts |= frozen
+    else:
+        keys = {name: tensors_key(_whole(tensors)) for name, tensors in frozen.items()}
+    for name, tensors in parts.items():
+        _write(tensors, out / f"{name}.safetensors")
+    if PartialState().is_main_process:
+        tokenizer.save_pretrained(out / "tokenizer")
+        facts = {"train": config.to_dict(), "frozen": keys, "notes": notes or {}}
+        (out / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerFast, TrainConfig]:
-    """A checkpoint with adapters attached, in evaluation mode. ValueError when the folder is not one."""
+def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
+    """A checkpoint with adapters attached, in float32 and evaluation mode.
+
+    ValueError when the folder is not one, or when frozen weights it refers to are missing or others.
+    """
     path = Path(path)
     if not (path / CONFIG).is_file():
         raise ValueError(
             f"{path}: no {CONFIG} here, so this is not a checkpoint. "
             "Make one with: python -m training.train tiny --data scenes --out DIR"
         )
-    config = TrainConfig.from_dict(json.loads((path / CONFIG).read_text())["train"])
+    facts = json.loads((path / CONFIG).read_text())
+    config = TrainConfig.from_dict(facts["train"])
     tokenizer = load_tokenizer(path / "tokenizer")
-    model = FusedModel(config.model, tokenizer)
+    if config.weights is None:
+        model = FusedModel(config.model, tokenizer)
+        stored = [*model.parts(), "body"]
+    else:
+        model = _on_published(path, config, facts["frozen"])
+        stored = [name for name in model.parts() if name not in FROZEN]
     for name, part in {**model.parts(), "body": model.body}.items():
-        load_module(part, path / f"{name}.safetensors")
+        if name in stored:
+            load_module(part, path / f"{name}.safetensors")
     attach(model, config.lora_rank, config.lora_alpha)
     result = set_peft_model_state_dict(model.body, read_weights(path / "adapters.safetensors"))
     missing = [k for k in result.missing_keys if "lora_" in k]
@@ -56,7 +85,31 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerFast, TrainCo
         raise ValueError(
             f"{path / 'adapters.safetensors'}: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}."
         )
-    return model.eval(), tokenizer, config
+    return model.float().eval(), tokenizer, config
+
+
+def _on_published(path: Path, config: TrainConfig, keys: Mapping[str, str]) -> FusedModel:
+    """The model on the published weights that a checkpoint refers to, which must be those it was trained on."""
+    where = f"The frozen weights are not copied into the checkpoint; {path / CONFIG} names them under train.weights"
+    try:
+        model, _, _ = published_model(config)
+    except WeightsError as error:
+        raise WeightsError(f"{error} {where}: put there where they lie now.") from error
+    for name, tensors in frozen_weights(model).items():
+        if (found := tensors_key(tensors)) != keys[name]:
+            raise WeightsError(
+                f"{path}: was trained on a frozen '{name}' of hash {keys[name]}; the one that is there has {found}. "
+                f"{where}: name the same ones."
+            )
+    return model
+
+
+def frozen_weights(model: FusedModel) -> dict[str, dict[str, Tensor]]:
+    """Weights that never train, by part; those of the body under their own names, whether it has adapters or not."""
+    found = {name: part.state_dict() for name, part in model.parts().items() if name in FROZEN}
+    body = model.body.base_model.model if isinstance(model.body, PeftModel) else model.body
+    plain = {key.replace(".base_layer", ""): value for key, value in body.state_dict().items() if "lora_" not in key}
+    return {**found, "body": plain}
 
 
 def notes(path: str | Path) -> dict:
@@ -66,8 +119,19 @@ def notes(path: str | Path) -> dict:
 
 def save_module(module: nn.Module, path: Path) -> None:
     """A module's weights as safetensors."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}, path)
+    _write(module.state_dict(), path)
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors as safetensors, gathered where they are sharded; the main process writes."""
+    gathered = _whole(tensors)
+    if PartialState().is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(gathered, path)
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(tensor).contiguous() for name, tensor in tensors.items()}
 
 
 def load_module(module: nn.Module, path: Path) -> None:

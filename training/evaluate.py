@@ -2,7 +2,8 @@
 
     python -m training.evaluate CHECKPOINT|BUNDLE --data ROOT [--split test] [--tasks a,b]
 
-Prints a table with chance beside each figure; the last line of stdout is one JSON object.
+Prints a table with chance beside each figure and, for the real datasets, the paper's table with this run's figures in
+it; the last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.fused import load_engine
-from training import checkpoint, metrics
+from training import checkpoint, metrics, paper
 from training.data import ego4d
 from training.data.cache import Dataset, model_inputs
 from training.data.datasets import open_dataset
@@ -72,7 +73,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Console().print(table(results, f"{arguments.model} on {arguments.data}/{arguments.split}"))
+    console = Console()
+    console.print(table(results, f"{arguments.model} on {arguments.data}/{arguments.split}"))
+    if arguments.data != "scenes":
+        console.print(paper.table(results, arguments.split))
+        console.print("\n".join(paper.caveats(results, arguments.split)), soft_wrap=True, highlight=False)
     print(json.dumps(results))
     return 0
 
@@ -87,11 +92,18 @@ def evaluate(
     hide: frozenset[str] = frozenset(),
     moments: int = 1,
 ) -> dict[str, dict[str, object]]:
-    """Question -> {samples, metrics, chance}. Gaze is reported for all targets, and by their place in raster order."""
+    """Question -> {samples, metrics, chance}. Gaze is reported for all targets, and by their place in raster order.
+
+    Of all questions, those whose labels are hidden in this split are left out, and told on stderr.
+    """
     if data != "scenes" and hide:
         raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
     names = [known(t, TASKS, "question") for t in tasks or TASKS]
     datasets = {task: held_out(data, split, task, samples, hide, moments) for task in names}
+    for task in names if tasks is None else ():
+        if _hidden(datasets[task]):
+            print(f"'{task}' is left out: its labels of '{split}' are hidden, see --submission.", file=sys.stderr)
+            del datasets[task]
     answer = over_moments(answerer(model))
     results: dict[str, dict[str, object]] = {}
     for task, dataset in datasets.items():
@@ -113,6 +125,13 @@ def held_out(
     return open_dataset(Path(data), task, split, moments)
 
 
+def _hidden(dataset: Scenes | FileDataset) -> bool:
+    """Whether a split is published without its labels."""
+    return isinstance(dataset, FileDataset) and all(
+        record.label is None and not record.points_norm for record in dataset.listing.records
+    )
+
+
 def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, object]:
     """Write the challenge's file with the answers to every face of its test split."""
     dataset = open_dataset(Path(data), "looking_at_me", "test", moments)
@@ -125,13 +144,14 @@ def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, ob
 
 
 def answerer(path: Path) -> Answerer:
-    """A function from sample to answer: a bundle through the robot's engine, a checkpoint one by one in float32."""
+    """A function from sample to answer: a bundle through the robot's engine, a checkpoint by `reference`."""
     if (path / bundles.MANIFEST).exists():
         engine = load_engine(bundles.load(path))
         return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
     if not (path / checkpoint.CONFIG).exists():
         raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
     model, _, _ = checkpoint.load(path)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     return lambda sample: reference(model, sample)
 
 
@@ -154,18 +174,19 @@ def over_moments(answer: Answerer) -> Answerer:
 
 @torch.inference_mode()
 def reference(model: FusedModel, sample: Sample) -> Answer:
-    """The checkpoint's own answer, one question at a time, in float32."""
+    """The checkpoint's own answer, one question at a time, in float32, on the model's device."""
     picture, *marks = model_inputs(sample, model.config.encoder)
-    features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)))
-    visual = model.visual(features, *(torch.from_numpy(mark[None]) for mark in marks))
+    device = next(model.parameters()).device
+    features = model.encode(torch.from_numpy(normalise(picture[None], model.config.encoder)).to(device))
+    visual = model.visual(features, *(torch.from_numpy(mark[None]).to(device) for mark in marks))
     return answer_of(model, visual, sample.task)
 
 
 def answer_of(model: FusedModel, visual: Tensor, task: str) -> Answer:
     """What a model answers to one question, from its visual tokens (1, N, D)."""
     if TASKS[task].kind == "heatmap":
-        return Answer(heatmap=model.heatmap_logits(visual).sigmoid()[0].numpy())
-    return Answer(probabilities=model.label_logits(visual, task).float().softmax(-1)[0].numpy())
+        return Answer(heatmap=model.heatmap_logits(visual).sigmoid()[0].cpu().numpy())
+    return Answer(probabilities=model.label_logits(visual, task).float().softmax(-1)[0].cpu().numpy())
 
 
 def read(dataset: Dataset, broken: list[str] | None = None, workers: int = 2) -> Iterator[Sample]:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from training.data.cache import Dataset, ViewCache, annotation, frozen_features,
 from training.data.mixture import Batch, epoch_batches
 from training.gradients import ProjectedGradients
 from training.losses import by_question, heatmap_loss, text_losses
-from training.throughput import body_flops
+from training.throughput import Throughput, body_flops
 from training.weighting import UncertaintyWeights
 
 MAX_BROKEN_IN_A_ROW = 100
@@ -211,11 +211,14 @@ def fit_joint(
     *,
     workers: int = 0,
     tracker: str | None = None,
+    validate: Callable[[], Mapping[str, float]] | None = None,
+    speed: Throughput | None = None,
     stop_after: int | None = None,
 ) -> tuple[list[dict[str, float]], list[str]]:
-    """Train what is trainable of a model with adapters; its loss history, and what could not be read meanwhile.
+    """Train what is trainable of a model with adapters; its history, and what could not be read meanwhile.
 
-    What uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad in several processes.
+    `validate` gives figures for the history (training.validation), `speed` collects how long steps take. What
+    uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad in several processes.
     """
     state = PartialState()
     if config.pcgrad and state.num_processes > 1:
@@ -237,8 +240,8 @@ def fit_joint(
     history = loop.fit(
         "joint", module, loss, config.joint, out, precision=config.precision, seed=config.seed,
         save_every=config.save_every, batches=batches, workers=workers, tracker=tracker,
-        flops=functools.partial(batch_flops, model),
-        backward=ProjectedGradients(trainable) if config.pcgrad else loop.summed_backward,
+        flops=functools.partial(batch_flops, model), validate=validate, validate_every=config.validate_every,
+        speed=speed, backward=ProjectedGradients(trainable) if config.pcgrad else loop.summed_backward,
         stop_after=stop_after,
     )  # fmt: skip
     if weights is not None and state.is_main_process:

@@ -1,29 +1,33 @@
 """The optimiser's loop that every training stage shares: accelerate, warm-up, cosine, checkpoints, exact resume.
 
 A batch is a pure function of the step number, so a run that is killed and resumed sees what an unbroken one would.
-Several processes (`accelerate launch`) share a batch's samples and average their gradients.
+Several processes (`accelerate launch`) share a batch's samples and average their gradients; with FSDP they share the
+weights too.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from accelerate.state import AcceleratorState
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType, set_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import get_cosine_schedule_with_warmup
 
+from training import state
 from training.config import StageConfig
+from training.curves import VALIDATION
+from training.progress import RunProgress
 from training.throughput import Throughput
 
+T = TypeVar("T")
 Losses = Mapping[str, Tensor]  # name -> scalar; their sum is minimised
 
 
@@ -52,17 +56,22 @@ def fit(
     workers: int = 0,
     tracker: str | None = None,
     flops: Callable[[Any], float] | None = None,
+    validate: Callable[[], Mapping[str, float]] | None = None,
+    validate_every: int = 0,
+    speed: Throughput | None = None,
     backward: Callable[[Accelerator, Losses], None] = summed_backward,
     stop_after: int | None = None,
-) -> list[dict[str, float]]:
+) -> state.History:
     """Minimise `loss(batch)` over the module's trainable parameters; return the history, one dict per step.
 
     Without `batches` a batch is the step's number. Resumes from `out` when an earlier run left a state there. `loss`
     must call the module it was given, which is prepared in place. `workers` processes read ahead. `tracker` is one of
     accelerate's (tensorboard, wandb); `flops` of a batch, forward and backward, gives the share of the device's peak.
-    `backward` adds what a batch asks for to the gradients. `stop_after` ends the run early, as a kill
-    would (the schedule stays that of the whole run).
+    `validate` is asked for figures every `validate_every` steps (0: never) and after the last; they stand in the
+    history as 'val/...'. `speed` counts the time of steps. `stop_after` ends the run early, as a kill would (the
+    schedule stays that of the whole run). `backward` adds to the parameters' gradients what a batch's losses ask for.
     """
+    AcceleratorState._reset_state()  # runs of several precisions may follow one another in a process
     accelerator = Accelerator(
         mixed_precision=precision,
         gradient_accumulation_steps=config.accumulate,
@@ -71,27 +80,29 @@ def fit(
         log_with=tracker,
         project_dir=str(out),
     )
+    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise ValueError("FSDP version 1 flattens frozen and trained weights together; launch with --fsdp_version 2.")
     set_seed(seed)
-    parameters = [p for p in module.parameters() if p.requires_grad]
     optimizers = build_optimizers(module, config)
     schedules = [get_cosine_schedule_with_warmup(o, min(config.warmup, config.steps), config.steps) for o in optimizers]
-    step_of, *prepared = accelerator.prepare(_Step(module, loss), *optimizers, *schedules)
+    whole_step = _Step(module)
+    step_of, *prepared = accelerator.prepare(whole_step, *optimizers, *schedules)
     optimizers, schedules = prepared[: len(optimizers)], prepared[len(optimizers) :]
-    history = _resume(accelerator, out)
+    parameters = [p for p in module.parameters() if p.requires_grad]  # sharding has put others in their places
+    history = state.resume(accelerator, whole_step, optimizers, schedules, out)
     last = min(config.steps, stop_after or config.steps)
     ahead = _read(batches, range(len(history) * config.accumulate, last * config.accumulate), workers)
-    speed = Throughput(accelerator.device, accelerator.num_processes)
+    speed = speed or Throughput(accelerator.device)
     if tracker:
         accelerator.init_trackers(name)
-    with _progress(accelerator.is_main_process) as bar:
-        task = bar.add_task(name, total=config.steps, completed=len(history), loss="")
+    with RunProgress(name, len(history), config.steps, visible=accelerator.is_main_process) as progress:
         for step in range(len(history), last):
             sums: dict[str, float] = {}
             start, work = time.perf_counter(), 0.0
             for _ in range(config.accumulate):
                 batch = next(ahead)
                 with accelerator.accumulate(step_of):
-                    losses = step_of(batch)
+                    losses = step_of(functools.partial(loss, batch))
                     backward(accelerator, losses)
                     if accelerator.sync_gradients:
                         accelerator.clip_grad_norm_(parameters, config.clip_norm)
@@ -105,27 +116,34 @@ def fit(
                     )
                     sums[key] = sums.get(key, 0.0) + float(mean) / config.accumulate
                 work += flops(batch) if flops else 0.0
-            history.append(sums)
             told = speed.add(time.perf_counter() - start, work)
+            progress.advance(f"loss {sum(sums.values()):.3f} {speed}")
+            scores: dict[str, float] = {}
+            if validate and validate_every and ((step + 1) % validate_every == 0 or step + 1 == config.steps):
+                with torch.no_grad():
+                    scores = {VALIDATION + key: value for key, value in step_of(validate).items()}
+            history.append({**sums, **scores})
             if tracker:
-                accelerator.log({**{f"loss/{key}": value for key, value in sums.items()}, **told}, step=step)
-            bar.update(task, advance=1, loss=f"loss {sum(sums.values()):.3f} {speed}")
+                accelerator.log({**{f"loss/{key}": value for key, value in sums.items()}, **scores, **told}, step=step)
             if (step + 1) % save_every == 0 or step + 1 == last:
-                _save(accelerator, out, history)
+                state.write(accelerator, whole_step, optimizers, schedules, history, out)
     if tracker:
         accelerator.end_training()
     return history
 
 
 class _Step(nn.Module):
-    """A loss as a module's forward pass, which is where several processes join their gradients."""
+    """What is computed with a module, as a forward pass, where processes join gradients and gather weights."""
 
-    def __init__(self, module: nn.Module, loss: Callable[[Any], Losses]) -> None:
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.trained, self._loss = module, loss
+        self.trained = module
+        stacks = (part for part in module.modules() if isinstance(part, nn.ModuleList))
+        # accelerate's name for the classes that FSDP gathers one at a time: the layers of every stack.
+        self._no_split_modules = sorted({type(layer).__name__ for stack in stacks for layer in stack})
 
-    def forward(self, batch: Any) -> Losses:
-        return self._loss(batch)
+    def forward(self, call: Callable[[], T]) -> T:
+        return call()
 
 
 def _read(batches: Batches | None, numbers: range, workers: int) -> Iterator[Any]:
@@ -148,7 +166,7 @@ def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim
         hidden = set()
     rest = [p for name, p in trainable.items() if name not in hidden]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.98))
+        torch.optim.AdamW(rest, lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, config.beta2))
     ]
     if hidden:
         matrices = [trainable[name] for name in sorted(hidden)]
@@ -158,75 +176,3 @@ def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim
             )
         )
     return optimizers
-
-
-def _save(accelerator: Accelerator, out: Path, history: list[dict[str, float]]) -> None:
-    """Write the state beside the old one and swap by two renames, so that a kill at any moment leaves one whole."""
-    fresh, current, old = (out / name for name in ("state.new", "state", "state.old"))
-    if accelerator.is_main_process:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(fresh))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (fresh / "history.part").write_text(json.dumps(history))
-        (fresh / "history.part").rename(fresh / "history.json")  # last: its presence says that the state is whole
-        if current.exists():
-            current.rename(old)
-        fresh.rename(current)
-        shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
-
-
-def _resume(accelerator: Accelerator, out: Path) -> list[dict[str, float]]:
-    fresh, current = out / "state.new", out / "state"
-    if accelerator.is_main_process and not current.exists() and (fresh / "history.json").exists():
-        fresh.rename(current)  # killed between the two renames of a swap
-    accelerator.wait_for_everyone()
-    if not current.exists():
-        return []
-    try:
-        accelerator.load_state(str(current))
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{current}: the state of another model or version ({str(error).splitlines()[0]}). "
-            "Begin anew in another folder, or remove this one."
-        ) from error
-    return json.loads((current / "history.json").read_text())
-
-
-def _progress(visible: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description:>14}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}"),
-        disable=not visible,
-    )
-
-
-def plot(histories: Mapping[str, list[dict[str, float]]], path: Path, window: int = 50) -> None:
-    """Loss curves of every stage, as a picture; each the running mean over `window` steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, len(histories), figsize=(5 * len(histories), 4), squeeze=False)
-    for axis, (name, history) in zip(axes[0], histories.items(), strict=True):
-        for key in sorted({k for entry in history for k in entry}):
-            points = [(step, entry[key]) for step, entry in enumerate(history) if key in entry]
-            means = [
-                sum(v for _, v in points[max(0, i - window + 1) : i + 1]) / min(i + 1, window)
-                for i in range(len(points))
-            ]
-            axis.plot([step for step, _ in points], means, label=key)
-        axis.set(title=name, xlabel="step", ylabel="loss")
-        axis.legend()
-        axis.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)

@@ -1,18 +1,26 @@
-"""Published weights: a Llama-layout language body and its tokenizer, by hub id or local folder; all loads strict."""
+"""Published weights: a Llama-layout language body, its tokenizer and the model on it; all loads strict.
+
+A source is a hub id whose files are in the Hugging Face cache, or a local folder.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from sf_ros.core.config import LanguageConfig
-from sf_ros.model.fusion import build_body
+from sf_ros.model.encoders import build_encoder, load_weights
+from sf_ros.model.fusion import FusedModel, build_body
 from sf_ros.model.published import WeightsError, load_strictly, locate, open_tensors
+from training.config import TrainConfig
 
 HEAD = "lm_head.weight"
 GATED = "Llama-3.2 is gated: accept its licence on the model's page and run 'hf auth login' first."
@@ -28,6 +36,30 @@ class Body:
     tokenizer: PreTrainedTokenizerBase
 
 
+def published_model(config: TrainConfig) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
+    """A model on the preset's published weights, its tokenizer, and the configuration with the body that was found.
+
+    Connector and heads are fresh. WeightsError where weights are not there or not those of the preset's encoder.
+    """
+    assert config.weights is not None, f"preset '{config.name}' has no published weights"
+    body = load_body(config.weights.language)
+    for source in config.weights.encoder:
+        locate(source)  # told before anything large is built
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, language=body.config))
+    encoder = load_weights(build_encoder(config.model.encoder), config.weights.encoder)
+    model = FusedModel(config.model, body.tokenizer, encoder, body.module)
+    if model.output is not None:
+        assert body.output is not None  # load_body has looked
+        load_strictly(model.output, {"weight": body.output}, config.weights.language)
+    return model, body.tokenizer, config
+
+
+def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module whose parameters have no memory yet and whose buffers are real; load_strictly gives it its weights."""
+    with init_empty_weights(include_buffers=False):
+        return build()
+
+
 def load_body(source: str | Path) -> Body:
     """From a folder, or a hub id whose files are in the Hugging Face cache, in the precision it was saved in.
 
@@ -41,7 +73,7 @@ def load_body(source: str | Path) -> Body:
     tensors = open_tensors(folder)
     computed = "rotary_emb.inv_freq"  # not weights, but saved by old tools
     own = {key.removeprefix("model."): key for key in tensors if key != HEAD and not key.endswith(computed)}
-    body = build_body(config)
+    body = build_empty(lambda: build_body(config))
     load_strictly(body, {name: tensors[key] for name, key in own.items()}, folder)
     head = tensors.get(HEAD)
     if not config.tied and head is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections import deque
 
 import torch
@@ -22,11 +23,10 @@ PEAKS = {
 class Throughput:
     """Steps a second over the last steps; with the operations of a step also the share of the peak."""
 
-    def __init__(self, device: torch.device, processes: int = 1) -> None:
+    def __init__(self, device: torch.device) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self.peak = next((peak for part, peak in PEAKS.items() if part in name), None)
         self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW)
-        self._processes = processes
 
     def add(self, seconds: float, flops: float) -> dict[str, float]:
         """Count a step that took `seconds`, with this process's operations; the figures for a log."""
@@ -37,6 +37,13 @@ class Throughput:
         if flops and self.peak:
             told["mfu"] = self.flops_per_second / self.peak
         return told
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean over the last steps without the first one, which warms up, where there are more; None without any."""
+        steps = [seconds for seconds, _ in self._steps]
+        kept = steps[1:] or steps
+        return sum(kept) / len(kept) if kept else None
 
     @property
     def steps_per_second(self) -> float:
@@ -50,6 +57,13 @@ class Throughput:
     def __str__(self) -> str:
         text = f"{self.steps_per_second:.2f} steps/s"
         return f"{text} MFU {self.flops_per_second / self.peak:.0%}" if self.peak and self.flops_per_second else text
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has held so far: of its CUDA device where there is one, else resident in RAM."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def body_flops(parameters: int, tokens: int, *, depth: int, dim: int, length: int, frozen: bool = True) -> float:

@@ -1,7 +1,8 @@
 """Train the fused model:  python -m training.train PRESET --data ROOT --out DIR [--steps N] [--tasks a,b] [--resume]
 
-DIR gets pretraining/ (tiny presets only), cache/, joint/ (the state a killed run resumes from), losses.png and
-checkpoint/, which export and evaluation read. The last line of stdout is one JSON object.
+With --plan nothing is trained: it says what would be. DIR gets pretraining/ (tiny presets only), cache/, joint/ (the
+state a killed run resumes from), curves.png and checkpoint/, which export and evaluation read. The last line of stdout
+is one JSON object. docs/training.md says how to get datasets and weights, and how to use several GPUs.
 """
 
 from __future__ import annotations
@@ -11,25 +12,29 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import torch
 import tyro
-from transformers import PreTrainedTokenizerBase
+from accelerate import PartialState
+from rich.console import Console
 
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
-from training import checkpoint, loop
+from training import checkpoint, curves, start
 from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.datasets import open_dataset
+from training.data.files import DatasetError, FileDataset
 from training.data.scenes.dataset import Scenes
 from training.joint import CachedData, LiveData, TaskData, fit_joint
 from training.lora import attach
 from training.overrides import with_fields
-from training.pretraining.stages import Histories, pretrained_parts
+from training.plan import Plan, plan, table
+from training.throughput import Throughput, peak_memory_bytes
+from training.validation import Spread, Validation
 
 CACHES = ("auto", "features", "views", "none")
 
@@ -38,7 +43,7 @@ CACHES = ("auto", "features", "views", "none")
 class Arguments:
     """Command line of training."""
 
-    preset: Annotated[str, tyro.conf.Positional]  # tiny | smoke | paper
+    preset: Annotated[str, tyro.conf.Positional]  # tiny | smoke | paper | paper-dinov2 | paper-ENCODER | paper-mini
     data: str  # 'scenes', or the root of the real datasets
     out: Path  # folder for everything that training writes
     steps: int | None = None  # of the joint stage; None: the preset's
@@ -50,6 +55,10 @@ class Arguments:
     cache: str = "auto"  # on disk: features (the encoder runs once) | views | none; auto: features of scenes, else none
     workers: int = 2  # processes that read samples where nothing is cached
     track: str | None = None  # tensorboard | wandb, where it is installed
+    encoder_weights: tuple[str, ...] = ()  # folder, file or hub id of the encoder, one per part; none: the preset's
+    language: str | None = None  # folder or hub id of a Llama-layout language body; None: the preset's
+    plan: bool = False  # print what a run would do, and stop; neither weights nor a GPU are needed
+    random: bool = False  # random weights in the place of published ones, to measure speed and memory; no checkpoint
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,44 +69,67 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(result))
+    if PartialState().is_main_process:
+        print(json.dumps(result))
     return 0
 
 
 def train(arguments: Arguments) -> dict[str, object]:
-    """The whole story: pre-trained parts, cached features, the joint stage, a checkpoint."""
+    """The whole story: frozen parts, cached features, the joint stage, a checkpoint. Returns the JSON line's facts."""
+    tasks = chosen(arguments.tasks)
     config, mode = configured(arguments), cache_mode(arguments)
-    tasks = (
-        tuple(TASKS)
-        if arguments.tasks is None
-        else tuple(known(t, TASKS, "question") for t in arguments.tasks.split(","))
-    )
-    out = arguments.out
-    if not arguments.resume and (out / "joint" / "state").exists():
+    out, state = arguments.out, PartialState()
+    if not (arguments.resume or arguments.plan) and (out / "joint" / "state").exists():
         raise FileExistsError(f"{out} holds an earlier run. Go on with it by --resume, or name another --out.")
     datasets = {task: dataset(arguments.data, config, task) for task in tasks}
+    samples = {task: len(part) for task, part in datasets.items()}
+    if arguments.plan:
+        model = attach(start.on_paper(config), config.lora_rank, config.lora_alpha)
+        return {"preset": config.name, **show(plan(model, config, samples, mode), config).to_dict()}
     started = time.time()
     shared = arguments.start or out
-    model, tokenizer, histories = starting_point(config, shared / "pretraining")
-    attach(model, config.lora_rank, config.lora_alpha)
-    data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
-    workers = arguments.workers if mode == "none" else 0
-    histories["joint"], broken = fit_joint(model, data, config, out / "joint", workers=workers, tracker=arguments.track)
-    loop.plot(histories, out / "losses.png")
-    facts = {
+    begin = start.random if arguments.random else start.frozen
+    model, tokenizer, config, histories = begin(config, shared / "pretraining")
+    attach(model.to(state.device), config.lora_rank, config.lora_alpha)
+    if state.is_main_process:
+        show(plan(model, config, samples, mode), config)
+    with state.main_process_first():  # which builds what is cached; the others find it
+        data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
+        held_out = validation_data(model, config, arguments.data, tasks, mode, shared / "cache")
+    speed = Throughput(state.device)
+    histories["joint"], broken = fit_joint(
+        model, data, config, out / "joint", workers=arguments.workers if mode == "none" else 0, tracker=arguments.track,
+        validate=Validation(model, held_out, config) if held_out else None, speed=speed,
+    )  # fmt: skip
+    seconds = speed.seconds_per_step
+    facts: dict[str, Any] = {
         "preset": config.name,
         "data": arguments.data,
         "steps": config.joint.steps,
         "tasks": list(tasks),
-        "samples": {task: len(part) for task, part in data.items()},
+        "samples": samples,
+        "left_out": {task: left_out(part) for task, part in datasets.items() if left_out(part)},
         "broken": broken[:20],
         "trainable_parameters": checkpoint.trainable_parameters(model),
         "seconds": round(time.time() - started),
+        "seconds_per_step": seconds,
+        "peak_memory_gb": round(peak_memory_bytes() / 2**30, 2),
         "versions": checkpoint.versions(),
     }
-    checkpoint.save(model, tokenizer, config, out / "checkpoint", facts)
+    if state.is_main_process:
+        curves.plot(histories, out / "curves.png")
+        forecast(seconds, preset(arguments.preset).joint.steps, config.joint.steps)
+    if not arguments.random:
+        checkpoint.save(model, tokenizer, config, out / "checkpoint", facts)
+        facts = {"checkpoint": str(out / "checkpoint"), **facts}
     last = {key: value for entry in histories["joint"][-50:] for key, value in entry.items()}
-    return {"checkpoint": str(out / "checkpoint"), **facts, "loss": last}
+    scores = {key: last.pop(key) for key in list(last) if key.startswith(curves.VALIDATION)}
+    return {**facts, "loss": last, "validation": scores}
+
+
+def chosen(tasks: str | None) -> tuple[str, ...]:
+    """Questions named with commas between them; None: all. ValueError for an unknown one."""
+    return tuple(TASKS) if tasks is None else tuple(known(task, TASKS, "question") for task in tasks.split(","))
 
 
 def cache_mode(arguments: Arguments) -> str:
@@ -116,17 +148,10 @@ def configured(arguments: Arguments) -> TrainConfig:
     config = with_fields(preset(arguments.preset), arguments.set)
     if arguments.steps is not None:
         config = dataclasses.replace(config, joint=dataclasses.replace(config.joint, steps=arguments.steps))
-    return config if arguments.seed is None else dataclasses.replace(config, seed=arguments.seed)
-
-
-def starting_point(config: TrainConfig, folder: Path) -> tuple[FusedModel, PreTrainedTokenizerBase, Histories]:
-    """The model before the joint stage, its tokenizer, and the loss histories of what was pre-trained."""
-    tokenizer, encoder, body, histories = pretrained_parts(config, folder)
-    torch.manual_seed(config.seed)  # whatever pre-training drew: a run that finds it done begins alike
-    model = FusedModel(config.model, tokenizer)
-    model.encoder.load_state_dict(encoder.state_dict(), strict=True)
-    model.body.load_state_dict(body.state_dict(), strict=True)
-    return model, tokenizer, histories
+    if arguments.seed is not None:
+        config = dataclasses.replace(config, seed=arguments.seed)
+    config = start.placed(config, arguments.encoder_weights, arguments.language)
+    return config.for_tasks(chosen(arguments.tasks))
 
 
 def dataset(data: str, config: TrainConfig, task: str) -> cache.Dataset:
@@ -137,7 +162,7 @@ def dataset(data: str, config: TrainConfig, task: str) -> cache.Dataset:
 
 
 def task_data(model: FusedModel, config: TrainConfig, samples: cache.Dataset, mode: str, folder: Path) -> TaskData:
-    """A question's training set as the joint stage reads it; what is cached on disk is built first."""
+    """A question's set as the joint stage reads it; what is cached on disk is built first."""
     encoder = config.model.encoder
     if mode == "none":
         return LiveData(samples, encoder, config.augment)
@@ -146,6 +171,41 @@ def task_data(model: FusedModel, config: TrainConfig, samples: cache.Dataset, mo
     if mode == "views":
         return CachedData(views)
     return CachedData(views, cache.load_or_encode(views, model.encoder, encoder, place))
+
+
+def validation_data(
+    model: FusedModel, config: TrainConfig, data: str, tasks: tuple[str, ...], mode: str, folder: Path
+) -> dict[str, TaskData]:
+    """What a run is scored on while it goes on; a question without validation split is left out, and told."""
+    found: dict[str, TaskData] = {}
+    for task in tasks if config.validate_every else ():
+        count = config.validate_samples
+        try:
+            samples = Scenes(task, "val", count) if data == "scenes" else open_dataset(Path(data), task, "val")
+        except DatasetError as error:
+            print(f"no validation of '{task}': {error}", file=sys.stderr)
+            continue
+        found[task] = task_data(model, config, Spread(samples, count), mode, folder)
+    return found
+
+
+def left_out(samples: cache.Dataset) -> dict[str, int]:
+    """Reason -> how many annotations of a published dataset could not be used."""
+    return dict(samples.listing.dropped) if isinstance(samples, FileDataset) else {}
+
+
+def show(planned: Plan, config: TrainConfig) -> Plan:
+    """Print a plan; returns it."""
+    Console().print(table(planned, f"{config.name}: {config.model.encoder.name} + {config.model.language.name}"))
+    return planned
+
+
+def forecast(seconds: float | None, full: int, done: int) -> None:
+    """Tell how long the preset's own steps would take, where a run was shorter."""
+    if seconds is not None and done < full:
+        Console().print(
+            f"{seconds:.2f} s a step: the preset's {full:,} steps take {timedelta(seconds=round(seconds * full))}"
+        )
 
 
 if __name__ == "__main__":

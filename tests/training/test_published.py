@@ -8,27 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from sf_ros.core.config import MODELS
 from sf_ros.model.fusion import build_body, label_tokens
 from sf_ros.model.published import WeightsError
-from tests.tiny_models import word_tokenizer
+from tests.training.miniature import write_body as write
 from training import published
-
-SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-
-
-def write(folder: Path, *, tied: bool = True, shards: str = "5GB", **changes: object) -> LlamaForCausalLM:
-    """A small model as transformers publishes it: config.json, safetensors (sharded), tokenizer files."""
-    torch.manual_seed(3)
-    words = word_tokenizer()
-    config = LlamaConfig(**{**SIZES, "vocab_size": len(words), "num_key_value_heads": 2, "rope_theta": 500_000.0,
-                            "tie_word_embeddings": tied, **changes})  # fmt: skip
-    model = LlamaForCausalLM(config).eval()
-    model.save_pretrained(folder, max_shard_size=shards)
-    words.save_pretrained(folder)
-    return model
 
 
 @pytest.mark.parametrize("shards", ["5GB", "20KB"])

@@ -132,7 +132,7 @@ def test_a_run_in_miniature_leaves_a_checkpoint_that_knows_where_it_comes_from(s
 
 
 def test_a_run_in_miniature_draws_its_losses(smoke_run: Path) -> None:
-    with Image.open(smoke_run / "losses.png") as picture:
+    with Image.open(smoke_run / "curves.png") as picture:
         assert picture.width > picture.height
     for name in ("encoder", "body"):
         assert len(json.loads((smoke_run / "pretraining" / f"{name}-history.json").read_text())) == 2
@@ -174,7 +174,7 @@ def test_a_finished_run_that_is_resumed_ends_in_the_same_checkpoint(
         (["smoke", "--data", "scenes", "--steps", "0"], "steps 0, batch_size 4, accumulate 1: expected 1 or more"),
         (["smoke", "--data", "/data/sets"], "/data/sets/hagridv2: no such folder, wanted for 'gesture'"),
         (["smoke", "--data", "scenes", "--cache", "feature"], "Did you mean 'features'"),
-        (["paper", "--data", "scenes"], "published weights"),
+        (["paper", "--data", "scenes"], "hf download meta-llama/Llama-3.2-1B"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -204,7 +204,7 @@ def test_a_run_that_starts_from_the_parts_of_another_ends_like_it_and_copies_not
     before = {path: path.stat().st_mtime_ns for path in start.rglob("*")}
     assert train.main(["smoke", "--data", "scenes", "--out", str(out), "--start", str(start)]) == 0
     assert {path: path.stat().st_mtime_ns for path in start.rglob("*")} == before
-    assert {path.name for path in out.iterdir()} == {"joint", "losses.png", "checkpoint"}
+    assert {path.name for path in out.iterdir()} == {"joint", "curves.png", "checkpoint"}
     for name in ("connector", "adapters", "heatmap"):
         first, second = (run / "checkpoint" / f"{name}.safetensors" for run in (smoke_run, out))
         assert first.read_bytes() == second.read_bytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -64,14 +64,6 @@ class AssembledVlm(nn.Module, ABC):
         if (wanted := int(places.sum())) != len(pictures):
             raise ValueError(f"The text has places for {wanted} picture tokens, the pictures give {len(pictures)}.")
         return self.merged(embedded, places, pictures)
-
-
-def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
-    """A module whose parameters have no memory yet and whose buffers are real; load_strictly gives it its weights."""
-    from accelerate import init_empty_weights
-
-    with init_empty_weights(include_buffers=False):
-        return build()
 
 
 def in_precision(weights: Mapping[str, Tensor], dtype: str) -> Mapping[str, Tensor]:

@@ -20,8 +20,9 @@ from sf_ros.core.views import normalise
 from sf_ros.model.encoders.aimv2 import APPLE
 from sf_ros.model.encoders.weights import translated
 from sf_ros.model.published import load_strictly
-from training.baselines.assembled import AssembledVlm, build_empty, in_precision, read_published
+from training.baselines.assembled import AssembledVlm, in_precision, read_published
 from training.baselines.vlm import Vlm, VlmConfig
+from training.published import build_empty
 
 START, PICTURE, END = "<img>", "<IMG_CONTEXT>", "</img>"
 MERGED = 2  # patches on a side that make one token

@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -165,8 +165,9 @@ def load_or_encode(
         out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape)
         for start in track(range(0, len(cache), batch_size), description=f"features of {cache.task}"):
             images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
+            images = images.to(next(encoder.parameters()).device)
             features = encoder(images) if exact else frozen_features(encoder, images)
-            out[start : start + batch_size] = features.numpy()
+            out[start : start + batch_size] = features.cpu().numpy()
         out.flush()
         del out
         unfinished.rename(path)
@@ -191,10 +192,15 @@ def features_key(encoder: nn.Module, config: EncoderConfig) -> str:
 
 def weights_key(module: nn.Module) -> str:
     """A short hash of a module's weights."""
+    return tensors_key(module.state_dict())
+
+
+def tensors_key(tensors: Mapping[str, Tensor]) -> str:
+    """A short hash of tensors by name; of their values, so that the precision they are kept in does not matter."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).to(torch.float32).numpy().data)
     return digest.hexdigest()[:12]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from sf_ros.core.config import NotAvailable
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_body
 from training.checkpoint import load_module, save_module
@@ -25,9 +24,7 @@ Histories = dict[str, list[dict[str, float]]]
 def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenizerFast, nn.Module, nn.Module, Histories]:
     """Tokenizer, encoder, body and their loss histories, from `out` where they are finished, trained otherwise."""
     if config.encoder is None or config.body is None:
-        raise NotAvailable(
-            f"preset '{config.name}' starts from published weights; loading them is not available in this version."
-        )
+        raise ValueError(f"preset '{config.name}' has neither published weights nor stages of pre-training.")
     model = config.model
 
     @functools.cache
