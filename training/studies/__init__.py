@@ -1,1 +1,1 @@
-"""Questions put to trained models, each answered by one command."""
+"""Studies: grids of runs that put a question to the model, each left as results.json, a table and a picture."""

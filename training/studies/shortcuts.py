@@ -1,14 +1,12 @@
-"""Do the answers rest on what they should?   python -m training.studies.shortcuts MODEL [--samples 1000] [--split test]
+"""Do the answers rest on what they should?   python -m training.studies shortcuts MODEL [--samples 1000] [--split test]
 
 Takes away the part that carries a question (hands, mouth, eyes), gives gaze the head of somebody else, and lets boxes
-and colour histograms alone guess relations. The last line of stdout is one JSON object.
+and colour histograms alone guess relations.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sf_ros.core.bundle import BundleError
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training import metrics
@@ -44,15 +41,9 @@ class Arguments:
     samples: int = 1_000  # per question
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=argv)
-    try:
-        answer = answerer(arguments.model)
-    except (ValueError, OSError, BundleError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    split, samples = arguments.split, arguments.samples
+def run(arguments: Arguments) -> dict[str, dict[str, float]]:
+    """Question -> figure -> value, printed as a table too."""
+    answer, split, samples = answerer(arguments.model), arguments.split, arguments.samples
     results: dict[str, dict[str, float]] = {task: hidden_part(task, answer, split, samples) for task in HIDDEN}
     results["gaze"] = other_head(answer, split, samples)
     results["relation"] = boxes_and_colours(split, samples)
@@ -61,8 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         for position, (name, value) in enumerate(figures.items()):
             sheet.add_row(task if position == 0 else "", name, f"{value:.3f}")
     Console().print(sheet)
-    print(json.dumps(results))
-    return 0
+    return results
 
 
 def hidden_part(task: str, answer: Answerer, split: str, samples: int) -> dict[str, float]:
@@ -123,7 +113,3 @@ def describe(samples: Iterator[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray
         histograms = [np.histogram(sample.image[..., c], HISTOGRAM_BINS, (0, 256), density=True)[0] for c in range(3)]
         assert sample.label is not None
         yield np.concatenate([row, quadratic]), np.concatenate(histograms), sample.label
-
-
-if __name__ == "__main__":
-    sys.exit(main())

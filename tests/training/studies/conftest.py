@@ -1,0 +1,27 @@
+"""The shared parts of miniature studies: those of the miniature run."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from training import evaluate
+from training.data import cache
+
+
+@pytest.fixture(scope="session")
+def shared(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for --start: pretraining/ and cache/."""
+    folder = tmp_path_factory.mktemp("shared") / "start"
+    shutil.copytree(smoke_run, folder, ignore=shutil.ignore_patterns("pictures", "joint", "checkpoint"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads for processes: starting processes takes seconds."""
+    for module in (cache, evaluate):
+        monkeypatch.setattr(module, "worker_pool", lambda workers: ThreadPoolExecutor(1))

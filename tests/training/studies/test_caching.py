@@ -1,0 +1,34 @@
+"""The measurement pairs steps on the same batches, and its arithmetic is that worked by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.studies import caching
+from training.studies.caching import CACHED, UNCACHED, Seconds
+
+
+def test_savings_are_medians_of_paired_steps() -> None:
+    taken = {
+        CACHED: [Seconds(1.0, 0.5), Seconds(5.0, 0.5), Seconds(1.0, 0.5)],
+        UNCACHED: [Seconds(1.4, 0.9), Seconds(5.3, 0.9), Seconds(1.5, 0.9)],
+        "encoder": [Seconds(0.4, 0.5), Seconds(0.4, 0.5), Seconds(0.4, 0.5)],
+    }
+    found = caching.savings(taken)
+    assert found["saving, clock ms"] == pytest.approx(400)  # of 0.4, 0.3 and 0.5, however slow a pair was
+    assert found["saving / encoder, clock"] == pytest.approx(1.0)
+    assert found["saving / encoder, cpu"] == pytest.approx(0.8)
+    assert found["cached step, clock ms"] == 1_000 and found["uncached step, clock ms"] == 1_500
+
+
+def test_a_miniature_finds_the_same_inputs_and_a_saving(shared: Path, tmp_path: Path) -> None:
+    arguments = caching.Arguments("smoke", "scenes", tmp_path, start=shared, samples=8, rounds=4, probe_rounds=1)
+    assert caching.run(arguments)["failed"] == {}
+    step, probe = (cell["facts"] for cell in json.loads((tmp_path / "results.json").read_text())["cells"])
+    assert step["figures"]["same masks and labels"] == 1.0
+    assert step["figures"]["share of features the same to the bit"] > 0.9
+    assert len(step["seconds"]["encoder"]["cpu"]) == 4 and step["figures"]["saving, cpu ms"] > 0
+    assert probe["figures"]["samples"] == 8 and probe["figures"]["times faster, cpu"] > 1

@@ -1,0 +1,92 @@
+"""A sweep runs every combination of its fields, goes on inside a cell, and refuses what would change nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training import loop
+from training.studies import __main__ as studies
+from training.studies.sweep import combinations
+
+ALPHAS = ["--grid", "lora_alpha=8,16"]
+
+
+def command(out: Path, start: Path, *more: str) -> list[str]:
+    place = ["--data", "scenes", "--out", str(out), "--start", str(start)]
+    return ["sweep", "smoke", *place, "--tasks", "expression", "--samples", "6", *more]
+
+
+def test_a_grid_is_the_product_of_its_values() -> None:
+    assert combinations(["a=1,2", "b.c=x"]) == [("a=1", "b.c=x"), ("a=2", "b.c=x")]
+    assert combinations(["model.encoder.layers=[-1],[-1,-2]"]) == [
+        ("model.encoder.layers=[-1]",),
+        ("model.encoder.layers=[-1,-2]",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (["lora_alfa=1,2"], "Unknown field of TrainConfig 'lora_alfa'. Did you mean 'lora_alpha'"),
+        (["joint.rate=1"], "Unknown field of StageConfig 'rate'"),
+        (["encoder.steps=1,2"], "'encoder.steps' shapes the pre-trained parts"),
+        (["seed=1,2"], "'seed' is not swept: give --seeds"),
+        (["lora_alpha=x"], "lora_alpha is 'x'; expected a value like 64 (int)"),
+        ([], "--grid names no field"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_swept_is_refused_in_one_line(
+    fields: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [part for field in fields for part in ("--grid", field)]
+    assert studies.main(["sweep", "smoke", "--data", "scenes", "--out", str(tmp_path / "out"), *given]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_that_was_killed_inside_a_cell_ends_as_an_unbroken_one(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert studies.main(command(whole, shared, *ALPHAS)) == 0
+    write, written = loop.state.write, []
+
+    def killed(*arguments) -> None:
+        write(*arguments)
+        written.append(arguments)
+        if len(written) == 3:  # the second cell's first state, at half its steps
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.state, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        studies.main(command(broken, shared, *ALPHAS))
+    assert not (broken / "results.json").exists() and len(list(broken.glob("*/record.json"))) == 1
+    capsys.readouterr()
+    assert studies.main(command(broken, shared, *ALPHAS)) == 0
+    assert len(written) == 4  # the rest of the second cell, and nothing of the first
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "study": "sweep", "out": str(broken), "cells": 2, "failed": {},
+    }  # fmt: skip
+    one, two = (json.loads((folder / "results.json").read_text()) for folder in (whole, broken))
+    assert one["figures"] == two["figures"] and list(one["figures"]) == ["lora_alpha=8", "lora_alpha=16", "chance"]
+    assert one["figures"]["lora_alpha=8"].keys() == {"expression mAP", "expression accuracy"}
+    assert [cell["settings"]["config"]["lora_alpha"] for cell in one["cells"]] == [8, 16]
+    assert (broken / "picture.png").exists() and "| lora_alpha=16 |" in (broken / "table.md").read_text()
+    assert not list(broken.glob("*/checkpoint")) and list(broken.glob("*/curves.png"))
+
+
+def test_more_values_are_added_and_other_settings_refused(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert studies.main(command(tmp_path, shared, "--grid", "lora_alpha=8", "--steps", "1")) == 0
+    first = (tmp_path / "lora_alpha=8 seed0" / "record.json").read_bytes()
+    assert studies.main(command(tmp_path, shared, "--grid", "lora_alpha=8,4", "--steps", "1")) == 0
+    assert (tmp_path / "lora_alpha=8 seed0" / "record.json").read_bytes() == first
+    capsys.readouterr()
+    assert studies.main(command(tmp_path, shared, "--grid", "lora_alpha=8", "--steps", "2")) == 2
+    assert "config.joint.steps 1 where 2 is asked for" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""A study by its name:  python -m training.studies NAME ...   (NAME --help says what it takes)
+
+    race       PRESET --data ROOT --out DIR     joint training against single-task training
+    attention  PRESET --data ROOT --out DIR     full attention among visual tokens against causal, for gaze
+    sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
+    probes     PRESET --data ROOT --out DIR     linear probes on frozen features
+    caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
+    shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
+
+All but the last leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are started
+again. The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType
+
+import tyro
+
+from sf_ros.core.bundle import BundleError
+from sf_ros.core.config import known
+from training.studies import attention, caching, probes, race, shortcuts, sweep
+
+# Each has Arguments, and run(Arguments) -> JSON.
+STUDIES: dict[str, ModuleType] = {
+    "race": race,
+    "attention": attention,
+    "sweep": sweep,
+    "probes": probes,
+    "caching": caching,
+    "shortcuts": shortcuts,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status, 1 when a cell failed."""
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    try:
+        study = STUDIES[known(name, STUDIES, "study")]
+        arguments = tyro.cli(
+            study.Arguments, args=rest, prog=f"python -m training.studies {name}", description=study.__doc__
+        )
+        result = study.run(arguments)
+    except (ValueError, OSError, BundleError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(result))
+    return 1 if result.get("failed") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
