@@ -61,6 +61,7 @@ setup(
             "pillow>=10",
             "accelerate>=1.10",
             "scikit-learn>=1.5",
+            "tensorboard>=2.19",
             "tyro>=0.9",
         ],
         "test": TEST,

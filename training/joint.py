@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 
 from sf_ros.core.config import EncoderConfig, NotAvailable
 from sf_ros.core.gaze import encode
@@ -123,7 +124,8 @@ class JointBatches:
     def __getitem__(self, number: int) -> dict[str, Any]:
         step, part = divmod(number, self._config.joint.accumulate)
         first = self._process * self._config.joint.accumulate + part
-        batch = self.batch(step)[first :: self._parts]
+        whole, together = self.batch(step), range(part, self._parts, self._config.joint.accumulate)
+        batch = whole[first :: self._parts]
         places = itertools.count(first, self._parts)  # in the whole batch, so that its parts change samples as it would
         rows = [
             self._data[task].row(index, np.random.default_rng([self._config.seed, AUGMENTATION, step, place]))
@@ -131,6 +133,7 @@ class JointBatches:
         ]
         found = stacked(rows, self._config)
         found["tasks"] = [task for task, _ in batch]
+        found["passes"] = max(len({task for task, _ in whole[other :: self._parts]}) for other in together)
         if TASKS[batch[0][0]].kind == "heatmap":
             found["targets"] = torch.from_numpy(np.stack([gaze_target(row.points, self._config) for row in rows]))
         return found
@@ -191,7 +194,19 @@ def batch_losses(
     if "targets" in batch:
         return {"gaze": heatmap_weight * heatmap_loss(model, visual, batch["targets"].to(visual.device))}
     losses = text_losses(model, visual, batch["tasks"], batch["labels"], batch["moments"])
+    if any(isinstance(part, FSDPModule) for part in model.body.modules()):
+        losses = losses + idle_passes(model, visual, batch["passes"] - len(set(batch["tasks"])))
     return by_question(losses, batch["tasks"]) if split else {"text": losses.mean()}
+
+
+def idle_passes(model: FusedModel, visual: torch.Tensor, count: int) -> torch.Tensor:
+    """Zero, by way of `count` passes through the body.
+
+    Each question is a pass of its own, and processes that share sharded weights gather them at every pass: one whose
+    part of a batch asks fewer questions than another's has to take part all the same, forward and backward.
+    """
+    passes = [model.next_token_logits(visual[:1], model.prompted[:1]).sum() for _ in range(count)]
+    return 0.0 * torch.stack(passes).sum() if passes else visual.new_zeros(())
 
 
 def set_training(model: FusedModel, config: TrainConfig) -> None:

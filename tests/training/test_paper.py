@@ -1,0 +1,44 @@
+"""The paper's figures stand beside a run's, in the paper's units and with what must be known to compare them."""
+
+from __future__ import annotations
+
+import pytest
+
+from sf_ros.core.tasks import TASKS
+from training import paper
+
+RESULTS = {
+    "gesture": {"metrics": {"mAP": 0.9876, "accuracy": 0.5}},
+    "gaze": {"metrics": {"AUC": 0.9, "min_L2": 0.0651, "avg_L2": 0.2}},
+}
+
+
+def rows(split: str) -> dict[str, list[str]]:
+    columns = [list(column.cells) for column in paper.table(RESULTS, split).columns]
+    return {name: [str(cell) for cell in cells] for name, *cells in zip(*columns, strict=True)}
+
+
+def test_a_runs_figures_are_in_the_papers_units_and_what_was_not_asked_is_left_blank() -> None:
+    blank = ["–"] * 4
+    assert rows("val")["this run"] == ["98.8", "50.0", *blank, "0.065", "0.200", "90.0", "–", "–"]
+
+
+def test_each_split_is_beside_the_tables_that_are_of_it() -> None:
+    assert set(rows("val")) == {"this run", "Table 1, joint", "Table 1, single tasks", "Table 8, DINOv2, joint"}
+    assert set(rows("test")) == {"this run", "Table 7, joint", "Table 7, others' best"}
+    assert rows("val")["Table 1, joint"][6:9] == ["0.065", "0.128", "94.0"]
+
+
+@pytest.mark.parametrize("row", paper.ROWS, ids=lambda row: row.name)
+def test_every_row_has_a_figure_or_a_gap_for_every_column(row: paper.Row) -> None:
+    assert len(row.figures) == len(paper.COLUMNS)
+
+
+def test_every_question_has_a_column() -> None:
+    assert {column.task for column in paper.COLUMNS} == set(TASKS)
+
+
+def test_caveats_are_those_of_the_questions_and_the_split() -> None:
+    told = "\n".join(paper.caveats(RESULTS, "val"))
+    assert "Avg L2" in told and "PISC" not in told and "hidden" not in told and "inferred" in told
+    assert "hidden" in "\n".join(paper.caveats({"looking_at_me": {}}, "test"))
