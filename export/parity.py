@@ -45,7 +45,10 @@ def compare(model: FusedModel, engine: Engine, samples: Sequence[Sample]) -> dic
 
 
 def unproven(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEngine:
-    """An engine for a bundle folder that has no manifest yet, for the measurement that will earn it one."""
+    """An engine for a bundle folder that has no manifest yet, for the measurement that will earn it one.
+
+    It computes in float32, so that what is measured is the bundle and not the machine.
+    """
     files = {p.relative_to(root).as_posix(): "" for p in root.rglob("*") if p.is_file()}
     manifest = bundles.Manifest(model, prompts, "", {}, files, {}, {})
-    return FusedEngine(bundles.Bundle(root, manifest), RuntimeConfig(device="cpu"))
+    return FusedEngine(bundles.Bundle(root, manifest), RuntimeConfig(device="cpu", precision="float32"))

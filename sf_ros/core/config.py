@@ -252,6 +252,14 @@ class RuntimeConfig:
 
     device: str = described("auto", "auto | cpu | cuda[:N].")
     threads: int = described(0, "CPU threads of torch and onnxruntime; 0: all cores.", 0, 256)
+    precision: str = described(
+        "auto", "Of the language body: auto | float32 | bfloat16 | float16; auto suits the device and the body's size."
+    )
+    prefix_reuse: str = described(
+        "auto",
+        "Read what frame views share before their boxes once per frame: on | off | auto, where it saves more than it "
+        "costs. Only with causal attention.",
+    )
     detector: str | None = described(
         None, "Detector file: .onnx, .engine or (a pickle, so only by name) .pt; none: the bundle's."
     )
@@ -271,6 +279,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         check_ranges(self)
         _require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
+        _choice("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        _choice("prefix_reuse", self.prefix_reuse, ("auto", "on", "off"))
         _require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
 
     def cue(self, name: str) -> CueConfig:

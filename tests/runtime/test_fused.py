@@ -23,8 +23,9 @@ from sf_ros.core.config import ModelConfig, RuntimeConfig  # noqa: E402
 from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.core.types import Box  # noqa: E402
 from sf_ros.runtime.engine import Answer, Question  # noqa: E402
-from sf_ros.runtime.fused import FusedEngine, choose_device, load_engine  # noqa: E402
-from sf_ros.runtime.packing import looks  # noqa: E402
+from sf_ros.runtime.fused import FusedEngine, load_engine  # noqa: E402
+from sf_ros.runtime.packing import looks, marks  # noqa: E402
+from sf_ros.runtime.vision import Banks  # noqa: E402
 
 if TYPE_CHECKING:
     from sf_ros.model.fusion import FusedModel
@@ -127,7 +128,7 @@ def test_the_engine_says_where_the_time_went(fused_engine: FusedEngine) -> None:
 
 
 def test_no_vocabulary_travels_with_the_bundle(exported: Path, fused_engine: FusedEngine) -> None:
-    assert not hasattr(fused_engine.body, "embed_tokens")
+    assert not hasattr(fused_engine.language.body, "embed_tokens")
     assert not any("embed_tokens" in key for key in load_file(exported / bundles.LANGUAGE))
 
 
@@ -182,26 +183,6 @@ def test_a_file_of_another_kind_is_refused(copy: Path, fused_model: FusedModel, 
         FusedEngine(unsigned(copy, fused_model.config), CPU)
 
 
-def test_the_cpu_and_an_automatic_choice_are_always_there() -> None:
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type in {"cpu", "cuda"}
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("name", ["cuda", "cuda:1"])
-def test_a_gpu_that_is_not_there_is_said_so(name: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"Device '{name}' was asked for, but this torch .* sees no GPU. Use --device cpu or auto"
-    ):
-        choose_device(name)
-
-
-@pytest.mark.parametrize("name", ["gpu", "tpu:0", "", "cuda0", "cuda:x", "mps"])
-def test_an_unknown_device_is_refused_with_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=f"device is '{name}'; expected auto, cpu, cuda or cuda:N"):
-        RuntimeConfig(device=name)
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: str) -> None:
     from training.data.cache import model_inputs
@@ -212,6 +193,7 @@ def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: s
     pictures, slots = fused_engine._views(IMAGE, [look])
     sample = Sample(task=task, image=IMAGE, boxes=question.boxes, label=None, key="one")
     picture, mask, _ = model_inputs(sample, fused_engine.model.encoder)
-    assert np.array_equal(pictures[slots[look]], picture)
-    plain, marked = torch.zeros(1, 16, 1), torch.ones(16, 1)  # banks that show which one was chosen
-    assert np.array_equal(fused_engine._visual(look, plain[0], marked, IMAGE.shape)[:, 0].bool().numpy(), mask)
+    assert np.array_equal(pictures[slots[0]], picture)
+    marked = torch.from_numpy(marks([look], IMAGE.shape[1], IMAGE.shape[0], fused_engine.model.encoder.grid))
+    banks = Banks(torch.zeros(1, 16, 1), torch.ones(16, 1), slots, marked, fused_engine.model)  # show which was chosen
+    assert np.array_equal(banks.visual([0])[0, :, 0].bool().numpy(), mask)

@@ -1,0 +1,154 @@
+"""The language side of the engine: packed reading of visual tokens and prompts, with a frame's shared start reused.
+
+Everything stays on the device: nothing here waits for a number from it. Masks and positions are always given; without
+them transformers would guess (see sf_ros.model.sequence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from sf_ros.core import bundle as bundles
+from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.config import ModelConfig
+from sf_ros.core.tasks import TASKS
+from sf_ros.model.fusion import HeatmapHead, build_body
+from sf_ros.model.sequence import attention_bias, layout
+from sf_ros.runtime.packing import Pass
+from sf_ros.runtime.vision import Banks
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known of a frame's first visual tokens: keys and values of every layer, and states (1, n, D)."""
+
+    cache: DynamicCache
+    states: Tensor
+
+    def repeated(self, batch: int, length: int) -> DynamicCache:
+        """Keys and values of the first `length` tokens, for `batch` looks."""
+        cache = DynamicCache()
+        for index, layer in enumerate(self.cache.layers):
+            keys, values = (t[:, :, :length].expand(batch, -1, -1, -1) for t in (layer.keys, layer.values))
+            cache.update(keys, values, index)
+        return cache
+
+
+@dataclass(frozen=True)
+class Script:
+    """What is the same in every pass with the same questions and the same number of reused tokens."""
+
+    prompts: Tensor  # (T, D)
+    bias: Tensor  # (1, 1, L - reused, L)
+    positions: Tensor  # (1, L - reused)
+    last: tuple[int, ...]  # of each question, from the end of the sequence
+
+
+class Language:
+    """Language body, embedded prompts, label rows and heatmap head, on one device in one precision."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        body: nn.Module,
+        heatmap: HeatmapHead,
+        prompts: Mapping[str, Tensor],
+        rows: Mapping[str, Tensor],
+        temperatures: Mapping[str, float],
+    ) -> None:
+        """prompts: (T, D) by question; rows: the output layer's (labels, D); temperatures: of the softmax, else 1."""
+        self.model, self.body, self.heatmap = model, body, heatmap
+        self.prompts, self.rows, self.temperatures = prompts, rows, temperatures
+        self._scripts: dict[tuple[tuple[str, ...], int], Script] = {}
+
+    @torch.inference_mode()
+    def read(self, planned: Sequence[Pass], banks: Banks) -> list[list[Tensor]]:
+        """The answers of each pass by question, float32 on the device.
+
+        Probabilities (looks, labels), or for gaze heatmaps (looks, size, size).
+        """
+        longest = max(one.reused for one in planned)
+        start = self._start(banks.frame()[:, :longest]) if longest else None
+        return [self._read(one, banks.visual(one.looks)[:, one.reused :], start) for one in planned]
+
+    def _start(self, frame: Tensor) -> Start:
+        """The frame's own pass over its first tokens (1, n, D)."""
+        length, script, cache = frame.shape[1], self._script(("gaze",), 0, frame), DynamicCache()
+        bias, positions = script.bias[:, :, :length, :length], script.positions[:, :length]
+        return Start(cache, self._states(frame, bias, positions, cache))
+
+    def _read(self, one: Pass, visual: Tensor, start: Start | None) -> list[Tensor]:
+        """`visual`: the tokens (B, N - reused, D) behind the reused ones."""
+        batch, script = len(visual), self._script(one.questions, one.reused, visual)
+        cache = start.repeated(batch, one.reused) if start is not None and one.reused else None
+        sequence = torch.cat([visual, script.prompts.expand(batch, -1, -1)], dim=1)
+        states = self._states(sequence, script.bias, script.positions, cache)  # (B, L - reused, D)
+        if TASKS[one.questions[0]].kind == "heatmap":
+            if start is not None and one.reused:
+                states = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
+            maps = self.heatmap(states, states[:, -1]).sigmoid().float()
+            return [maps] * len(one.questions)  # more than one where two people were given the same face
+        answers = []
+        for name, last in zip(one.questions, script.last, strict=True):
+            logits = F.linear(states[:, last], self.rows[name]).float() / self.temperatures.get(name, 1.0)
+            answers.append(logits.softmax(-1))
+        return answers
+
+    def _script(self, questions: tuple[str, ...], reused: int, like: Tensor) -> Script:
+        """Made when first needed, in the type and on the device of `like`. There is one per kind of look and row."""
+        key = questions, reused
+        if key not in self._scripts:
+            prompts = [self.prompts[name] for name in questions if name in self.prompts]  # gaze has none
+            plan = layout(self.model.visual_tokens, [len(p) for p in prompts], self.model.attention == "full")
+            self._scripts[key] = Script(
+                torch.cat([like.new_empty(0, like.shape[-1]), *prompts]),
+                attention_bias(plan.mask[reused:], like),
+                plan.positions[reused:].to(like.device)[None],
+                tuple(last - len(plan.positions) for last in plan.last.tolist()),
+            )
+        return self._scripts[key]
+
+    def _states(self, sequence: Tensor, bias: Tensor, positions: Tensor, cache: DynamicCache | None) -> Tensor:
+        """Last hidden states (B, L, D) of a sequence behind what `cache` holds; the cache grows by it."""
+        states: Tensor = self.body(
+            inputs_embeds=sequence,
+            attention_mask=bias,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
+        return states
+
+
+def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> Language:
+    """The language side of a bundle. BundleError when its weights do not fit the manifest's model."""
+    model = bundle.manifest.model
+    body = build_body(model.language)
+    delattr(body, "embed_tokens")  # prompts come embedded: no tokenizer and no vocabulary on a robot
+    heatmap = HeatmapHead(model)
+    try:
+        answers = load_file(bundle.path(bundles.ANSWERS))
+        body.load_state_dict(load_file(bundle.path(bundles.LANGUAGE)), strict=True)
+        heatmap.load_state_dict(
+            {k.removeprefix("heatmap."): v for k, v in answers.items() if k.startswith("heatmap.")}, strict=True
+        )
+        labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]
+        prompts = {name: answers[f"prompt.{name}"].to(device, dtype) for name in labelled}
+        rows = {name: answers[f"rows.{name}"].to(device, dtype) for name in labelled}
+    except (KeyError, RuntimeError, SafetensorError) as error:
+        raise BundleError(
+            f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
+        ) from error
+    for part in (body, heatmap):
+        part.to(device).requires_grad_(False).eval()
+        for weight in part.parameters():  # not the buffers: the frequencies of positions must stay exact
+            weight.data = weight.data.to(dtype)
+    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures)
