@@ -233,11 +233,12 @@ def fit_joint(
     """Train what is trainable of a model with adapters; its history, and what could not be read meanwhile.
 
     `validate` gives figures for the history (training.validation), `speed` collects how long steps take. What
-    uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad in several processes.
+    uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad and uncertainty in several processes.
     """
     state = PartialState()
-    if config.pcgrad and state.num_processes > 1:
-        raise NotAvailable("pcgrad=True projects the gradients of one process in this version; launch a single one.")
+    for name in ("pcgrad", "uncertainty"):  # what they weigh is by question, and processes see different questions
+        if getattr(config, name) and state.num_processes > 1:
+            raise NotAvailable(f"{name}=True works in one process in this version; launch a single one.")
     batches = JointBatches(data, config, state.process_index, state.num_processes)
     broken: dict[str, None] = {}
 

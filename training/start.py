@@ -45,7 +45,6 @@ def frozen(config: TrainConfig, folder: Path) -> Start:
         return model, tokenizer, config, {}
     tokenizer, encoder, body, histories = pretrained_parts(config, folder)
     torch.manual_seed(config.seed)  # whatever pre-training drew: a run that finds it done begins alike
-    torch.manual_seed(config.seed)  # whatever pre-training drew: a run that finds it done begins alike
     return FusedModel(config.model, tokenizer, encoder, body), tokenizer, config, histories
 
 

@@ -98,9 +98,13 @@ def test_projection_changes_what_is_learned_and_a_resumed_run_repeats_it(tmp_pat
     assert any(not torch.equal(resumed[name], plain[1][name]) for name in resumed)
 
 
-def test_several_processes_and_scaled_gradients_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("switch", ["pcgrad", "uncertainty"])
+def test_several_processes_are_refused(switch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joint, "PartialState", lambda: SimpleNamespace(num_processes=2, process_index=0))
-    with pytest.raises(NotAvailable, match="pcgrad=True projects the gradients of one process"):
-        joint.fit_joint(fresh(), random_data(), PCGRAD, tmp_path)
+    with pytest.raises(NotAvailable, match=f"{switch}=True works in one process"):
+        joint.fit_joint(fresh(), random_data(), dataclasses.replace(TOY, **{switch: True}), tmp_path)
+
+
+def test_scaled_gradients_are_refused() -> None:
     with pytest.raises(ValueError, match="precision 'fp16' scales"):
         dataclasses.replace(PCGRAD, precision="fp16")
