@@ -233,7 +233,8 @@ def fit_joint(
     """Train what is trainable of a model with adapters; its history, and what could not be read meanwhile.
 
     `validate` gives figures for the history (training.validation), `speed` collects how long steps take. What
-    uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad and uncertainty in several processes.
+    uncertainty has learned goes to LOG_VARIANCES in `out`. NotAvailable for PCGrad or uncertainty in several
+    processes.
     """
     state = PartialState()
     for name in ("pcgrad", "uncertainty"):  # what they weigh is by question, and processes see different questions
