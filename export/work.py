@@ -1,0 +1,178 @@
+"""Count the work of a frame:  python -m export.work [--preset paper|tiny] [--people 1,2,4,8]
+
+Floating-point operations and passes per stage, without running anything: torch's counter watches the robot's own calls
+on the meta device, where tensors have shapes and no numbers. It counts products of matrices and convolutions (a
+multiplication with its addition is two), also those scores of an attention that its mask then hides, since they are
+computed too. It does not count norms, activations, softmax, rotary positions, resizing and the detector. The last
+line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from export import crowd
+from sf_ros.core.config import MODELS, ModelConfig, RuntimeConfig, known
+from sf_ros.core.tasks import TASKS
+from sf_ros.model.connector import Connector
+from sf_ros.model.encoders import build_encoder
+from sf_ros.model.fusion import HeatmapHead, build_body
+from sf_ros.runtime.language import Language
+from sf_ros.runtime.packing import Pass, looks, marks, plan
+from sf_ros.runtime.vision import Banks
+
+# Tokens of the paper's prompts (Appendix D: words x 1.35). Gaze has none: visual tokens come first.
+PROMPT_TOKENS = {"looking_at_me": 99, "expression": 103, "gesture": 563, "domain": 100, "relation": 101}
+METHODS = ("naive", "once", "packed", "packed+reuse")
+
+
+@dataclass(frozen=True)
+class Work:
+    """Passes through a part of the model, and the floating-point operations of all of them together."""
+
+    passes: int = 0
+    flops: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.passes + other.passes, self.flops + other.flops)
+
+    def __mul__(self, times: int) -> Work:
+        return Work(self.passes * times, self.flops * times)
+
+
+class Counter:
+    """The parts of a model without numbers, and the work of a call of each. Equal calls are counted once.
+
+    encoder(pictures), connector(pictures): one pass over a batch of them.
+    language(planned, looks): reading so many looks in a tuple of passes.
+    """
+
+    def __init__(self, model: ModelConfig, prompt_tokens: Mapping[str, int]) -> None:
+        self.model = model
+        dim = model.language.dim
+        with torch.device("meta"):
+            self._encoder = build_encoder(model.encoder).eval()
+            self._connector = Connector(model.encoder.dim, model.connector_hidden, dim)
+            self._language = Language(
+                model,
+                build_body(model.language).eval(),
+                HeatmapHead(model),
+                {name: torch.empty(length, dim) for name, length in prompt_tokens.items()},
+                {name: torch.empty(len(spec.labels), dim) for name, spec in TASKS.items() if spec.labels},
+                temperatures={},
+            )
+        self.encoder = functools.cache(self._encode)
+        self.connector = functools.cache(self._connect)
+        self.language = functools.cache(self._read)
+
+    def _encode(self, pictures: int) -> Work:
+        size = self.model.encoder.image_size
+        images = torch.empty(pictures, 3, size, size, device="meta")
+        return Work(1, _flops(lambda: self._encoder(images)))
+
+    def _connect(self, pictures: int) -> Work:
+        features = torch.empty(pictures, self.model.encoder.grid**2, self.model.encoder.dim, device="meta")
+        return Work(1, _flops(lambda: self._connector(features)))
+
+    def _read(self, planned: tuple[Pass, ...], looks: int) -> Work:
+        patches, dim = self.model.encoder.grid**2, self.model.language.dim
+        with torch.device("meta"):
+            marked = torch.empty(looks, patches, dtype=torch.bool)
+            banks = Banks(torch.empty(1, patches, dim), torch.empty(patches, dim), [0] * looks, marked, self.model)
+        shared = any(one.reused for one in planned)  # then the frame has a pass of its own
+        return Work(len(planned) + shared, _flops(lambda: self._language.read(planned, banks)))
+
+
+def frame(counter: Counter, people: int, method: str) -> dict[str, Work]:
+    """Work by stage of every question about the first `people` of the crowd.
+
+    naive: a pass of every part per question. once: pictures are encoded once and together, and a look's tokens are made
+    once, but every question has a language pass. packed, packed+reuse: what the robot's engine does with prefix_reuse
+    off, and with its default.
+    """
+    asked = looks(crowd.questions(people))
+    pictures = 1 + sum(look.view != "frame" for look in asked)
+    alone = [counter.language((Pass((name,), (0,)),), 1) for look in asked for name in look.questions]
+    if method == "naive":
+        encoder, connector = (stage(1) * len(alone) for stage in (counter.encoder, counter.connector))
+        return {"encoder": encoder, "connector": connector, "language": total(alone)}
+    encoder = counter.encoder(pictures)
+    if method == "once":
+        return {"encoder": encoder, "connector": counter.connector(1) * len(asked), "language": total(alone)}
+    marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, counter.model.encoder.grid)
+    planned = plan(asked, marked, counter.model, "off" if method == "packed" else RuntimeConfig.prefix_reuse)
+    language = counter.language(tuple(planned), len(asked))
+    return {"encoder": encoder, "connector": counter.connector(pictures) + counter.connector(1), "language": language}
+
+
+def total(parts: Iterable[Work]) -> Work:
+    """The sum."""
+    return sum(parts, Work())
+
+
+def count(model: ModelConfig, crowds: Sequence[int]) -> dict[int, dict[str, dict[str, Work]]]:
+    """Work by number of people, method and stage."""
+    counter = Counter(model, PROMPT_TOKENS)
+    return {people: {method: frame(counter, people, method) for method in METHODS} for people in crowds}
+
+
+def table(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> Table:
+    """For people to read, 80 columns wide: 1e9 operations and passes, and how much more naive and once take."""
+    method_column = Column("method", no_wrap=True)
+    shown = Table("people", method_column, "encoder", "connector", "language", "all", "naive", "once", box=box.SIMPLE)
+    for people, methods in counted.items():
+        flops = {method: total(stages.values()).flops for method, stages in methods.items()}
+        for method, stages in methods.items():
+            shown.add_row(
+                str(people),
+                method,
+                *(f"{work.flops / 1e9:,.1f}\nin {work.passes}" for work in stages.values()),
+                f"{flops[method] / 1e9:,.1f}",
+                *(f"{flops[other] / flops[method]:.2f}x" for other in ("naive", "once")),
+                end_section=method == METHODS[-1],
+            )
+    return shown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m export.work", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("--preset", default="paper", help=f"one of {', '.join(MODELS)}")
+    parser.add_argument("--people", default="1,2,4,8", help="numbers of people, separated by commas")
+    options = parser.parse_args(argv)
+    try:
+        model = MODELS[known(options.preset, MODELS, "preset")]
+        counted = count(model, [int(number) for number in options.people.split(",")])
+    except ValueError as error:
+        print(f"export.work: error: {error}", file=sys.stderr)
+        return 2
+    console = Console()
+    console.print(table(counted))
+    console.print("1e9 operations in so many passes, and how many times as many naive and once take.")
+    by_people = {
+        people: {method: {stage: asdict(work) for stage, work in stages.items()} for method, stages in methods.items()}
+        for people, methods in counted.items()
+    }
+    print(json.dumps({"preset": options.preset, "prompt_tokens": PROMPT_TOKENS, "people": by_people}))
+    return 0
+
+
+def _flops(call: Callable[[], object]) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Counted work is what arithmetic says, and does not grow unnoticed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from export import work
+from export.work import METHODS, PROMPT_TOKENS, Counter, count, frame, main, total
+from sf_ros.core.config import MODELS
+from sf_ros.runtime.packing import Pass
+
+# The guard against slower code: passes and 1e9 operations of each stage, at tiny size. More of either is a step back
+# that needs a reason; fewer is a gain to write down here.
+TINY = {
+    1: {
+        "naive": ((4, 3.794), (4, 0.528), (4, 6.320)),
+        "once": ((1, 2.846), (3, 0.396), (4, 6.320)),
+        "packed": ((1, 2.846), (2, 0.528), (3, 5.852)),
+        "packed+reuse": ((1, 2.846), (2, 0.528), (3, 5.852)),
+    },
+    4: {
+        "naive": ((28, 26.559), (28, 3.699), (28, 37.002)),
+        "once": ((1, 8.537), (18, 2.378), (28, 37.002)),
+        "packed": ((1, 8.537), (2, 1.321), (4, 32.317)),
+        "packed+reuse": ((1, 8.537), (2, 1.321), (5, 31.423)),
+    },
+    8: {
+        "naive": ((88, 83.472), (88, 11.627), (88, 105.263)),
+        "once": ((1, 16.125), (52, 6.870), (88, 105.263)),
+        "packed": ((1, 16.125), (2, 2.378), (4, 88.391)),
+        "packed+reuse": ((1, 16.125), (2, 2.378), (7, 83.427)),
+    },
+}
+PAPER_4 = {
+    "naive": ((28, 10_693.7), (28, 947.0), (28, 41_746.9)),
+    "once": ((1, 3_437.3), (18, 608.8), (28, 41_746.9)),
+    "packed": ((1, 3_437.3), (2, 338.2), (4, 30_128.7)),
+    "packed+reuse": ((1, 3_437.3), (2, 338.2), (5, 27_919.2)),
+}
+
+
+@pytest.fixture(scope="module")
+def paper() -> Counter:
+    return Counter(MODELS["paper"], PROMPT_TOKENS)
+
+
+def rounded(stages: dict[str, work.Work], digits: int) -> tuple[tuple[int, float], ...]:
+    assert tuple(stages) == ("encoder", "connector", "language")
+    return tuple((stage.passes, round(stage.flops / 1e9, digits)) for stage in stages.values())
+
+
+def test_the_work_of_a_tiny_frame_has_not_grown() -> None:
+    found = count(MODELS["tiny"], tuple(TINY))
+    assert {n: {m: rounded(stages, 3) for m, stages in methods.items()} for n, methods in found.items()} == TINY
+
+
+def test_the_work_of_a_frame_with_four_people_at_paper_size_has_not_grown(paper: Counter) -> None:
+    stages = {method: frame(paper, 4, method) for method in METHODS}
+    assert {method: rounded(found, 1) for method, found in stages.items()} == PAPER_4
+    flops = {method: total(found.values()).flops for method, found in stages.items()}
+    ratios = [round(flops[a] / flops[b], 2) for b in METHODS[2:] for a in METHODS[:2]]
+    assert ratios == [1.57, 1.35, 1.68, 1.44]  # packed / naive, / once; with reuse / naive, / once
+
+
+def test_parts_at_paper_size_cost_what_arithmetic_says(paper: Counter) -> None:
+    linear = 24 * 12 * 1024**2 * 577 * 2
+    attention = 24 * 4 * 577**2 * 1024
+    patches = 2 * 576 * (3 * 14 * 14) * 1024
+    assert paper.encoder(1).flops == linear + attention + patches  # open_clip's profile says 381.9e9
+    assert paper.connector(1).flops == 2 * 576 * (1024 * 4096 + 4096 * 4096 + 4096 * 2048)
+    body = 16 * (2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192)  # weights that every token is multiplied with
+    length = 576 + PROMPT_TOKENS["expression"]
+    expected = 2 * body * length + 16 * 4 * 2048 * length**2 + 2 * 2048 * 8  # and all scores, and 8 label rows
+    assert paper.language((Pass(("expression",), (0,)),), 1).flops == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_of_pictures_is_one_pass_of_as_many_times_the_work() -> None:
+    counter = Counter(MODELS["tiny"], PROMPT_TOKENS)
+    one, three = counter.encoder(1), counter.encoder(3)
+    assert (one.passes, three.passes) == (1, 1) and three.flops == 3 * one.flops
+
+
+def test_a_reused_start_costs_a_pass_and_saves_its_tokens_in_the_others() -> None:
+    counter = Counter(MODELS["tiny"], PROMPT_TOKENS)
+    apart, behind = (counter.language((Pass(("gaze",), (0, 1, 2), reused),), 3) for reused in (0, 72))
+    assert (apart.passes, behind.passes) == (1, 2)
+    assert 0.6 < behind.flops / apart.flops < 0.7  # 72 + 3 * 72 tokens instead of 3 * 144
+
+
+def test_the_last_line_is_one_json_object_with_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--preset", "tiny", "--people", "1,2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    result = json.loads(lines[-1])
+    assert result["preset"] == "tiny" and list(result["people"]) == ["1", "2"]
+    assert result["people"]["1"]["packed"]["language"] == {"passes": 3, "flops": 5_851_933_824}
+    assert any("packed+reuse" in line for line in lines[:-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--preset", "papper"], "Unknown preset 'papper'. Did you mean 'paper'"),
+        (["--preset", "tiny", "--people", "9"], "9 people; expected 1 to 8"),
+        (["--preset", "tiny", "--people", "two"], "invalid literal"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused_in_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
