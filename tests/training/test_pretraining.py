@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sf_ros.core.config import EncoderConfig, LanguageConfig, ModelConfig, NotAvailable
+from sf_ros.core.config import EncoderConfig, LanguageConfig, ModelConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import normalise
@@ -263,7 +263,7 @@ def test_how_often_each_kind_of_scene_is_drawn_adds_up_to_always() -> None:
     assert sum(drawn.FOCUS_SHARES.values()) == pytest.approx(1)
 
 
-def test_a_preset_with_published_weights_is_not_available_yet(tmp_path: Path) -> None:
-    with pytest.raises(NotAvailable, match="preset 'paper' starts from published weights"):
+def test_a_preset_on_published_weights_is_not_pre_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="preset 'paper' has neither published weights nor stages of pre-training"):
         stages.pretrained_parts(PRESETS["paper"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
