@@ -63,6 +63,7 @@ setup(
             "scikit-learn>=1.5",
             "tensorboard>=2.19",
             "tyro>=0.9",
+            "pyyaml>=6",
         ],
         "test": TEST,
         "dev": [*TEST, "pytest-xdist>=3.6", "ruff>=0.12", "mypy>=1.15"],

@@ -149,5 +149,12 @@ def test_training_imports_no_ros_and_export_only_where_the_demo_bundle_is_made()
         assert not top(imports_of(path)) & forbidden, path
 
 
+def test_calibration_works_without_ros_and_imports_no_training_or_export() -> None:
+    import_alone(modules("calibration"), hides=f"{sorted(ROS | {'training', 'export', 'torch'})!r}.__contains__")
+    for path in sources("calibration"):
+        forbidden = {"training", "export"} if path.name == "topic.py" else ROS | {"training", "export"}
+        assert not top(imports_of(path)) & forbidden, path
+
+
 def test_launch_is_no_package() -> None:
     assert not (ROOT / "launch" / "__init__.py").exists(), "launch/__init__.py would shadow ROS 2's launch"

@@ -1,4 +1,4 @@
-"""Pinhole cameras: pixels <-> rays and points in the camera's optical frame (x right, y down, z forward; REP 103)."""
+"""Cameras: pixels <-> rays and points in the camera's optical frame (x right, y down, z forward; REP 103)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 NEWTON_STEPS = 4  # of undoing distortion
+FISHEYE_STEPS = 12  # of undoing a fisheye's, which starts further away
 PINHOLE, FISHEYE = ("plumb_bob", "rational_polynomial"), ("equidistant",)
+COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}  # of each model, as ROS writes them
 
 
 class CalibrationError(ValueError):
@@ -28,7 +30,14 @@ class Camera:
     frame_id: str = "camera"
 
     @staticmethod
-    def from_info(width: int, height: int, k: Sequence[float], d: Sequence[float], model: str, frame_id: str) -> Camera:
+    def from_info(
+        width: int,
+        height: int,
+        k: Sequence[float] | np.ndarray,
+        d: Sequence[float] | np.ndarray,
+        model: str,
+        frame_id: str,
+    ) -> Camera:
         """From the fields of a CameraInfo. CalibrationError for an uncalibrated camera (K[0] is 0) or unknown model."""
         matrix = np.asarray(k, float)
         if matrix.size != 9 or not np.isfinite(matrix).all() or matrix[0] <= 0 or matrix[4] <= 0:
@@ -36,9 +45,12 @@ class Camera:
         if width < 1 or height < 1:
             raise CalibrationError(f"camera_info is of an image of {width}x{height}.")
         distortion = np.asarray(d, float)
-        if not np.any(distortion):
+        if model in FISHEYE and distortion.size:  # even where all are 0; a rectified image has none, and is a pinhole's
+            missing = COEFFICIENTS[model] - distortion.size
+            distortion = np.append(distortion, np.zeros(max(missing, 0)))[: COEFFICIENTS[model]]
+        elif not np.any(distortion):
             distortion, model = np.zeros(0), "plumb_bob"
-        elif model not in (*PINHOLE, *FISHEYE):
+        elif model not in PINHOLE:
             raise CalibrationError(f"Distortion model '{model}'; expected one of {', '.join((*PINHOLE, *FISHEYE))}.")
         return Camera(int(width), int(height), matrix.reshape(3, 3), distortion, model, frame_id)
 
@@ -53,19 +65,42 @@ class Camera:
         """Pixels (N, 2) -> unit vectors (N, 3) that point to what is seen there; distortion is undone."""
         points = np.asarray(pixels, float).reshape(-1, 1, 2)
         if self.model in FISHEYE:
-            flat = cv2.fisheye.undistortPoints(points, self.matrix, self.distortion[:4])
-        else:
-            flat = self._undistorted(points)
+            return self._fisheye_rays(points.reshape(-1, 2))
+        flat = self._undistorted(points)
         ahead = np.concatenate([flat.reshape(-1, 2), np.ones((len(points), 1))], axis=1)
         return np.asarray(ahead / np.linalg.norm(ahead, axis=1, keepdims=True))
 
     def pixels(self, points_m: np.ndarray) -> np.ndarray:
-        """Points (N, 3) in front of the camera, metres -> pixels (N, 2)."""
-        points = np.asarray(points_m, float).reshape(-1, 1, 3)
-        zero = np.zeros(3)
+        """Points (N, 3) in front of the camera (of a fisheye: anywhere), metres -> pixels (N, 2)."""
+        points = np.asarray(points_m, float).reshape(-1, 3)
         if self.model in FISHEYE:
-            return cv2.fisheye.projectPoints(points, zero, zero, self.matrix, self.distortion[:4])[0].reshape(-1, 2)
+            return self._fisheye_pixels(points)
+        zero = np.zeros(3)
         return cv2.projectPoints(points, zero, zero, self.matrix, self.distortion)[0].reshape(-1, 2)
+
+    def _fisheye_pixels(self, points: np.ndarray) -> np.ndarray:
+        """The model of cv2.fisheye, by the angle to the axis, so that it holds beyond 90 degrees too."""
+        across = np.linalg.norm(points[:, :2], axis=1)
+        radius = self._fisheye_radius(np.arctan2(across, points[:, 2]))[0]
+        flat = points[:, :2] * (radius / np.maximum(across, 1e-12))[:, None]
+        return np.asarray(flat * self.matrix.diagonal()[:2] + self.matrix[:2, 2])
+
+    def _fisheye_rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Newton's steps from the radius to the angle: the inverse of `_fisheye_pixels`."""
+        flat = (pixels - self.matrix[:2, 2]) / self.matrix.diagonal()[:2]
+        radius = np.linalg.norm(flat, axis=1)
+        angle = np.minimum(radius, np.pi / 2)
+        for _ in range(FISHEYE_STEPS):
+            there, slope = self._fisheye_radius(angle)
+            angle = np.clip(angle - (there - radius) / slope, 0.0, np.pi)
+        aside = flat * (np.sin(angle) / np.maximum(radius, 1e-12))[:, None]
+        return np.column_stack([aside, np.cos(angle)])
+
+    def _fisheye_radius(self, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Angle to the axis, radians -> distance to the principal point in focal lengths, and its derivative."""
+        powers = np.arange(3, 10, 2)
+        radius = angle + (self.distortion * angle[:, None] ** powers).sum(axis=1)
+        return radius, 1 + (self.distortion * powers * angle[:, None] ** (powers - 1)).sum(axis=1)
 
     def _undistorted(self, points: np.ndarray) -> np.ndarray:
         """OpenCV's few fixed-point steps, which alone miss by pixels at the edge, then Newton's on its projection."""

@@ -50,6 +50,10 @@ class Source(ABC):
         """Frames to expect; None where unknown."""
         return None
 
+    def label(self, frame: Frame) -> str:
+        """What people call a frame of this source."""
+        return f"frame {frame.index}"
+
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]: ...
 
@@ -143,6 +147,9 @@ class ImagesSource(Source):
     @property
     def expected(self) -> int | None:
         return len(self._files)
+
+    def label(self, frame: Frame) -> str:
+        return self._files[frame.index].name
 
     def __iter__(self) -> Iterator[Frame]:
         read = 0

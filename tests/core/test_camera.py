@@ -29,6 +29,25 @@ def test_a_pixels_ray_comes_back_to_the_pixel(name: str) -> None:
     assert camera(name).pixels(3.7 * rays) == pytest.approx(CORNERS, abs=1e-3)
 
 
+def test_a_fisheyes_ray_comes_back_from_beyond_90_degrees() -> None:
+    lens = Camera.from_info(
+        640, 480, (200, 0, 320, 0, 200, 240, 0, 0, 1), LENSES["equidistant"][1], "equidistant", "lens"
+    )
+    edge = np.array([(2.0, 240.0), (0.0, 0.0)])
+    rays = lens.rays(edge)
+    assert (rays[:, 2] < 0).all()  # behind the camera's plane
+    assert lens.pixels(2.0 * rays) == pytest.approx(edge, abs=1e-3)
+
+
+def test_a_fisheye_without_coefficients_keeps_its_angles_and_a_rectified_one_is_a_pinhole() -> None:
+    fisheye = Camera.from_info(640, 480, K, (0.0,) * 4, "equidistant", "lens")
+    angle = np.radians(40)
+    seen = fisheye.pixels(np.array([[np.sin(angle), 0, np.cos(angle)]]))[0]
+    assert seen == pytest.approx([319.5 + 525 * angle, 239.5])
+    rectified = Camera.from_info(640, 480, K, (), "equidistant", "lens")
+    assert rectified.rays(CORNERS) == pytest.approx(camera().rays(CORNERS))
+
+
 def test_the_middle_looks_ahead_and_the_right_half_to_the_right() -> None:
     middle, right, below = camera().rays(np.array([(319.5, 239.5), (319.5 + 525, 239.5), (319.5, 239.5 + 520)]))
     assert middle == pytest.approx([0, 0, 1])

@@ -69,6 +69,16 @@ def test_a_video_that_ends_early_says_how_many_frames_are_missing(tmp_path: Path
     assert "clip.mp4" in next(iter(source.skipped))
 
 
+def test_a_folders_frames_go_by_their_files_names_and_a_videos_by_number(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        cv2.imwrite(str(tmp_path / name), picture())
+    (tmp_path / "0.png").write_bytes(b"")
+    with open_source(tmp_path) as source:
+        assert [source.label(frame) for frame in source] == ["a.png", "b.png"]
+    with open_source(str(write_video(tmp_path / "clip.mp4", frames=2))) as source:
+        assert [source.label(frame) for frame in source] == ["frame 0", "frame 1"]
+
+
 def test_a_folder_is_read_in_name_order_and_a_broken_image_is_counted_and_named(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
     for name in ("b", "a", "d"):

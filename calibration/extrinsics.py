@@ -1,0 +1,158 @@
+"""Where a camera is on the robot's head, by hand-eye calibration:
+
+    python -m calibration.extrinsics SOURCE --camera-info camera_info.yaml --out DIR --head head_link --camera FRAME
+
+SOURCE is a folder of pictures with poses.jsonl, or a rosbag2 recording with images and /tf. The board stays where it
+is; the head pans and tilts and stands still for each picture. DIR gets extrinsics.launch.py, which publishes the static
+transform head -> camera. The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from calibration import camera_info
+from calibration.boards import Board, BoardError
+from calibration.collect import Collection
+from calibration.hand_eye import MIN_VIEWS, HandEye, hand_eye
+from calibration.recordings import Shot, read_bag, read_folder
+from calibration.transforms import PoseError
+from calibration.views import ViewsError
+from sf_ros.core.camera import CalibrationError, Camera
+
+FILE = "extrinsics.launch.py"
+USER_ERRORS = (ViewsError, BoardError, CalibrationError, PoseError, OSError)
+UNSCALED = (
+    "the head turns about almost one point, so the size of the squares could not be checked, and a wrong one moves the "
+    "camera: measure ten squares in a row"
+)
+LAUNCH = '''\
+"""The camera on the head, by hand-eye calibration of {views} views: {deviation_mm:.1f} mm, {deviation_deg:.2f} deg."""
+
+from launch import LaunchDescription
+from launch_ros.actions import Node
+
+
+def generate_launch_description() -> LaunchDescription:
+    arguments = {arguments}
+    return LaunchDescription([Node(package="tf2_ros", executable="static_transform_publisher", arguments=arguments)])
+'''
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the extrinsics."""
+
+    source: Annotated[Path, tyro.conf.Positional]  # folder with pictures and poses.jsonl, or a rosbag2 recording
+    camera_info: Path  # the camera's intrinsics, from calibration.camera
+    out: Path  # folder for extrinsics.launch.py
+    board: Annotated[Board, tyro.conf.arg(name="")] = field(default_factory=Board)
+    base: str = "base_link"  # frame that stands still with the board (recordings)
+    head: str = "head_link"  # frame that moves with the camera
+    camera: str = "camera_color_optical_frame"  # the camera's optical frame (z forward), as its images name it
+    image_topic: str = "/camera/image_raw"  # of a recording; raw or compressed
+    replace: bool = False  # replace the result of an earlier run in --out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
+    try:
+        arguments = tyro.cli(Arguments, args=argv, description=__doc__)
+        result = run(arguments)
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(result))
+    return 0
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Read, calibrate, write the launch file, print the table; what the JSON line says."""
+    file = arguments.out / FILE
+    if file.exists() and not arguments.replace:
+        raise BoardError(f"{file} is there already: name another --out, or give --replace.")
+    if arguments.board.turns_unseen:
+        raise BoardError(
+            f"A {arguments.board} looks the same upside down, so its pose is one of two: take a board with an odd "
+            "and an even number of squares, or a ChArUco board."
+        )
+    camera = camera_info.read(arguments.camera_info)
+    shots = track(list(_shots(arguments)), "pictures", console=Console(stderr=True), transient=True)
+    found, collection = calibrate(camera, arguments.board, shots)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    file.write_text(launch_file(found, len(collection.views), arguments.head, arguments.camera), encoding="utf-8")
+    warnings = [] if found.scale is not None else [UNSCALED]
+    result: dict[str, Any] = {
+        "source": str(arguments.source),
+        "pictures": collection.pictures,
+        "views": len(collection.views),
+        "translation_m": found.translation_m.round(5).tolist(),
+        "rotation_xyzw": found.rotation.as_quat(canonical=True).round(6).tolist(),
+        "deviation_mm": round(found.deviation_mm, 3),
+        "deviation_deg": round(found.deviation_deg, 4),
+        "rms_px": round(found.rms_px, 3),
+        "head_turns_deg": found.turns_deg.round(1).tolist(),
+        "board_scale": None if found.scale is None else round(found.scale, 4),
+        "warnings": warnings,
+        "file": str(file),
+    }
+    table = Table("", "", show_header=False, title=f"{arguments.camera} in {arguments.head}")
+    for name, value in result.items():
+        if name != "warnings":
+            table.add_row(name.replace("_", " "), str(value))
+    console = Console()
+    console.print(table)
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {warning}.")
+    return result
+
+
+def calibrate(camera: Camera, board: Board, shots: Iterable[Shot]) -> tuple[HandEye, Collection]:
+    """The camera on the head, and the views that tell it. ViewsError where they cannot."""
+    collection = Collection(board)
+    heads: dict[str, np.ndarray] = {}
+    for shot in shots:
+        heads[shot.name] = shot.head
+        size = shot.grey.shape[1], shot.grey.shape[0]
+        if size != (camera.width, camera.height):
+            raise ViewsError(
+                f"{shot.name} has {size[0]}x{size[1]} pixels, the camera_info is for {camera.width}x{camera.height}."
+            )
+        collection.add(shot.grey, shot.name)
+    views = collection.views
+    if len(views) < MIN_VIEWS:
+        raise ViewsError(collection.too_few(len(views), MIN_VIEWS))
+    return hand_eye(camera, views, [heads[view.name] for view in views]), collection
+
+
+def launch_file(found: HandEye, views: int, head: str, camera: str) -> str:
+    """A ROS 2 launch file that publishes the static transform head -> camera."""
+    numbers = (*found.translation_m, *found.rotation.as_quat(canonical=True))
+    names = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    arguments = [part for name, value in zip(names, numbers, strict=True) for part in (f"--{name}", f"{value:.6f}")]
+    arguments += ["--frame-id", head, "--child-frame-id", camera]
+    return LAUNCH.format(
+        views=views, deviation_mm=found.deviation_mm, deviation_deg=found.deviation_deg, arguments=json.dumps(arguments)
+    )
+
+
+def _shots(arguments: Arguments) -> Iterator[Shot]:
+    source = arguments.source
+    if (source / "metadata.yaml").is_file() or source.suffix in (".mcap", ".db3"):
+        return read_bag(source, arguments.image_topic, arguments.base, arguments.head)
+    return read_folder(source)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

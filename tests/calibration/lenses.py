@@ -1,0 +1,21 @@
+"""Cameras that tests share."""
+
+from __future__ import annotations
+
+from sf_ros.core.camera import Camera
+
+PINHOLE = Camera.from_info(
+    640, 480, (525, 0, 322, 0, 524, 236, 0, 0, 1), (-0.3, 0.1, 0.001, -0.0008, -0.02), "plumb_bob", "pinhole"
+)
+RATIONAL = Camera.from_info(
+    640,
+    480,
+    (520, 0, 312, 0, 521, 246, 0, 0, 1),
+    (0.1, 0.02, 0.0004, -0.0003, 0.005, 0.35, 0.06, 0.01),
+    "rational_polynomial",
+    "rational",
+)
+FISHEYE = Camera.from_info(
+    640, 480, (200, 0, 322, 0, 201, 236, 0, 0, 1), (-0.02, 0.005, -0.002, 0.0003), "equidistant", "fisheye"
+)  # sees 92 degrees to each side, 115 in the corners
+LENSES = {camera.frame_id: camera for camera in (PINHOLE, RATIONAL, FISHEYE)}

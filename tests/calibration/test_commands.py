@@ -1,0 +1,291 @@
+"""The commands as a new user types them, on pictures in a folder, a video and a recording."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+from scipy.spatial.transform import Rotation
+
+from calibration import camera, camera_info, extrinsics
+from calibration.boards import Board
+from calibration.collect import Collection, coverage
+from calibration.window import Window
+from tests.calibration.lenses import PINHOLE
+from tests.calibration.rendering import Studio, varied_poses
+from tests.calibration.rigs import Rig, mounted, moves
+
+COUNT = 10
+ROOT = Path(__file__).resolve().parents[2]
+STOP_S = 1.0  # that the head of the recording stands still
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of the default board, every one twice, so that half of them are held out."""
+    folder, rng, studio = tmp_path_factory.mktemp("pictures"), np.random.default_rng(3), Studio(PINHOLE)
+    for index, pose in enumerate(varied_poses(Board(), PINHOLE, rng, COUNT)):
+        for copy in "ab":
+            cv2.imwrite(str(folder / f"{index:02d}{copy}.png"), studio.photograph(Board(), pose, rng))
+    (folder / "broken.png").write_bytes(b"")
+    cv2.imwrite(str(folder / "wall.png"), np.full((480, 640), 150, np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calibrated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a calibration of those pictures."""
+    out = tmp_path_factory.mktemp("calibrated") / "new"
+    assert camera.main([str(folder), "--out", str(out), "--camera-name", "head_camera"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """Pictures with poses.jsonl, and the truth (4, 4)."""
+    folder, rng, studio, rig = tmp_path_factory.mktemp("shots"), np.random.default_rng(1), Studio(PINHOLE), Rig()
+    truth = mounted(rng)
+    lines = []
+    for index, stop in enumerate(moves(rig, truth, rng, 16)):
+        name = f"view_{index:02d}.png"
+        cv2.imwrite(str(folder / name), studio.photograph(rig.board, stop.board, rng))
+        turn = Rotation.from_matrix(stop.head[:3, :3]).as_quat().tolist()
+        fields = {"image": name, "translation_m": stop.head[:3, 3].tolist(), "rotation_xyzw": turn}
+        lines.append(json.dumps(fields))
+    (folder / "poses.jsonl").write_text("\n".join(lines) + "\n")
+    camera_info.write(folder / "camera_info.yaml", PINHOLE)
+    return folder, truth
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_a_folder_of_pictures_becomes_camera_info_and_a_picture(calibrated: Path) -> None:
+    fields = yaml.safe_load((calibrated / "camera_info.yaml").read_text())
+    assert fields["camera_name"] == "head_camera"
+    assert fields["camera_matrix"]["data"] == pytest.approx(PINHOLE.matrix.ravel().tolist(), rel=5e-3)
+    picture = cv2.imread(str(calibrated / "report.png"))
+    assert picture is not None and picture.std() > 10
+
+
+def test_the_command_line_works_as_its_users_type_it(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "calibration.camera", str(folder), "--out", str(tmp_path), "--model", "plumb_bob"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["views"] == COUNT and result["alike"] == COUNT and result["warnings"] == []
+    assert result["refused"] == {"no board found": ["wall.png"]}
+    assert result["unreadable"] == {"broken.png: empty, broken or cut short": 1}
+    assert 0 < result["rms_px"] < 0.1 and result["held_out_rms_px"] == pytest.approx(result["rms_px"], rel=0.3)
+
+
+def test_a_calibration_holds_on_its_camera_and_not_on_another(
+    folder: Path, calibrated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = calibrated / "camera_info.yaml"
+    assert camera.main([str(folder), "--out", str(tmp_path / "same"), "--validate", str(info)]) == 0
+    result = said(capsys)
+    assert result["holds"] is True and result["rms_px"] < 0.1 and result["views"] == 2 * COUNT
+    assert not (tmp_path / "same" / "camera_info.yaml").exists()
+    fields = yaml.safe_load(info.read_text())
+    fields["distortion_coefficients"]["data"] = [0.0] * 5
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(fields))
+    arguments = [str(folder), "--out", str(tmp_path / "other"), "--validate", str(tmp_path / "other.yaml")]
+    assert camera.main(arguments) == 1
+    assert said(capsys)["holds"] is False
+
+
+def test_a_video_is_looked_at_from_time_to_time(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "board.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 20.0, (640, 480))
+    for path in sorted(folder.glob("??a.png")):
+        for _ in range(5):
+            writer.write(cv2.imread(str(path)))
+    writer.release()
+    assert camera.main([str(tmp_path / "board.avi"), "--out", str(tmp_path / "out")]) == 0
+    result = said(capsys)
+    assert result["pictures"] == COUNT  # five frames are a quarter of a second
+    assert result["matrix"][0][0] == pytest.approx(525, rel=5e-3)
+
+
+def test_the_window_tints_what_is_covered_and_tells_views_and_error(folder: Path) -> None:
+    collection = Collection(Board())
+    window = Window(collection, "plumb_bob")
+    pictures = [cv2.imread(str(path)) for path in sorted(folder.glob("??a.png"))]
+    assert pictures[0] is not None
+    before = window.overlay(pictures[0], None)
+    for picture in pictures:
+        view = collection.add(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), str(len(collection.views)))
+        after = window.overlay(picture, view)
+    assert "error 0.0" in window._error
+    covered = cv2.resize(coverage(collection.views).astype(np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST) > 0
+    greener = after[..., 1].astype(int) - after[..., 0] > 20
+    assert greener[covered].mean() > 0.9 and not (before[..., 1].astype(int) - before[..., 0] > 20).mean() > 0.01
+
+
+def test_results_are_not_overwritten_unasked(
+    folder: Path, calibrated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (calibrated / "camera_info.yaml").read_bytes()
+    assert camera.main([str(folder), "--out", str(calibrated)]) == 2
+    assert "--replace" in capsys.readouterr().err
+    assert (calibrated / "camera_info.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "no such file or folder"),
+        (["FOLDER", "--camera-name", "head camera"], "letters, digits and _"),
+        (["FOLDER", "--squares", "9", "7"], "correct --squares"),
+        (["FOLDER", "--validate", "missing.yaml"], "missing.yaml"),
+        (["FOLDER", "--distance", "00a.png", "9.0"], "by tape 9 m"),
+        (["FOLDER", "--distance", "zebra.png", "1.0"], "zebra.png is not among the views"),
+        pytest.param(
+            ["topic:/camera/image_raw"],
+            "needs ROS 2",
+            marks=pytest.mark.skipif(importlib.util.find_spec("rclpy") is not None, reason="ROS 2 is here"),
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    arguments: list[str], words: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(folder) if part == "FOLDER" else part for part in arguments]
+    assert camera.main([*arguments, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and words in error
+    assert not (tmp_path / "camera_info.yaml").exists()
+
+
+def test_pictures_with_poses_become_a_launch_file_with_the_static_transform(
+    shots: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, truth = shots
+    options = ["--camera-info", str(folder / "camera_info.yaml"), "--out", str(tmp_path), "--head", "neck"]
+    assert extrinsics.main([str(folder), *options, "--camera", "eye"]) == 0
+    check_transform(said(capsys), truth)
+    arguments = launched(tmp_path / "extrinsics.launch.py")
+    assert arguments["--frame-id"] == "neck" and arguments["--child-frame-id"] == "eye"
+    place = [float(arguments[name]) for name in ("--x", "--y", "--z")]
+    turn = [float(arguments[name]) for name in ("--qx", "--qy", "--qz", "--qw")]
+    check_transform({"translation_m": place, "rotation_xyzw": turn}, truth)
+
+
+def test_a_recording_with_tf_gives_the_same_and_leaves_moving_pictures_out(
+    shots: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, truth = shots
+    record(folder, tmp_path / "bag")
+    options = [
+        "--camera-info",
+        str(folder / "camera_info.yaml"),
+        "--out",
+        str(tmp_path),
+        "--head",
+        "head",
+        "--base",
+        "odom",
+    ]
+    assert extrinsics.main([str(tmp_path / "bag"), *options, "--image-topic", "/eye/compressed"]) == 0
+    result = said(capsys)
+    check_transform(result, truth)
+    assert result["pictures"] == 16
+    (tmp_path / "extrinsics.launch.py").unlink()
+    assert extrinsics.main([str(tmp_path / "bag"), *options]) == 2
+    assert "No images on /camera/image_raw; recorded: /eye/compressed" in capsys.readouterr().err
+    assert extrinsics.main([str(tmp_path / "bag"), *options[:-1], "map", "--image-topic", "/eye/compressed"]) == 2
+    assert "No transforms lead from map to head" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"image": "view_00.png"}', "line 1: 'translation_m'"),
+        ('{"image": "gone.png", "translation_m": [0, 0, 0], "rotation_xyzw": [0, 0, 0, 1]}', "gone.png is no picture"),
+        ('{"image": "view_00.png", "translation_m": [0, 0, 0], "rotation_xyzw": [0, 0, 90, 1]}', "x, y, z, w"),
+        ("view_00.png 0 0 0 0 0 0 1", "line 1"),
+    ],
+)
+def test_a_line_of_poses_that_cannot_be_used_is_named(
+    line: str, words: str, shots: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = shots
+    (tmp_path / "view_00.png").write_bytes((folder / "view_00.png").read_bytes())
+    (tmp_path / "poses.jsonl").write_text(line)
+    arguments = [str(tmp_path), "--camera-info", str(folder / "camera_info.yaml"), "--out", str(tmp_path / "out")]
+    assert extrinsics.main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_board_with_two_poses_is_refused_for_extrinsics(
+    shots: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(shots[0]), "--camera-info", str(shots[0] / "camera_info.yaml"), "--out", str(tmp_path)]
+    assert extrinsics.main([*arguments, "--pattern", "chessboard", "--squares", "10", "8"]) == 2
+    assert "looks the same upside down" in capsys.readouterr().err
+
+
+def check_transform(found: dict, truth: np.ndarray) -> None:
+    """Sixteen views: within twice what thirty must give."""
+    assert found["translation_m"] == pytest.approx(truth[:3, 3], abs=0.004)
+    turn = Rotation.from_quat(found["rotation_xyzw"]).inv() * Rotation.from_matrix(truth[:3, :3])
+    assert np.degrees(turn.magnitude()) < 0.4
+
+
+def launched(path: Path) -> dict[str, str]:
+    """Option -> value of the node in a launch file, read without ROS."""
+    source = path.read_text()
+    compile(source, str(path), "exec")
+    assert 'package="tf2_ros", executable="static_transform_publisher"' in source
+    parts = json.loads(source.partition("arguments = ")[2].partition("\n")[0])
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def record(folder: Path, path: Path) -> None:
+    """The shots as a recording: the head goes from stop to stop; a picture is taken at each stop and on the way."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    types = {name.split("/")[-1]: store.types[name] for name in store.types}
+    lines = [json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines()]
+
+    def header(stamp_s: float, frame: str) -> object:
+        seconds = int(stamp_s)
+        return types["Header"](types["Time"](seconds, int((stamp_s - seconds) * 1e9)), frame)
+
+    def transform(stamp_s: float, parent: str, child: str, place: list[float], turn: list[float]) -> object:
+        pose = types["Transform"](types["Vector3"](*place), types["Quaternion"](*turn))
+        return types["TFMessage"]([types["TransformStamped"](header(stamp_s, parent), child, pose)])
+
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as bag:
+        tf, static, images = (
+            bag.add_connection(topic, kind, typestore=store)
+            for topic, kind in (
+                ("/tf", "tf2_msgs/msg/TFMessage"),
+                ("/tf_static", "tf2_msgs/msg/TFMessage"),
+                ("/eye/compressed", "sensor_msgs/msg/CompressedImage"),
+            )
+        )
+
+        def write(connection: object, stamp_s: float, message: object) -> None:
+            data = store.serialize_cdr(message, connection.msgtype)
+            bag.write(connection, int(stamp_s * 1e9), data)
+
+        write(static, 0, transform(0, "odom", "base", [0, 0, 0], [0, 0, 0, 1]))
+        for index, line in enumerate(lines):
+            start_s = 100 + 2 * STOP_S * index
+            for stamp_s in (start_s, start_s + STOP_S):
+                write(tf, stamp_s, transform(stamp_s, "base", "head", line["translation_m"], line["rotation_xyzw"]))
+            for stamp_s in (start_s + 0.5 * STOP_S, start_s + 1.5 * STOP_S):
+                picture = np.frombuffer((folder / line["image"]).read_bytes(), np.uint8)
+                write(images, stamp_s, types["CompressedImage"](header(stamp_s, "eye"), "png", picture))
