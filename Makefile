@@ -28,7 +28,7 @@ PYTHON310 ?= $(shell for p in python3.10 /usr/bin/python3.10 $(HOME)/.pyenv/vers
 
 # Folders that hold Python code in this version.
 CODE = $(patsubst %/,%,$(sort $(dir $(wildcard sf_ros/*.py training/*.py export/*.py calibration/*.py))))
-ROBOT_TESTS = $(wildcard tests/core tests/model tests/runtime tests/ros tests/test_messages.py tests/test_topics.py tests/test_import_rules.py tests/test_packaging.py)
+ROBOT_TESTS = $(wildcard tests/core tests/model tests/runtime tests/calibration tests/ros tests/test_messages.py tests/test_topics.py tests/test_import_rules.py tests/test_packaging.py)
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -78,7 +78,7 @@ $(ROBOT)/.installed: setup.py constraints-robot.txt
 	@$(call check_machine,$(PYTHON310),$(ROBOT),3.10,python3.10-venv)
 	@[ -x $(ROBOT)/bin/python ] || "$(PYTHON310)" -m venv $(ROBOT)
 	@echo "sf_ros set-up: installing the robot's packages into $(ROBOT) (about 5 GB the first time, minutes) ..."
-	@$(ROBOT)/bin/python $(PIP_INSTALL) -c constraints-robot.txt -e '.[cpu,test]'
+	@$(ROBOT)/bin/python $(PIP_INSTALL) -c constraints-robot.txt -e '.[cpu,calibrate,test]'
 	@touch $@
 	@echo "sf_ros set-up: done"
 

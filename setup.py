@@ -49,6 +49,7 @@ setup(
         # onnxruntime and onnxruntime-gpu install the same module: take [cpu] or [gpu], never both.
         "cpu": ["torch>=2.6", "torchvision>=0.21", "onnxruntime>=1.20"],
         "gpu": ["onnxruntime-gpu>=1.20"],
+        "calibrate": ["tyro>=0.9", "matplotlib>=3.9", "pyyaml>=6"],  # python -m calibration.camera, also on the robot
         "train": [
             "torch>=2.6",
             "torchvision>=0.21",

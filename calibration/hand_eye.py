@@ -43,9 +43,7 @@ class HandEye:
     deviation_mm: float  # of the translation
     rms_px: float
     turns_deg: np.ndarray  # (3,) how far the head turned about its three main axes, most first
-    scale: (
-        float | None
-    )  # of the board by the robot's motion: 1 where --square-mm is right; None where it cannot be told
+    scale: float | None  # of the board by the robot's motion, 1 where --square-mm is right; None: it cannot be told
 
 
 def hand_eye(camera: Camera, views: Sequence[View], heads: Sequence[np.ndarray]) -> HandEye:

@@ -54,9 +54,7 @@ def _project_fisheye(camera: Camera, points_m: np.ndarray, pose: Pose) -> tuple[
     by_point[:, :, :2] = inward + turning
     by_point[:, :, 2] = -(slope * across / distance)[:, None] * towards
     by_point *= focal[:, None]
-    turned = np.einsum(
-        "kij,nj->nik", by_rotation.reshape(3, 3, 3), points_m
-    )  # derivative of R p by the rotation vector
+    turned = np.einsum("kij,nj->nik", by_rotation.reshape(3, 3, 3), points_m)  # R p by the rotation vector
     by_pose = np.concatenate([by_point @ turned, by_point], axis=2)
     return flat * focal + centre, by_camera.reshape(-1, 8), by_pose.reshape(-1, 6)
 
@@ -65,9 +63,8 @@ def locate(camera: Camera, points_m: np.ndarray, pixels: np.ndarray) -> Pose:
     """Where a flat board is whose points (N, 3), z = 0, are seen at pixels (N, 2): the least squares in the picture."""
     rays = camera.rays(pixels)
     middle = rays.mean(axis=0)
-    ahead = Rotation.align_vectors(np.array([[0.0, 0.0, 1.0]]), middle[None])[
-        0
-    ].as_matrix()  # also from behind a fisheye
+    # Turned so that the board is straight ahead: a fisheye also sees behind itself.
+    ahead = Rotation.align_vectors(np.array([[0.0, 0.0, 1.0]]), middle[None])[0].as_matrix()
     seen = rays @ ahead.T
     _, rotation, translation = cv2.solvePnP(
         points_m, seen[:, :2] / np.maximum(seen[:, 2:], 0.05), np.eye(3), None, flags=cv2.SOLVEPNP_IPPE

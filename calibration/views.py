@@ -12,9 +12,7 @@ import numpy as np
 from calibration.blur import edge_blur_px
 from calibration.boards import Board
 
-MAX_BLUR_PX = (
-    2.0  # standard deviation of an edge's blur; at 2 px corners are off by about 0.1 px, and by more if moving
-)
+MAX_BLUR_PX = 2.0  # standard deviation of an edge's blur; at 2 px corners are off by 0.1 px, by more if moving
 MIN_FORESHORTENING = 0.3  # short side of a square to its long side: cos of 72 degrees
 MIN_EXTENT = 0.12  # root of the share of the picture that the board covers
 

@@ -16,7 +16,18 @@ import numpy as np
 from sf_ros.core.config import CueConfig, known
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
-from sf_ros.topics import EXPRESSIONS, GESTURES, GESTURES_EXACT, TOPICS, Names, Topic, body_id, face_id, person_id
+from sf_ros.topics import (
+    ALL_TOPICS,
+    EXPRESSIONS,
+    GESTURES,
+    GESTURES_EXACT,
+    TOPICS,
+    Names,
+    Topic,
+    body_id,
+    face_id,
+    person_id,
+)
 
 Links = Mapping[str, tuple[str, str]]
 Groups = Mapping[str, tuple[str, ...]]
@@ -59,9 +70,14 @@ class TopicMessage:
 
     topic: str
     type: str
-    message: Any
+    build: Callable[[], Any]
     qos: str  # key of QOS
     subject: str = ""
+
+    @cached_property
+    def message(self) -> Any:
+        """Built when first asked for: most topics have no subscriber most of the time."""
+        return self.build()
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,18 @@ def messages(
     if not told.labels:
         out += frame.labels()
     return out, Told(links, seen, groups, True)
+
+
+def topic_message(
+    types: MessageTypes, names: Names, key: str, subject: str, fields: Callable[[], Mapping[str, Any]]
+) -> TopicMessage:
+    """The message of an entry of ALL_TOPICS; `fields` is called when it is built."""
+    topic = ALL_TOPICS[key]
+
+    def build() -> Any:
+        return types(topic.type)(**fields())
+
+    return TopicMessage(names.topic(key, subject), topic.type, build, topic.qos, subject)
 
 
 def hypotheses(label: Label, names: Iterable[str], best: int | None = None) -> list[tuple[str, float]]:
@@ -230,16 +258,12 @@ class _Frame:
     def aggregates(self) -> Iterator[TopicMessage]:
         """One Detection2DArray per cue, with scores; pairs are named 'p00001|p00002'."""
         people = self.cues.people
-        yield self._array("persons", [self._of(c, [("person", c.person.score)], 0.0) for c in people])
-        yield self._array("gaze_targets", [self._gaze_target(c, c.gaze) for c in people if c.gaze])
-        for key, task in (("looking_at_me", "looking_at_me"), ("expressions", "expression"), ("gestures", "gesture")):
-            best = self.settings.gesture_hypotheses if task == "gesture" else None
-            labels = [(c, label) for c in people if (label := getattr(c, task)) is not None]
-            scored = [(c, label, hypotheses(label, TASKS[task].labels, best)) for c, label in labels]
-            yield self._array(key, [self._of(c, found, label.age_s, task != "gesture") for c, label, found in scored])
-        seen = {c.person.track_id: c.person for c in people}
-        relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
-        yield self._array("relationships", [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations])
+        yield self._array("persons", lambda: [self._of(c, [("person", c.person.score)], 0.0) for c in people])
+        yield self._array("gaze_targets", lambda: [self._gaze_target(c, c.gaze) for c in people if c.gaze])
+        yield self._array("looking_at_me", lambda: self._labelled("looking_at_me"))
+        yield self._array("expressions", lambda: self._labelled("expression"))
+        yield self._array("gestures", lambda: self._labelled("gesture", self.settings.gesture_hypotheses))
+        yield self._array("relationships", self._related)
 
     def labels(self) -> Iterator[TopicMessage]:
         """Class names of every question that has some, by index."""
@@ -256,15 +280,16 @@ class _Frame:
         return self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
 
     def _send(self, key: str, subject: str = "", **fields: Any) -> TopicMessage:
-        topic = TOPICS[key]
-        name = self.settings.names.topic(key, subject)
-        return TopicMessage(name, topic.type, self.types(topic.type)(**fields), topic.qos, subject)
+        return topic_message(self.types, self.settings.names, key, subject, lambda: fields)
 
     def _ids(self, key: str, names: list[str]) -> TopicMessage:
         return self._send(key, header=self.header, ids=names)
 
-    def _array(self, key: str, detections: list[Any]) -> TopicMessage:
-        return self._send(key, header=self.header, detections=detections)
+    def _array(self, key: str, detections: Callable[[], list[Any]]) -> TopicMessage:
+        def fields() -> dict[str, Any]:
+            return {"header": self.header, "detections": detections()}
+
+        return topic_message(self.types, self.settings.names, key, "", fields)
 
     def _roi(self, key: str, box: Box, score: float, subject: str) -> Iterator[TopicMessage]:
         width, height = self.cues.width, self.cues.height
@@ -299,6 +324,22 @@ class _Frame:
     def _name(self, track_id: int) -> str:
         """The id used in the arrays: a person's, or the body's where the person is not known."""
         return self.person(track_id) or body_id(track_id)
+
+    def _labelled(self, task: str, best: int | None = None) -> list[Any]:
+        """A detection per person with an answer to the question: the face's box, of a gesture the body's."""
+        found = []
+        for cues in self.cues.people:
+            label: Label | None = getattr(cues, task)
+            if label is not None:
+                scored = hypotheses(label, TASKS[task].labels, best)
+                found.append(self._of(cues, scored, label.age_s, task != "gesture"))
+        return found
+
+    def _related(self) -> list[Any]:
+        """A detection per pair with an answer whose two people are both in this frame."""
+        seen = {c.person.track_id: c.person for c in self.cues.people}
+        relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
+        return [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations]
 
     def _of(self, cues: PersonCues, results: list[tuple[str, float]], age_s: float, face: bool = False) -> Any:
         box = cues.person.face if face and cues.person.face else cues.person.body

@@ -78,6 +78,7 @@ SPATIAL: dict[str, Topic] = {
     "face_gaze_ray": Topic("{humans}/faces/{id}/gaze_target_ray", "geometry_msgs/msg/Vector3Stamped"),
     "face_gaze_point": Topic("{humans}/faces/{id}/gaze_target_point", "geometry_msgs/msg/PointStamped"),
 }
+ALL_TOPICS = TOPICS | PICTURES | SPATIAL
 
 # AffectNet class -> constant of hri_msgs/Expression; it has none for contempt, see MessageSettings.contempt.
 EXPRESSIONS: dict[str, str | None] = {
@@ -112,7 +113,7 @@ class Names:
 
     def topic(self, key: str, subject: str = "") -> str:
         """The full name of an entry of TOPICS, PICTURES or SPATIAL, for one id where it has them."""
-        return (TOPICS | PICTURES | SPATIAL)[key].name.format(humans=self.humans, node=self.node, id=subject)
+        return ALL_TOPICS[key].name.format(humans=self.humans, node=self.node, id=subject)
 
     def fixed(self, topics: Mapping[str, Topic] = TOPICS) -> dict[str, Topic]:
         """Those of `topics` that exist from the start, by full name: without an id, or with a question's (labels)."""

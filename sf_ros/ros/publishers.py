@@ -31,6 +31,7 @@ def profile(qos: Qos) -> QoSProfile:
 class Publishers:
     """Fixed publishers from the start, and those of a face, body or person while they are there (with hysteresis).
 
+    What nobody subscribes to is neither built nor published, unless it is latched for those who come later.
     A subject's topics appear in the `appear_after`-th frame it is present in and vanish `vanish_after_s` after its last
     one; latched messages of the time before are sent when the topic appears.
     """
@@ -47,12 +48,13 @@ class Publishers:
         for subject in present:
             self._seen[subject] = self._seen.get(subject, (0, 0.0))[0] + 1, now_s
         for item in items:
-            if item.topic in self._fixed:
-                self._fixed[item.topic].publish(item.message)
-            elif (publisher := self.of(item.subject, item.topic, item.type, item.qos)) is not None:
+            publisher = self._fixed.get(item.topic) or self.of(item.subject, item.topic, item.type, item.qos)
+            latched = QOS[item.qos].durability == "transient_local"
+            if publisher is None:
+                if latched:
+                    self._waiting[item.topic] = item
+            elif latched or publisher.get_subscription_count():
                 publisher.publish(item.message)
-            elif QOS[item.qos].durability == "transient_local":
-                self._waiting[item.topic] = item
         for topic, item in list(self._waiting.items()):
             if (publisher := self.of(item.subject, item.topic, item.type, item.qos)) is not None:
                 publisher.publish(item.message)

@@ -13,8 +13,8 @@ import numpy as np
 
 from sf_ros.core.camera import Camera, along
 from sf_ros.core.types import FrameCues, PersonCues
-from sf_ros.messages import MessageSettings, MessageTypes, TopicMessage
-from sf_ros.topics import SPATIAL, face_id
+from sf_ros.messages import MessageSettings, MessageTypes, TopicMessage, topic_message
+from sf_ros.topics import face_id
 
 TRANSFORM = "geometry_msgs/msg/TransformStamped"
 IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
@@ -95,9 +95,7 @@ def spatial_messages(
 
 
 def _send(types: MessageTypes, settings: MessageSettings, key: str, subject: str, **fields: Any) -> TopicMessage:
-    topic = SPATIAL[key]
-    name = settings.names.topic(key, subject)
-    return TopicMessage(name, topic.type, types(topic.type)(**fields), topic.qos, subject)
+    return topic_message(types, settings.names, key, subject, lambda: fields)
 
 
 def _transform(types: MessageTypes, header: Any, child: str, origin: np.ndarray, turn: np.ndarray) -> Any:

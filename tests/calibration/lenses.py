@@ -15,7 +15,8 @@ RATIONAL = Camera.from_info(
     "rational_polynomial",
     "rational",
 )
+# Sees 92 degrees to each side, 115 in the corners.
 FISHEYE = Camera.from_info(
     640, 480, (200, 0, 322, 0, 201, 236, 0, 0, 1), (-0.02, 0.005, -0.002, 0.0003), "equidistant", "fisheye"
-)  # sees 92 degrees to each side, 115 in the corners
+)
 LENSES = {camera.frame_id: camera for camera in (PINHOLE, RATIONAL, FISHEYE)}

@@ -1,7 +1,8 @@
-"""A long run against a real ROS 2:  python tests/ros/soak.py [--minutes 10] [--fps 30]
+"""A long run against a real ROS 2:  python tests/ros/soak.py [--minutes 10] [--fps 30] [--everything]
 
-Starts the node in a process of its own, films the demo clip at a camera's rate with the clock's stamps, and watches:
-memory of the node, latency from stamp to arrival, what the node says of itself. Prints a line a minute and, last, one
+Starts the node in a process of its own, films the demo clip at a camera's rate with the clock's stamps, subscribes to
+~/persons, or to everything that the node says of people (but no pictures), and watches: memory of the node, latency
+from stamp to arrival, what the node says of itself. Prints a line a minute and, last, one
 JSON object; exit status 1 when memory grew, latency was not bounded or drops were not told. Needs ROS.
 """
 
@@ -23,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rosidl_runtime_py.utilities import get_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -42,13 +44,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--fps", type=float, default=30.0)
+    parser.add_argument("--everything", action="store_true", help="subscribe to every topic of the node but pictures")
     arguments = parser.parse_args()
     with VideoSource(demo_file("clip.mp4")) as source:
         pictures = [frame.image for frame in source]
     process = subprocess.Popen([sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-p", "device:=cpu"])
     rclpy.init()
     try:
-        result = watch(process, pictures, arguments.minutes * 60, arguments.fps)
+        result = watch(process, pictures, arguments.minutes * 60, arguments.fps, arguments.everything)
     finally:
         rclpy.try_shutdown()
         process.terminate()
@@ -58,7 +61,9 @@ def main() -> int:
     return 0 if result["held"] else 1
 
 
-def watch(process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds: float, fps: float) -> dict[str, Any]:
+def watch(
+    process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds: float, fps: float, everything: bool
+) -> dict[str, Any]:
     """Film and listen for so many seconds; what was seen."""
     client = rclpy.create_node("soak")
     latencies: list[tuple[float, float]] = []  # time of arrival, seconds since the stamp
@@ -73,6 +78,7 @@ def watch(process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds:
 
     client.create_subscription(Detection2DArray, "/sf_ros/persons", arrived, profile(QOS["stream"]))
     client.create_subscription(DiagnosticArray, "/diagnostics", reported, 10)
+    heard = {"/sf_ros/persons"}
     camera = client.create_publisher(Image, "/image", profile(QOS["camera"]))
     executor = SingleThreadedExecutor()
     executor.add_node(client)
@@ -88,6 +94,8 @@ def watch(process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds:
         camera.publish(from_rgb(Image, header, pictures[published % len(pictures)]))
         published += 1
         if published % round(fps) == 0:
+            if everything:
+                listen(client, heard)
             memory.append((now, resident_mb(process.pid)))
         if published % round(60 * fps) == 0:
             print(minute(round(now / 60), memory, latencies, reports[-1], start), file=sys.stderr, flush=True)
@@ -105,6 +113,7 @@ def watch(process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds:
         "published": published,
         "answered": answered,
         "dropped, as told by the node": told,
+        "topics subscribed to": len(heard),
         "fps": round(answered / seconds, 2),
         "latency_ms": {str(q): round(1e3 * float(np.percentile(waits, q)), 1) for q in (50, 95, 99, 100)},
         "memory_mb": {"after warming up": round(float(np.median(warm[:part]))), "growth": round(growth, 1)},
@@ -119,6 +128,18 @@ def watch(process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds:
         and last["errors"] == "0"
     )
     return result
+
+
+def listen(client: Any, heard: set[str]) -> None:
+    """Subscribe to what has appeared since, without reading it; topics of people who left stay subscribed."""
+    for topic, kinds in client.get_topic_names_and_types():
+        if topic.startswith(("/humans/", "/sf_ros/")) and topic not in heard and not kinds[0].endswith("Image"):
+            heard.add(topic)
+            client.create_subscription(get_message(kinds[0]), topic, _ignore, profile(QOS["stream"]), raw=True)
+
+
+def _ignore(message: bytes) -> None:
+    """For a subscription that is there to be served."""
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:

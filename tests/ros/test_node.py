@@ -11,6 +11,7 @@ import time
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame
+from sf_ros.messages import TopicMessage
 from sf_ros.ros.diagnostics import memory_mb
 from sf_ros.ros.images import from_rgb, to_jpeg
 from sf_ros.runtime.pipeline import load_pipeline
 from sf_ros.runtime.recorders import open_recorders, typestore
 from sf_ros.runtime.sources import VideoSource, demo_file
-from sf_ros.topics import QOS, TOPICS
+from sf_ros.topics import QOS, TOPICS, Topic
 
 pytestmark = pytest.mark.ros
 FRAMES = 40
@@ -209,6 +211,32 @@ def test_the_node_says_what_perceive_records_of_the_same_frames(
     assert set(theirs) == set(topics) <= set(ours)
     for topic in topics:
         assert [content(m) for m in ours[topic]] == [content(m) for m in theirs[topic]], topic
+
+
+def test_only_what_somebody_listens_to_is_built(rig: Rig) -> None:
+    """Latched topics speak to those who come later, too."""
+    from std_msgs.msg import String
+
+    from sf_ros.ros.publishers import Publishers
+
+    kind, built = "std_msgs/msg/String", []
+
+    def item(topic: str, qos: str = "stream", subject: str = "") -> TopicMessage:
+        return TopicMessage(topic, kind, lambda: built.append(topic) or String(), qos, subject)
+
+    fixed = {"/heard": Topic("/heard", kind), "/unheard": Topic("/unheard", kind)}
+    outputs = Publishers(rig.node, fixed | {"/kept": Topic("/kept", kind, "latched")}, 1, 1.0)
+    rig.listen("/heard", kind)
+    assert until(lambda: outputs.wanted("/heard"))
+    outputs.send([item("/heard"), item("/unheard"), item("/kept", "latched"), item("/a/box", subject="a")], ["a"], 0.0)
+    assert built == ["/heard", "/kept"]
+    assert until(lambda: len(rig.got["/heard"]) == 1)
+    rig.listen("/kept", kind, "latched")
+    rig.listen("/a/box", kind)
+    assert until(lambda: len(rig.got["/kept"]) == 1)
+    assert until(lambda: rig.node.count_subscribers("/a/box"))
+    assert until(lambda: outputs.send([item("/a/box", subject="a")], ["a"], 0.1) or rig.got["/a/box"])
+    outputs.close()
 
 
 def write_bag(folder: Path, topics: dict[str, str], serialised: dict[str, list[bytes]]) -> None:
@@ -516,42 +544,51 @@ def test_overlay_and_crops_are_made_for_those_who_ask(active: Rig, pictures: lis
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_without_a_traceback(sent: signal.Signals) -> None:
-    process = node_process()
-    time.sleep(4)
-    process.send_signal(sent)
-    output, _ = process.communicate(timeout=20)
+    with node_process(f"signal_{sent.value}") as (process, _):
+        process.send_signal(sent)
+        output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in output, output
 
 
 def test_ctrl_c_while_the_node_configures_ends_it_without_a_traceback() -> None:
-    import rclpy
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 
-    process, context = node_process(), rclpy.Context()
-    rclpy.init(context=context)
-    try:
-        client = rclpy.create_node("audience", context=context).create_client(ChangeState, "/sf_ros/change_state")
-        assert client.wait_for_service(60)
+    with node_process("configuring") as (process, change):
         request = ChangeState.Request()
         request.transition.id = Transition.TRANSITION_CONFIGURE
-        client.call_async(request)
+        change.call_async(request)
         time.sleep(1.0)  # far less than it takes to load the models
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
-    finally:
-        context.try_shutdown()
     assert process.returncode == 0, output
     for word in ("Traceback", "Configured with", "context is invalid"):
         assert word not in output, output
 
 
-def node_process() -> subprocess.Popen[str]:
-    """The node in a process of its own; its output is what it logs."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "sf_ros.ros.node"],
+@contextmanager
+def node_process(namespace: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+    """The node in a process of its own, when it is up, and a client of its change_state; its output is what it logs.
+
+    The namespace is its own as well: of a node that is gone the middleware may speak for a while.
+    """
+    import rclpy
+    from lifecycle_msgs.srv import ChangeState
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-r", f"__ns:=/{namespace}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ,
     )
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    try:
+        client = rclpy.create_node("audience", context=context)
+        change = client.create_client(ChangeState, f"/{namespace}/sf_ros/change_state")
+        assert change.wait_for_service(60)
+        yield process, change
+    finally:
+        context.try_shutdown()
+        process.kill()

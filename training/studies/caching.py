@@ -33,12 +33,8 @@ from training.studies.grid import Cell, StudyArguments, run_grid
 from training.studies.linear import fit_probe, pool, pooled
 
 T = TypeVar("T")
-BARELY = (
-    "encoder.steps=1",
-    "body.steps=1",
-    "scenes=50",
-    "compile=false",
-)  # pre-training where nothing is given to start from
+# Pre-training where nothing is given to start from.
+BARELY = ("encoder.steps=1", "body.steps=1", "scenes=50", "compile=false")
 PROBED = "expression"
 CACHED, UNCACHED = "cached", "uncached"
 
