@@ -1,7 +1,8 @@
-"""Export a checkpoint:  python -m export.bundle CHECKPOINT DIR [--detector FILE]
+"""Export a checkpoint:  python -m export.bundle CHECKPOINT DIR [--detector FILE] [--vision float32 float16 torch]
 
-Writes vision.onnx, language/, answers.safetensors and the detector, measures them against the checkpoint, and only then
-the manifest. The last line of stdout is one JSON object.
+Writes the vision side in the forms asked for, language/, answers.safetensors and the detector, measures them against
+the checkpoint, and only then the manifest. Of a preset with random weights, to measure speed at its size:
+python -m export.bundle DIR --preset paper --random. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -9,28 +10,44 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from time import perf_counter
+from typing import Annotated, Any, Literal
 
 import onnx
 import onnxruntime
 import torch
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 from export.language import export_language
 from export.parity import compare, unproven
-from export.vision import export_vision
+from export.vision import VisionGraph, export_vision, likeness
+from export.work import PROMPT_TOKENS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import ModelConfig, NotAvailable
 from sf_ros.core.tasks import TASKS
-from training import checkpoint
+from sf_ros.model.fusion import FusedModel
+from training import checkpoint, start
+from training.config import preset
 from training.data.scenes.dataset import Scenes
-from training.lora import merge
+from training.evaluate import reference
+from training.lora import attach, merge
 
+Form = Literal["float32", "float16", "torch"]
+FILES: dict[Form, str] = {
+    "float32": bundles.VISION,
+    "float16": bundles.VISION_FLOAT16,
+    "torch": bundles.VISION_TORCH,
+}
 MAX_DIFFERENCE = 2e-2  # of a probability
 MIN_SAME_WINNER = 0.99
+MIN_COSINE = 0.999  # of a token in float16 with the same in float32
 ENGINE = {"boxes": "patch", "order": "visual_first"}  # field of ModelConfig -> the only choice that the engine runs
 
 
@@ -38,45 +55,123 @@ ENGINE = {"boxes": "patch", "order": "visual_first"}  # field of ModelConfig -> 
 class Arguments:
     """Command line of the export."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]  # folder written by training.train
-    out: Annotated[Path, tyro.conf.Positional]  # bundle folder to write
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]  # CHECKPOINT DIR; with --random: DIR
     detector: Path | None = None  # person/face detector (.onnx) to put inside
     samples: int = 500  # compared with the checkpoint, over all questions
+    vision: tuple[Form, ...] = ("float32",)  # for onnxruntime: float32 (CPU), float16 (GPU); torch: bfloat16 CPUs, too
+    random: bool = False  # random weights of a preset instead of a checkpoint
+    preset: str = "paper"  # of training.train, for --random
+
+    def check(self) -> None:
+        """ValueError for a command that makes no sense."""
+        wanted = ["DIR"] if self.random else ["CHECKPOINT", "DIR"]
+        if len(self.paths) != len(wanted):
+            given = " ".join(map(str, self.paths)) or "none"
+            raise ValueError(f"expected {' '.join(wanted)}{' with --random' * self.random}; found {given}.")
+        if not self.vision:
+            raise ValueError(f"--vision needs one or more of {', '.join(FILES)}.")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=argv)
     try:
-        manifest = export(arguments.checkpoint, arguments.out, arguments.detector, arguments.samples)
+        arguments = tyro.cli(Arguments, args=argv, description=__doc__)
+        arguments.check()
+        out, options = arguments.paths[-1], (arguments.detector, arguments.samples, arguments.vision)
+        if arguments.random:
+            manifest = export_random(arguments.preset, out, *options)
+        else:
+            manifest = export(arguments.paths[0], out, *options)
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    size = sum((arguments.out / name).stat().st_size for name in manifest.files)
-    print(json.dumps({"bundle": str(arguments.out), "megabytes": round(size / 1e6, 1), "parity": manifest.parity}))
+    sizes = {name: (out / name).stat().st_size / 1e6 for name in manifest.files}
+    seconds = manifest.provenance["seconds"]
+    table = Table("file", "MB", "s", title=str(out))
+    for name, size in sizes.items():
+        table.add_row(name, f"{size:,.1f}", f"{seconds[name]:.1f}" if name in seconds else "")
+    Console(stderr=True).print(table)
+    print(json.dumps({"bundle": str(out), "megabytes": round(sum(sizes.values()), 1), "parity": manifest.parity}))
     return 0
 
 
-def export(source: Path, out: Path, detector: Path | None = None, samples: int = 500) -> bundles.Manifest:
+def export(
+    source: Path,
+    out: Path,
+    detector: Path | None = None,
+    samples: int = 500,
+    vision: tuple[Form, ...] = ("float32",),
+) -> bundles.Manifest:
     """Checkpoint folder -> bundle folder.
 
     NotAvailable for a model that the engine cannot run; BundleError when the bundle does not answer as the checkpoint.
     """
-    model, _, config = checkpoint.load(source)
-    check_engine(config.model)
+    model, _, _ = checkpoint.load(source)
+    told = {"command": f"python -m export.bundle {source.name} {out.name}", "training": checkpoint.notes(source)}
+    return _write(model, out, detector, samples, vision, told)
+
+
+def export_random(
+    name: str, out: Path, detector: Path | None = None, samples: int = 500, vision: tuple[Form, ...] = ("float32",)
+) -> bundles.Manifest:
+    """A preset's model with random weights and prompts as long as the paper's -> bundle folder. Raises as export."""
+    config = preset(name)
+    with tempfile.TemporaryDirectory() as folder:
+        model, _, config, _ = start.random(config, Path(folder))
+    model = attach(model.float(), config.lora_rank, config.lora_alpha).eval()
+    rows = len(model.output_rows)
+    model.prompt_ids |= {question: torch.randint(rows, (length,)) for question, length in PROMPT_TOKENS.items()}
+    command = f"python -m export.bundle {out.name} --preset {name} --random"
+    return _write(model, out, detector, samples, vision, {"command": command, "training": "none: random weights"})
+
+
+def _write(
+    model: FusedModel,
+    out: Path,
+    detector: Path | None,
+    samples: int,
+    vision: tuple[Form, ...],
+    told: Mapping[str, Any],
+) -> bundles.Manifest:
+    """All files of a bundle, the manifest last. The model is used up: its adapters go into its weights."""
+    config = model.config
+    check_engine(config)
     out.mkdir(parents=True, exist_ok=True)
     (out / bundles.MANIFEST).unlink(missing_ok=True)
-    merged = merge(model)
-    export_vision(merged, out / bundles.VISION)
+    each = max(1, samples // len(TASKS))
+    asked = [Scenes(task, "val", each, 1)[i] for task in TASKS for i in range(each)]
+    expected = [reference(model, sample) for sample in asked]  # first: two models of the paper's size are 12 GB
+    seconds: dict[str, float] = {}
+    merged, fidelity = merge(model), {}
+    for form in vision:
+        began, path = perf_counter(), out / FILES[form]
+        export_vision(merged, path)
+        seconds[FILES[form]] = round(perf_counter() - began, 1)
+        if form != "torch":
+            fidelity[FILES[form]] = likeness(VisionGraph(merged), path, config.encoder.image_size)
+    began = perf_counter()
     export_language(merged, out)
+    seconds[bundles.LANGUAGE] = round(perf_counter() - began, 1)
+    prompts = model.prompts
+    del model, merged
     if detector is not None:
         shutil.copyfile(detector, out / bundles.DETECTOR)
-    each = max(1, samples // len(TASKS))
-    parity = compare(
-        model,
-        unproven(out, config.model, model.prompts),
-        [Scenes(t, "val", each, 1)[i] for t in TASKS for i in range(each)],
-    )
+    parity = compare(unproven(out, config, prompts), asked, expected, config.heatmap_sigma)
+    _check(out, parity, fidelity)
+    provenance = {
+        "commit": checkpoint.commit(),
+        **told,
+        "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "seconds": seconds,
+        "vision": fidelity,
+    }
+    precision = {"language": "float16", "detector": "float32"}
+    precision |= {FILES[form]: "float32" if form == "float32" else "float16" for form in vision}
+    return bundles.save(out, config, prompts, precision, parity, provenance)
+
+
+def _check(out: Path, parity: Mapping[str, Mapping[str, float]], fidelity: Mapping[str, Mapping[str, float]]) -> None:
+    """BundleError when a bundle does not answer as what it was made from."""
     difference = max(result["max_difference"] for result in parity.values())
     same = sum(r["same_winner"] * r["samples"] for r in parity.values()) / sum(r["samples"] for r in parity.values())
     if difference > MAX_DIFFERENCE or same < MIN_SAME_WINNER:
@@ -85,14 +180,12 @@ def export(source: Path, out: Path, detector: Path | None = None, samples: int =
             f"{same:.1%} equal winners (at least {MIN_SAME_WINNER:.0%} expected). Nothing was signed; report this. "
             f"By question: {parity}"
         )
-    provenance = {
-        "commit": checkpoint.commit(),
-        "command": f"python -m export.bundle {source.name} {out.name}",
-        "training": checkpoint.notes(source),
-        "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
-    }
-    precision = {"vision": "float32", "language": "float16", "detector": "float32"}
-    return bundles.save(out, config.model, model.prompts, precision, parity, provenance)
+    for name, found in fidelity.items():
+        if found["min_cosine"] < MIN_COSINE:
+            raise BundleError(
+                f"{out / name}: a token's cosine with the checkpoint's is {found['min_cosine']:.4f}; at least "
+                f"{MIN_COSINE} expected. Nothing was signed; export it in another form (--vision), and report this."
+            )
 
 
 def check_engine(config: ModelConfig) -> None:

@@ -9,30 +9,29 @@ import numpy as np
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import ModelConfig, RuntimeConfig
-from sf_ros.model.fusion import FusedModel
-from sf_ros.runtime.engine import Engine, Question
+from sf_ros.runtime.engine import Answer, Engine, Question
 from sf_ros.runtime.fused import FusedEngine
 from training.data.sample import Sample
-from training.evaluate import reference
 
 
-def compare(model: FusedModel, engine: Engine, samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
+def compare(
+    engine: Engine, samples: Sequence[Sample], answers: Sequence[Answer], sigma: float
+) -> dict[str, dict[str, float]]:
     """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same.
 
-    A heatmap is interpolated from a coarser one, so that cells some way apart may differ by less than rounding does:
-    the same place is one within a standard deviation of the target's Gaussian.
+    `answers` are the checkpoint's own. A heatmap is interpolated from a coarser one, so that cells some way apart may
+    differ by less than rounding does: the same place is one within `sigma` cells, as wide as the target's Gaussian.
     """
     worst: dict[str, list[float]] = {}
     same: dict[str, list[bool]] = {}
-    for sample in samples:
-        expected = reference(model, sample)
+    for sample, expected in zip(samples, answers, strict=True):
         (found,) = engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])
         a = expected.heatmap if expected.probabilities is None else expected.probabilities
         b = found.heatmap if found.probabilities is None else found.probabilities
         assert a is not None and b is not None
         worst.setdefault(sample.task, []).append(float(np.abs(a - b).max()))
         winners = [np.array(np.unravel_index(np.argmax(answer), answer.shape)) for answer in (a, b)]
-        tolerance = model.config.heatmap_sigma if expected.probabilities is None else 0  # cells
+        tolerance = sigma if expected.probabilities is None else 0  # cells
         same.setdefault(sample.task, []).append(bool(np.linalg.norm(winners[0] - winners[1]) <= tolerance))
     return {
         task: {

@@ -1,24 +1,31 @@
-"""Encoder and connector to ONNX: pictures in, both token banks out."""
+"""Encoder and connector for the robot: pictures in, both token banks out; as ONNX graphs or as the modules' weights."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sf_ros.core.bundle import VISION, VISION_FLOAT16, VISION_TORCH, VISIONS
 from sf_ros.model.fusion import FusedModel
 
 INPUTS = ("images",)
 OUTPUTS = ("plain", "marked")
 OPSET = 18
+APART_BYTES = 100_000_000  # weights of more than this lie beside the graph, in a file that is mapped into memory
 
 
 class VisionGraph(nn.Module):
-    """What `vision.onnx` computes: plain tokens of all pictures, marked ones of the first (the frame view).
+    """What the robot computes: plain tokens of all pictures, marked ones of the first (the frame view).
 
-    N is the number of patches: pooling comes behind the choice between the two.
+    Pictures are float32 whatever the weights are, tokens as the weights. N is the number of patches: pooling comes
+    behind the choice between the two banks.
     """
 
     def __init__(self, model: FusedModel) -> None:
@@ -27,17 +34,28 @@ class VisionGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> (B, N, D), (1, N, D)."""
-        features = self.encoder(images)
+        features = self.encoder(images.to(next(self.connector.parameters()).dtype))
         everywhere = torch.ones(1, features.shape[1], dtype=torch.bool, device=features.device)
         return self.connector(features), self.connector(features[:1], everywhere)
 
 
 def export_vision(model: FusedModel, path: Path) -> None:
-    """Write the ONNX file with a dynamic batch; weights inside it."""
-    size = model.config.encoder.image_size
-    graph = VisionGraph(model).float().eval()
-    example = torch.randn(2, 3, size, size)  # an example batch of 1 would become a constant
+    """Write one of VISIONS, which `path` ends with; an ONNX file takes any number of pictures."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    graph = VisionGraph(model).eval()
+    if path.name == VISION_TORCH:
+        save_file({name: weight.half().contiguous() for name, weight in graph.state_dict().items()}, path)
+    elif path.name == VISION_FLOAT16:
+        _export_onnx(copy.deepcopy(graph).half(), model.config.encoder.image_size, path)
+    elif path.name == VISION:
+        _export_onnx(graph.float(), model.config.encoder.image_size, path)
+    else:
+        raise ValueError(f"{path}: a bundle's vision is {', '.join(VISIONS)}.")
+
+
+def _export_onnx(graph: VisionGraph, size: int, path: Path) -> None:
+    stored = sum(weight.numel() * weight.element_size() for weight in graph.parameters())
+    example = torch.randn(2, 3, size, size)  # an example batch of 1 would become a constant
     torch.onnx.export(
         graph,
         (example,),
@@ -46,7 +64,7 @@ def export_vision(model: FusedModel, path: Path) -> None:
         output_names=list(OUTPUTS),
         dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=256)}},
         opset_version=OPSET,
-        external_data=False,
+        external_data=stored > APART_BYTES,
         dynamo=True,
         verbose=False,
     )
@@ -55,8 +73,28 @@ def export_vision(model: FusedModel, path: Path) -> None:
 
 def strip_traces(path: Path) -> None:
     """Take out what the exporter notes beside each node: stack traces, with the paths of the machine it ran on."""
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     for item in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del item.metadata_props[:]
         item.doc_string = ""
-    onnx.save(model, path)
+    path.write_bytes(model.SerializeToString())
+
+
+def likeness(graph: VisionGraph, path: Path, size: int, pictures: int = 2) -> dict[str, float]:
+    """How near an ONNX file's tokens are to the modules' own in float32, on random pictures of `size` pixels.
+
+    max_relative_error: the largest difference, by the largest token value; min_cosine: of a token, the least.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    images = torch.randn(pictures, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = torch.cat(graph.float()(images)).numpy()
+    found = np.concatenate(session.run(None, {"images": images.numpy()})).astype(np.float32)
+    lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(found, axis=-1)
+    return {
+        "max_relative_error": float(np.abs(found - expected).max() / np.abs(expected).max()),
+        "min_cosine": float(((expected * found).sum(-1) / lengths).min()),
+    }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from sf_ros.model.fusion import FusedModel
@@ -24,9 +22,8 @@ def attach(model: FusedModel, rank: int, alpha: int) -> FusedModel:
 
 
 def merge(model: FusedModel) -> FusedModel:
-    """A copy whose body has the adapters folded into its weights: a plain Llama body again."""
+    """The same model whose body has the adapters folded into its weights, in place: a plain Llama body again."""
     if not isinstance(model.body, PeftModel):
         raise ValueError("merge: the language body carries no adapters; attach() comes first.")
-    merged = copy.deepcopy(model)
-    merged.body = merged.body.merge_and_unload()
-    return merged.eval()
+    model.body = model.body.merge_and_unload()
+    return model.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from sf_ros.core.config import ModelConfig
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-VISION = "vision.onnx"
+VISION = "vision.onnx"  # float32, for onnxruntime
+VISION_FLOAT16 = "vision_float16.onnx"
+VISION_TORCH = "vision.safetensors"  # the modules' own weights
+VISIONS = (VISION, VISION_FLOAT16, VISION_TORCH)  # a bundle has one or more of them
 LANGUAGE = "language/model.safetensors"
 ANSWERS = "answers.safetensors"
 DETECTOR = "detector.onnx"
-REQUIRED = (VISION, LANGUAGE, ANSWERS)
+REQUIRED = (LANGUAGE, ANSWERS)
 _CHUNK = 1 << 20
 
 
@@ -77,9 +80,8 @@ def save(
         for path in sorted(root.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-    missing = [name for name in REQUIRED if name not in files]
-    if missing:
-        raise BundleError(f"{root}: cannot write the manifest, {', '.join(missing)} missing.")
+    if missing := _missing(files):
+        raise BundleError(f"{root}: cannot write the manifest, {missing} missing.")
     manifest = Manifest(model, dict(prompts), tasks.fingerprint(prompts), precision, files, parity, provenance)
     (root / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
     return manifest
@@ -108,9 +110,8 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: not a readable manifest ({error}). Export the checkpoint again.") from error
     _check_questions(path, manifest)
-    for name in REQUIRED:
-        if name not in manifest.files:
-            raise BundleError(f"{path}: lists no '{name}'. Export the checkpoint again.")
+    if missing := _missing(manifest.files):
+        raise BundleError(f"{path}: lists no {missing}. Export the checkpoint again.")
     for name, expected in manifest.files.items():
         file = root / name
         if not file.is_file():
@@ -130,6 +131,14 @@ def sha256(path: Path) -> str:
         while piece := stream.read(_CHUNK):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _missing(files: Collection[str]) -> str:
+    """What no bundle can do without and these lack, '' where nothing."""
+    missing = [f"'{name}'" for name in REQUIRED if name not in files]
+    if not any(name in files for name in VISIONS):
+        missing.append(" or ".join(f"'{name}'" for name in VISIONS))
+    return ", ".join(missing)
 
 
 def _check_questions(path: Path, manifest: Manifest) -> None:

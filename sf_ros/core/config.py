@@ -253,7 +253,12 @@ class RuntimeConfig:
     device: str = described("auto", "auto | cpu | cuda[:N].")
     threads: int = described(0, "CPU threads of torch and onnxruntime; 0: all cores.", 0, 256)
     precision: str = described(
-        "auto", "Of the language body: auto | float32 | bfloat16 | float16; auto suits the device and the body's size."
+        "auto",
+        "Of the language body, and of vision in torch: auto | float32 | bfloat16 | float16; auto suits the device and "
+        "the body's size.",
+    )
+    vision: str = described(
+        "auto", "What runs the encoder: onnx | torch | auto, the fastest here of those the bundle has weights for."
     )
     prefix_reuse: str = described(
         "auto",
@@ -280,6 +285,7 @@ class RuntimeConfig:
         check_ranges(self)
         _require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
         _choice("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        _choice("vision", self.vision, ("auto", "onnx", "torch"))
         _choice("prefix_reuse", self.prefix_reuse, ("auto", "on", "off"))
         _require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
 

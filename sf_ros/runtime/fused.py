@@ -19,7 +19,7 @@ from sf_ros.runtime.device import choose_device, choose_precision
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.language import load_language
 from sf_ros.runtime.packing import Look, looks, marks, plan
-from sf_ros.runtime.vision import Banks, OnnxVision, Vision
+from sf_ros.runtime.vision import Banks, load_vision
 
 
 class FusedEngine:
@@ -43,7 +43,7 @@ class FusedEngine:
         threads = config.threads or os.cpu_count() or 1
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
-        self.vision: Vision = OnnxVision(bundle, self.device, precision, threads)
+        self.vision = load_vision(bundle, config.vision, self.device, precision, threads)
         self.language = load_language(bundle, self.device, precision)
 
     def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:

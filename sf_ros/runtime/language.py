@@ -22,6 +22,7 @@ from sf_ros.core.config import ModelConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import HeatmapHead, build_body
 from sf_ros.model.sequence import attention_bias, layout
+from sf_ros.model.skeleton import without_numbers
 from sf_ros.runtime.packing import Pass
 from sf_ros.runtime.vision import Banks
 
@@ -131,15 +132,16 @@ class Language:
 def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> Language:
     """The language side of a bundle. BundleError when its weights do not fit the manifest's model."""
     model = bundle.manifest.model
-    body = build_body(model.language)
+    with without_numbers():
+        body, heatmap = build_body(model.language), HeatmapHead(model)
     delattr(body, "embed_tokens")  # prompts come embedded: no tokenizer and no vocabulary on a robot
-    heatmap = HeatmapHead(model)
     try:
         answers = load_file(bundle.path(bundles.ANSWERS))
-        body.load_state_dict(load_file(bundle.path(bundles.LANGUAGE)), strict=True)
-        heatmap.load_state_dict(
-            {k.removeprefix("heatmap."): v for k, v in answers.items() if k.startswith("heatmap.")}, strict=True
-        )
+        head = {k.removeprefix("heatmap."): v for k, v in answers.items() if k.startswith("heatmap.")}
+        for part, weights in ((body, load_file(bundle.path(bundles.LANGUAGE))), (heatmap, head)):
+            given = {key: weights.pop(key).to(device, dtype) for key in list(weights)}  # one at a time: less memory
+            part.load_state_dict(given, strict=True, assign=True)
+            part.to(device).eval()  # the buffers: frequencies of positions, which stay float32
         labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]
         prompts = {name: answers[f"prompt.{name}"].to(device, dtype) for name in labelled}
         rows = {name: answers[f"rows.{name}"].to(device, dtype) for name in labelled}
@@ -147,8 +149,4 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> L
         raise BundleError(
             f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
         ) from error
-    for part in (body, heatmap):
-        part.to(device).requires_grad_(False).eval()
-        for weight in part.parameters():  # not the buffers: the frequencies of positions must stay exact
-            weight.data = weight.data.to(dtype)
     return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures)

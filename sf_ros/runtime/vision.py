@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core import views
 from sf_ros.core.bundle import Bundle, BundleError
-from sf_ros.core.config import ModelConfig
-from sf_ros.model.connector import pool
+from sf_ros.core.config import ModelConfig, NotAvailable
+from sf_ros.model.connector import Connector, pool
+from sf_ros.model.encoders import build_encoder
+from sf_ros.model.skeleton import without_numbers
 
 
 class Vision(Protocol):
     """Encoder and connector on some runtime."""
+
+    name: str  # what runs them, and in which precision: 'onnxruntime CPU float32'
 
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """RGB uint8 (B, S, S, 3) -> tokens of P patches: plain (B, P, D) of all, marked (P, D) of the first picture."""
@@ -29,7 +35,7 @@ class Vision(Protocol):
 class OnnxVision:
     """An onnxruntime session. Tokens arrive on `device` in `dtype`; BundleError when the file cannot be loaded."""
 
-    def __init__(self, bundle: Bundle, device: torch.device, dtype: torch.dtype, threads: int) -> None:
+    def __init__(self, bundle: Bundle, file: str, device: torch.device, dtype: torch.dtype, threads: int) -> None:
         self._encoder = bundle.manifest.model.encoder
         self._device, self._dtype = device, dtype
         options = onnxruntime.SessionOptions()
@@ -42,11 +48,13 @@ class OnnxVision:
         wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
         providers = [p for p in (*wanted, "CPUExecutionProvider") if p in onnxruntime.get_available_providers()]
         try:
-            self._session = onnxruntime.InferenceSession(str(bundle.path(bundles.VISION)), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(str(bundle.path(file)), options, providers=providers)
         except Exception as error:  # onnxruntime raises its own unnamed types
             raise BundleError(
-                f"{bundle.root / bundles.VISION}: onnxruntime cannot load it ({error}). Export the checkpoint again."
+                f"{bundle.root / file}: onnxruntime cannot load it ({error}). Export the checkpoint again."
             ) from error
+        place = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        self.name = f"onnxruntime {place} {'float16' if file == bundles.VISION_FLOAT16 else 'float32'}"
 
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision."""
@@ -55,6 +63,72 @@ class OnnxVision:
 
     def _on_device(self, tokens: np.ndarray) -> Tensor:
         return torch.from_numpy(tokens).to(self._device, self._dtype)
+
+
+class TorchVision:
+    """The modules themselves, in `dtype`. BundleError when the weights do not fit the manifest's model."""
+
+    def __init__(self, bundle: Bundle, device: torch.device, dtype: torch.dtype) -> None:
+        model = bundle.manifest.model
+        with without_numbers():
+            self._encoder: nn.Module = build_encoder(model.encoder)
+            self._connector = Connector(model.encoder.dim, model.connector_hidden, model.language.dim)
+        path = bundle.path(bundles.VISION_TORCH)
+        try:
+            weights = load_file(path)
+            parts = {"encoder.": self._encoder, "connector.": self._connector}
+            for prefix, part in parts.items():
+                own = {k.removeprefix(prefix): v.to(device, dtype) for k, v in weights.items() if k.startswith(prefix)}
+                part.load_state_dict(own, strict=True, assign=True)
+                part.to(device).eval()
+        except (RuntimeError, SafetensorError) as error:
+            raise BundleError(
+                f"{path}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
+            ) from error
+        self._device, self._dtype = device, dtype
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (model.encoder.mean, model.encoder.std))
+        self._mean, self._deviation = 255 * mean, 255 * std
+        self.name = f"torch {device.type} {str(dtype).removeprefix('torch.')}"
+
+    @torch.inference_mode()
+    def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+        """See Vision."""
+        colours = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # bytes: a fourth of the way there
+        features = self._encoder(((colours - self._mean) / self._deviation).to(self._dtype))
+        everywhere = torch.ones(features.shape[1], dtype=torch.bool, device=self._device)
+        return self._connector(features), self._connector(features[:1], everywhere[None])[0]
+
+
+def choose_vision(name: str, files: Collection[str], device: torch.device, dtype: torch.dtype) -> str:
+    """The file among a bundle's that `name` (RuntimeConfig.vision) runs on a device whose language side is in `dtype`.
+
+    auto: onnxruntime, in float16 on a GPU and float32 on a CPU; torch where onnxruntime was not built for the GPU, and
+    on a CPU in bfloat16. What is not in the bundle is replaced by what is. NotAvailable where a name leaves nothing.
+    """
+    on_gpu = device.type == "cuda"
+    onnx = [bundles.VISION, bundles.VISION_FLOAT16]
+    if on_gpu:
+        onnx.reverse()
+    modules = [bundles.VISION_TORCH]
+    blind = on_gpu and "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+    first = modules + onnx if blind or (not on_gpu and dtype is torch.bfloat16) else onnx + modules
+    wanted = {"auto": first, "onnx": onnx, "torch": modules}[name]
+    found = next((file for file in wanted if file in files), None)
+    if found is None:
+        there = ", ".join(file for file in bundles.VISIONS if file in files)
+        raise NotAvailable(
+            f"vision is '{name}', which runs {' or '.join(wanted)}; the bundle has {there}. "
+            "Use auto, or export the checkpoint with another --vision."
+        )
+    return found
+
+
+def load_vision(bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, threads: int) -> Vision:
+    """What runs a bundle's pictures here, in the way `name` says. Raises as choose_vision and the two classes."""
+    file = choose_vision(name, bundle.manifest.files.keys(), device, dtype)
+    if file == bundles.VISION_TORCH:
+        return TorchVision(bundle, device, dtype)
+    return OnnxVision(bundle, file, device, dtype, threads)
 
 
 @dataclass(frozen=True)

@@ -208,9 +208,19 @@ def test_nothing_is_signed_without_parity(root: Path) -> None:
 def test_nothing_is_signed_while_a_required_file_is_missing(root: Path) -> None:
     (root / bundles.MANIFEST).unlink()
     (root / bundles.LANGUAGE).unlink()
-    with pytest.raises(BundleError, match=f"cannot write the manifest, {bundles.LANGUAGE} missing"):
+    with pytest.raises(BundleError, match=f"cannot write the manifest, '{bundles.LANGUAGE}' missing"):
         sign(root)
     assert not (root / bundles.MANIFEST).exists()
+
+
+def test_one_form_of_vision_is_enough_and_none_is_too_few(root: Path) -> None:
+    (root / bundles.MANIFEST).unlink()
+    (root / bundles.VISION).rename(root / bundles.VISION_TORCH)
+    sign(root)
+    assert bundles.load(root).path(bundles.VISION_TORCH).is_file()
+    (root / bundles.VISION_TORCH).unlink()
+    with pytest.raises(BundleError, match=r"cannot write the manifest, 'vision.onnx' or .* missing"):
+        sign(root)
 
 
 def test_a_path_the_manifest_does_not_list_is_refused(root: Path) -> None:

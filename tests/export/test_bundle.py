@@ -12,9 +12,14 @@ import torch
 from safetensors import safe_open
 
 from export import bundle as exporter
+from export import vision
 from export.vision import VisionGraph
+from export.work import PROMPT_TOKENS
 from sf_ros.core import bundle as bundles
+from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS, fingerprint
+from sf_ros.runtime.fused import FusedEngine
+from sf_ros.runtime.vision import OnnxVision, TorchVision
 from training import checkpoint
 from training.config import preset
 
@@ -102,6 +107,88 @@ def test_a_path_that_is_no_checkpoint_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "not a checkpoint" in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_may_hold_every_form_of_vision_and_each_answers_alike(
+    smoke_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        str(smoke_run / "checkpoint"),
+        str(tmp_path),
+        "--samples",
+        "6",
+        "--vision",
+        "float32",
+        "float16",
+        "torch",
+    ]
+    assert exporter.main(command) == 0
+    assert "vision_float16.onnx" in capsys.readouterr().err  # the table of sizes and times
+    bundle = bundles.load(tmp_path)
+    assert set(bundles.VISIONS) < set(bundle.manifest.files)
+    precision = bundle.manifest.precision
+    assert [precision[name] for name in bundles.VISIONS] == ["float32", "float16", "float16"]
+    found = bundle.manifest.provenance["vision"]
+    assert found[bundles.VISION]["max_relative_error"] <= 1e-3
+    assert found[bundles.VISION_FLOAT16]["min_cosine"] >= 0.999
+    size = bundle.manifest.model.encoder.image_size
+    pictures = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    cpu = torch.device("cpu")
+    forms = [
+        OnnxVision(bundle, bundles.VISION, cpu, torch.float32, 1),
+        OnnxVision(bundle, bundles.VISION_FLOAT16, cpu, torch.float32, 1),
+        TorchVision(bundle, cpu, torch.float32),
+    ]
+    assert [form.name for form in forms] == ["onnxruntime CPU float32", "onnxruntime CPU float16", "torch cpu float32"]
+    plain, marked = forms[0].encode(pictures)
+    for other in forms[1:]:
+        for expected, tokens in zip((plain, marked), other.encode(pictures), strict=True):
+            assert tokens.shape == expected.shape and torch.allclose(tokens, expected, atol=1e-2)
+
+
+def test_a_graph_that_differs_from_its_checkpoint_is_not_signed(
+    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporter, "MIN_COSINE", 1.1)
+    assert exporter.main([str(smoke_run / "checkpoint"), str(tmp_path), "--samples", "1"]) == 2
+    assert "vision.onnx: a token's cosine with the checkpoint's is" in capsys.readouterr().err
+    assert not (tmp_path / bundles.MANIFEST).exists()
+
+
+def test_weights_of_a_large_graph_lie_beside_it(
+    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vision, "APART_BYTES", 0)
+    assert exporter.main([str(smoke_run / "checkpoint"), str(tmp_path), "--samples", "6"]) == 0
+    assert f"{bundles.VISION}.data" in bundles.load(tmp_path).manifest.files
+    assert (tmp_path / bundles.VISION).stat().st_size < (tmp_path / f"{bundles.VISION}.data").stat().st_size
+
+
+def test_a_presets_random_weights_make_a_bundle_with_prompts_as_long_as_the_papers(tmp_path: Path) -> None:
+    assert exporter.main([str(tmp_path), "--preset", "smoke", "--random", "--samples", "6", "--vision", "torch"]) == 0
+    bundle = bundles.load(tmp_path)
+    assert bundle.manifest.provenance["training"] == "none: random weights"
+    with safe_open(bundle.path(bundles.ANSWERS), "pt") as answers:
+        lengths = {name: answers.get_slice(f"prompt.{name}").get_shape()[0] for name in PROMPT_TOKENS}
+    assert lengths == PROMPT_TOKENS
+    assert FusedEngine(bundle, RuntimeConfig(device="cpu")).vision.name.startswith("torch cpu")
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (["checkpoint"], "expected CHECKPOINT DIR; found checkpoint"),
+        (["checkpoint", "out", "--random"], "expected DIR with --random; found checkpoint out"),
+        (["out", "--random", "--preset", "papper"], "Did you mean 'paper'"),
+        (["checkpoint", "out", "--vision"], "--vision needs one or more of float32, float16, torch"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused_in_one_line(
+    command: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exporter.main(command) == 2
+    said = capsys.readouterr().err
+    assert error in said and said.count("\n") == 1
 
 
 def _vision(bundle: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -29,6 +30,14 @@ BOXES = (Box(10, 5, 40, 50), Box(45, 10, 75, 58))
 
 def samples() -> list[Sample]:
     return [Sample(task, IMAGE, BOXES[: max(spec.boxes, 1)], label=0) for task, spec in TASKS.items()]
+
+
+def answers(model: FusedModel) -> list[Answer]:
+    return [reference(model, sample) for sample in samples()]
+
+
+def difference(model: FusedModel, engine: Any) -> dict[str, dict[str, float]]:
+    return compare(engine, samples(), answers(model), CONFIG.heatmap_sigma)
 
 
 class Off:
@@ -78,14 +87,14 @@ def test_a_reference_is_one_answer_of_the_question(model: FusedModel, task: str)
 
 
 def test_an_exported_model_is_on_a_par_with_itself(model: FusedModel, engine: FusedEngine) -> None:
-    parity = compare(model, engine, samples() * 2)
+    parity = compare(engine, samples() * 2, answers(model) * 2, CONFIG.heatmap_sigma)
     assert list(parity) == list(TASKS)
     for result in parity.values():
         assert result["samples"] == 2 and result["same_winner"] == 1.0 and result["max_difference"] < 1e-4
 
 
 def test_the_difference_of_one_answer_is_found_and_not_spread(model: FusedModel) -> None:
-    parity = compare(model, Off(model, "domain", np.array([0.0, 0.03, -0.01], np.float32)), samples())
+    parity = difference(model, Off(model, "domain", np.array([0.0, 0.03, -0.01], np.float32)))
     assert parity["domain"]["max_difference"] == pytest.approx(0.03, abs=1e-6)
     assert all(result["max_difference"] == 0 for task, result in parity.items() if task != "domain")
 
@@ -94,7 +103,7 @@ def test_another_winner_is_counted(model: FusedModel) -> None:
     (sample,) = (s for s in samples() if s.task == "domain")
     winner = int(reference(model, sample).probabilities.argmax())
     other = np.eye(3, dtype=np.float32)[(winner + 1) % 3] * 2
-    assert compare(model, Off(model, "domain", other), [sample])["domain"]["same_winner"] == 0.0
+    assert difference(model, Off(model, "domain", other))["domain"]["same_winner"] == 0.0
 
 
 @pytest.mark.parametrize(("cells", "same"), [(0, 1.0), (2, 1.0), (6, 0.0)])
@@ -104,7 +113,7 @@ def test_a_gaze_winner_may_move_by_less_than_its_target_is_wide(model: FusedMode
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     moved = heatmap.copy()
     moved[row, column + (cells if column < 8 else -cells)] = 1.0
-    assert compare(model, Off(model, "gaze", moved), [sample])["gaze"]["same_winner"] == same
+    assert difference(model, Off(model, "gaze", moved))["gaze"]["same_winner"] == same
 
 
 def test_the_vision_graph_repeats_both_banks_for_any_number_of_pictures(model: FusedModel, folder: Path) -> None:
