@@ -258,8 +258,11 @@ class RuntimeConfig:
         "the body's size.",
     )
     vision: str = described(
-        "auto", "What runs the encoder: onnx | torch | auto, the fastest here of those the bundle has weights for."
+        "auto",
+        "What runs the encoder: onnx | torch | tensorrt | auto, the fastest here of those there are weights or an "
+        "engine for.",
     )
+    engines: str | None = described(None, "Folder of TensorRT engines (export.engine); none: ~/.cache/sf_ros/engines.")
     prefix_reuse: str = described(
         "auto",
         "Read what frame views share before their boxes once per frame: on | off | auto, where it saves more than it "
@@ -285,7 +288,7 @@ class RuntimeConfig:
         check_ranges(self)
         _require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
         _choice("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
-        _choice("vision", self.vision, ("auto", "onnx", "torch"))
+        _choice("vision", self.vision, ("auto", "onnx", "torch", "tensorrt"))
         _choice("prefix_reuse", self.prefix_reuse, ("auto", "on", "off"))
         _require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
 

@@ -43,7 +43,7 @@ class FusedEngine:
         threads = config.threads or os.cpu_count() or 1
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
-        self.vision = load_vision(bundle, config.vision, self.device, precision, threads)
+        self.vision = load_vision(bundle, config, self.device, precision, threads)
         self.language = load_language(bundle, self.device, precision)
 
     def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:

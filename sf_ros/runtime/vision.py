@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from sf_ros.core import bundle as bundles
 from sf_ros.core import views
 from sf_ros.core.bundle import Bundle, BundleError
-from sf_ros.core.config import ModelConfig, NotAvailable
+from sf_ros.core.config import ModelConfig, NotAvailable, RuntimeConfig
 from sf_ros.model.connector import Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.skeleton import without_numbers
+from sf_ros.runtime.tensorrt import EngineError, TensorRtVision, engine_folder, engine_key, find_engine
 
 
 class Vision(Protocol):
@@ -123,9 +124,24 @@ def choose_vision(name: str, files: Collection[str], device: torch.device, dtype
     return found
 
 
-def load_vision(bundle: Bundle, name: str, device: torch.device, dtype: torch.dtype, threads: int) -> Vision:
-    """What runs a bundle's pictures here, in the way `name` says. Raises as choose_vision and the two classes."""
-    file = choose_vision(name, bundle.manifest.files.keys(), device, dtype)
+def load_vision(
+    bundle: Bundle, config: RuntimeConfig, device: torch.device, dtype: torch.dtype, threads: int
+) -> Vision:
+    """What runs a bundle's pictures here, in the way `config.vision` says: auto takes a fitting engine first.
+
+    Raises as choose_vision and the classes; EngineError where tensorrt is asked for and there is no fitting engine.
+    """
+    if config.vision == "tensorrt" or (config.vision == "auto" and device.type == "cuda"):
+        folder = engine_folder(config.engines)
+        engine = find_engine(bundle, folder)
+        if engine is not None:
+            return TensorRtVision(bundle, engine, device, dtype)
+        if config.vision == "tensorrt":
+            raise EngineError(
+                f"vision is 'tensorrt', and {folder} has no {engine_key(bundle).file}. "
+                f"Build it: python -m export.engine {bundle.root}"
+            )
+    file = choose_vision(config.vision, bundle.manifest.files.keys(), device, dtype)
     if file == bundles.VISION_TORCH:
         return TorchVision(bundle, device, dtype)
     return OnnxVision(bundle, file, device, dtype, threads)

@@ -1,0 +1,69 @@
+"""Build the TensorRT engine of a bundle's vision:  python -m export.engine BUNDLE [--engines DIR] [--again]
+
+Run it on the robot: an engine fits the GPU and the TensorRT that built it, and its file's name says so. The bundle must
+hold vision in float16 (python -m export.bundle ... --vision float16). The robot finds the engine by itself, in the
+user's cache or the folder that its parameter `engines` names. The last line of stdout is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from sf_ros.core import bundle as bundles
+from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.runtime.tensorrt import BATCHES, EngineError, build_engine, engine_folder, engine_key
+
+
+def build(bundle: Bundle, folder: Path, batches: Sequence[int], again: bool) -> dict[str, object]:
+    """Build the engine unless it is there; what the JSON line says. EngineError when it cannot be built."""
+    path = folder / engine_key(bundle).file
+    if path.is_file() and not again:
+        return {"engine": str(path), "built": False, "megabytes": round(path.stat().st_size / 1e6, 1)}
+    start = time.perf_counter()
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        phases: dict[str, TaskID] = {}
+
+        def progress(phase: str, done: int, total: int) -> None:
+            if phase not in phases:
+                phases[phase] = bars.add_task(phase, total=total)
+            bars.update(phases[phase], completed=done)
+
+        build_engine(bundle, folder, batches, progress)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"engine": str(path), "built": True, "megabytes": round(path.stat().st_size / 1e6, 1), "seconds": seconds}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m export.engine", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("bundle", type=Path, help="bundle folder with vision in float16")
+    parser.add_argument("--engines", help="folder of engines (default: the user's cache)")
+    parser.add_argument(
+        "--batches",
+        default=",".join(map(str, BATCHES)),
+        help="numbers of pictures to tune for, rising (default: %(default)s)",
+    )
+    parser.add_argument("--again", action="store_true", help="build it even if it is there")
+    options = parser.parse_args(argv)
+    try:
+        batches = [int(number) for number in options.batches.split(",")]
+        if batches != sorted(set(batches)) or batches[0] < 1:
+            raise ValueError(f"--batches {options.batches}: expected rising numbers from 1 on.")
+        result = build(bundles.load(options.bundle), engine_folder(options.engines), batches, options.again)
+    except (EngineError, BundleError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
