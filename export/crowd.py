@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from sf_ros.core.types import Box
+from sf_ros.core.types import Box, Person
 from sf_ros.runtime.engine import Question
 
 WIDTH, HEIGHT = 1280, 720  # px
@@ -26,17 +26,24 @@ HEAD = 7  # heads that a person is tall
 SHOULDERS = 2.2  # heads that a person is wide
 
 
-def questions(people: int) -> list[Question]:
-    """Every question about the first `people` of them and all their pairs. ValueError for more than there are."""
+def persons(people: int) -> tuple[Person, ...]:
+    """The first `people` of them, as a detector would report them. ValueError for more than there are."""
     if not 1 <= people <= len(PEOPLE):
         raise ValueError(f"{people} people; expected 1 to {len(PEOPLE)}.")
+    return tuple(Person(i, _body(i), 0.9, _face(i), 0.9) for i in range(1, people + 1))
+
+
+def questions(people: int) -> list[Question]:
+    """Every question about the first `people` of them and all their pairs. ValueError for more than there are."""
     asked = []
-    for track_id in range(1, people + 1):
-        face, body = _face(track_id), _body(track_id)
+    crowd = persons(people)
+    for person in crowd:
+        track_id, face, body = person.track_id, person.face, person.body
+        assert face is not None
         asked += [Question(task, (track_id,), (face,)) for task in ("gaze", "looking_at_me", "expression")]
         asked.append(Question("gesture", (track_id,), (body,)))
-    for pair in combinations(range(1, people + 1), 2):
-        bodies = _body(pair[0]), _body(pair[1])
+    for one, other in combinations(crowd, 2):
+        pair, bodies = (one.track_id, other.track_id), (one.body, other.body)
         asked += [Question(task, pair, bodies) for task in ("domain", "relation")]
     return asked
 

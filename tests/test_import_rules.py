@@ -136,11 +136,9 @@ def test_the_robot_package_imports_downwards_only(path: Path) -> None:
         assert top(names) - STDLIB - {"sf_ros"} <= packages
 
 
-@pytest.mark.parametrize("name", ["engine", "benchmark"])
-def test_what_runs_on_a_jetson_imports_with_training_hidden(name: str) -> None:
-    if not (ROOT / "export" / f"{name}.py").exists():
-        pytest.skip(f"export/{name}.py is not in this version")
-    import_alone([f"export.{name}"], hides=f"{['training', 'peft', 'onnxscript']!r}.__contains__")
+def test_what_runs_on_a_jetson_imports_with_training_hidden() -> None:
+    names = ["export.engine", *modules("export/benchmark")]
+    import_alone(names, hides=f"{['training', 'peft', 'onnxscript', 'tyro', 'matplotlib', 'tensorrt']!r}.__contains__")
 
 
 def test_training_imports_no_ros_and_export_only_where_the_demo_bundle_is_made() -> None:

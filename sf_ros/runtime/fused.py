@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from sf_ros.core.types import Box
 from sf_ros.runtime.device import choose_device, choose_precision
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.language import load_language
-from sf_ros.runtime.packing import Look, looks, marks, plan
+from sf_ros.runtime.packing import Look, Pass, looks, marks, plan
 from sf_ros.runtime.vision import Banks, load_vision
+
+Planner = Callable[[Sequence[Look], np.ndarray], list[Pass]]  # looks and their marked patches -> passes
 
 
 class FusedEngine:
@@ -36,13 +39,14 @@ class FusedEngine:
                 f"prefix_reuse is 'on', but the visual tokens of {bundle.root} see one another both ways "
                 f"(attention={self.model.attention!r}): boxes change all of them. Use auto or off."
             )
-        self._reuse = config.prefix_reuse
         self.device = choose_device(config.device)
         precision = choose_precision(config.precision, self.device, self.model.language)
         self.timings_ms: dict[str, float] = {}
         threads = config.threads or os.cpu_count() or 1
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
+        self.planner: Planner = functools.partial(plan, model=self.model, reuse=config.prefix_reuse)
+        self.synchronise = False  # wait for the GPU behind each stage, so that its time is its own
         self.vision = load_vision(bundle, config, self.device, precision, threads)
         self.language = load_language(bundle, self.device, precision)
 
@@ -57,21 +61,23 @@ class FusedEngine:
         uploaded = torch.from_numpy(marked).to(self.device)  # before there is work on the device to wait for
         seen = time.perf_counter()
         banks = Banks(*self.vision.encode(pictures), slots, uploaded, self.model)
+        self._settle()
         encoded = time.perf_counter()
-        planned = plan(asked, marked, self.model, self._reuse)
+        planned = self.planner(asked, marked)
         read = self.language.read(planned, banks)
         found = iter(fetch([answers for results in read for answers in results]))
+        fetched = time.perf_counter()
         answers: dict[int, Answer] = {}
         for one in planned:
-            for position, name in enumerate(one.questions):
+            for name in one.questions:
                 for look, values in zip(one.looks, next(found), strict=True):
                     heatmap = TASKS[name].kind == "heatmap"
                     answer = Answer(heatmap=values) if heatmap else Answer(probabilities=values)
-                    answers[asked[look].indices[position]] = answer
+                    answers |= dict.fromkeys(asked[look].asking(name), answer)
         self.timings_ms = {
             "views": 1e3 * (seen - start),
             "vision": 1e3 * (encoded - seen),
-            "language": 1e3 * (time.perf_counter() - encoded),
+            "language": 1e3 * (fetched - encoded),
         }
         return [answers[index] for index in range(len(questions))]
 
@@ -80,6 +86,10 @@ class FusedEngine:
         image = np.zeros((self.model.encoder.image_size, self.model.encoder.image_size, 3), np.uint8)
         box = Box.whole(image)
         self.answer(image, [Question(name, (1,), (box,) * max(spec.boxes, 1)) for name, spec in TASKS.items()])
+
+    def _settle(self) -> None:
+        if self.synchronise and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _views(self, image: np.ndarray, asked: Sequence[Look]) -> tuple[np.ndarray, list[int]]:
         """The pictures (B, S, S, 3) that the looks need, a frame first, and each look's place among them."""

@@ -35,6 +35,10 @@ class Look:
     questions: tuple[str, ...]
     indices: tuple[int, ...]
 
+    def asking(self, question: str) -> list[int]:
+        """The positions of one of its questions: several where people were given the same box."""
+        return [index for index, name in zip(self.indices, self.questions, strict=True) if name == question]
+
 
 @dataclass(frozen=True)
 class Pass:

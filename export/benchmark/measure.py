@@ -1,0 +1,165 @@
+"""Every question about the crowd, asked in several ways in turns; and what else a frame costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from export import crowd
+from export.benchmark.methods import METHODS, largest_difference
+from export.benchmark.rates import Product, product_rate, products
+from export.work import Counter, frame
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.types import Frame, FrameCues
+from sf_ros.messages import messages
+from sf_ros.runtime.detector import Detector
+from sf_ros.runtime.engine import Answer, Engine
+from sf_ros.runtime.fused import FusedEngine
+from sf_ros.runtime.packing import looks, marks
+from sf_ros.runtime.recorders import typestore
+from sf_ros.runtime.scheduler import Scheduler
+from sf_ros.runtime.smoothing import Smoother
+from sf_ros.runtime.sources import VideoSource, demo_file
+from sf_ros.runtime.vision import OnnxVision
+
+STAGES = ("decode", "detect", "track", "schedule", "views", "vision", "language", "answers", "smoothing", "messages")
+MODELS = ("decode", "detect", "vision", "language")  # what is not our overhead
+EVERYTHING_MS = 1e7  # a budget that leaves nothing out
+COUNTED = {"ours": "packed+reuse", "packed": "packed", "once": "once", "naive": "naive"}  # method -> export.work's
+Times = dict[str, float]  # stage -> milliseconds
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What was measured with so many people."""
+
+    people: int
+    questions: int
+    times: Mapping[str, Sequence[Times]]  # method -> of each repeat; 'all' is the whole answer
+    flops: Mapping[str, Mapping[str, int]]  # method -> stage (vision, language) -> counted operations
+    differences: Mapping[str, float]  # method -> largest difference of an answer from ours
+    rates: Mapping[str, float]  # stage -> operations per second of its own products of matrices
+    frames: Sequence[Times] = field(default_factory=list)  # of each repeat: every stage of a whole frame, ours
+
+    def median(self, method: str, stage: str = "all") -> float:
+        """Milliseconds."""
+        return float(np.median([times[stage] for times in self.times[method]]))
+
+
+def picture() -> np.ndarray:
+    """RGB uint8 of the crowd's size: the demo clip's first frame, since the time does not depend on what is seen."""
+    with VideoSource(demo_file("clip.mp4")) as source:
+        image = next(iter(source)).image
+    return cv2.resize(image, (crowd.WIDTH, crowd.HEIGHT))
+
+
+def measure(
+    engine: FusedEngine, detector: Detector, people: int, against: Sequence[str], repeats: int, warm_up: int = 1
+) -> Crowd:
+    """Time each method `repeats` times, in turns, after runs that do not count."""
+    image, questions = picture(), crowd.questions(people)
+    engine.synchronise = True
+    methods: dict[str, Engine] = {name: METHODS[name](engine) for name in dict.fromkeys(("ours", *against))}
+    answers: dict[str, list[Answer]] = {}
+    times: dict[str, list[Times]] = {name: [] for name in methods}
+    rounds = track(range(warm_up + repeats), f"{people} people", console=Console(stderr=True), transient=True)
+    for turn in rounds:
+        for name, method in methods.items():
+            start = time.perf_counter()
+            answers[name] = method.answer(image, questions)
+            spent = 1e3 * (time.perf_counter() - start)
+            if turn >= warm_up:
+                times[name].append({"all": spent, **method.timings_ms})
+    counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.language.prompts.items()})
+    return Crowd(
+        people,
+        len(questions),
+        times,
+        {name: _flops(counter, people, name) for name in methods},
+        {name: largest_difference(answers["ours"], found) for name, found in answers.items() if name != "ours"},
+        {"language": _language_rate(engine, people), "vision": _vision_rate(engine, people)},
+        whole_frames(engine, detector, people, repeats, warm_up),
+    )
+
+
+def whole_frames(engine: Engine, detector: Detector, people: int, repeats: int, warm_up: int) -> list[Times]:
+    """Milliseconds by stage of whole frames, from a camera's JPEG to built messages, when everything is asked.
+
+    The detector sees the picture; the people asked about are the crowd, since it could not find it there.
+    """
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR))
+    persons, types = crowd.persons(people), typestore().types.__getitem__
+    config = RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
+    found = []
+    for index in range(warm_up + repeats):
+        scheduler, smoother, stamp = Scheduler(config), Smoother(config), 1.0 + index
+        clock = _Clock()
+        image = cv2.cvtColor(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+        clock.note("decode")
+        detector.track(Frame(image, stamp, index))
+        clock.note("")
+        questions = scheduler.pick(persons, stamp, (crowd.WIDTH, crowd.HEIGHT))
+        clock.note("schedule")
+        answers = engine.answer(image, questions)
+        clock.note("answers")
+        smoother.update(questions, answers, stamp)
+        cues, relations = smoother.cues(persons, stamp, crowd.WIDTH, crowd.HEIGHT)
+        clock.note("smoothing")
+        said, _ = messages(FrameCues(stamp, index, crowd.WIDTH, crowd.HEIGHT, cues, relations), types)
+        for item in said:
+            item.message  # noqa: B018 (builds it)
+        clock.note("messages")
+        spent = {**clock.spent, **detector.timings_ms, **engine.timings_ms}
+        spent["answers"] -= sum(engine.timings_ms.values())
+        found.append({stage: spent[stage] for stage in STAGES})
+    return found[warm_up:]
+
+
+def overhead_ms(frame_times: Times) -> float:
+    """What a frame costs outside decoding and the models."""
+    return sum(spent for stage, spent in frame_times.items() if stage not in MODELS)
+
+
+class _Clock:
+    """Milliseconds between notes."""
+
+    def __init__(self) -> None:
+        self.spent: Times = {}
+        self._last = time.perf_counter()
+
+    def note(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.spent[stage], self._last = 1e3 * (now - self._last), now
+
+
+def _flops(counter: Counter, people: int, method: str) -> dict[str, int]:
+    work = frame(counter, people, COUNTED[method])
+    return {"vision": work["encoder"].flops + work["connector"].flops, "language": work["language"].flops}
+
+
+def _language_rate(engine: FusedEngine, people: int) -> float:
+    """Of the products of our passes, in the body's own precision, weighted by tokens."""
+    asked = looks(crowd.questions(people))
+    marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, engine.model.encoder.grid)
+    planned = engine.planner(asked, marked)
+    tokens = [max(one.reused for one in planned)] if any(one.reused for one in planned) else []
+    for one in planned:
+        prompts = sum(len(engine.language.prompts.get(name, ())) for name in one.questions)
+        tokens.append(len(one.looks) * (engine.model.visual_tokens - one.reused + prompts))
+    return product_rate(products(engine.language.body, tokens))
+
+
+def _vision_rate(engine: FusedEngine, people: int) -> float:
+    """Of a product as wide as the encoder's MLP, in the precision that vision runs in."""
+    pictures = 1 + 2 * people
+    width, tokens = engine.model.encoder.width, pictures * engine.model.encoder.grid**2
+    parameter = next(engine.language.body.parameters())
+    dtype = torch.float32 if isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu" else parameter.dtype
+    return product_rate([Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))])

@@ -1,0 +1,147 @@
+"""What was measured, as tables, as JSON with the names that ros2_benchmark uses, and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from export.benchmark.measure import STAGES, Crowd, overhead_ms
+
+COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#222255", "#ee8866", "#225555")
+
+
+def methods_table(crowds: Sequence[Crowd]) -> Table:
+    """Milliseconds of every question by method; how many times ours that is, measured and by counted operations."""
+    shown = Table("people", "method", "ms", "vision", "language", "x ours", "counted", "differs", box=box.SIMPLE)
+    for found in crowds:
+        for name in found.times:
+            shown.add_row(
+                str(found.people),
+                name,
+                *(f"{found.median(name, stage):,.1f}" for stage in ("all", "vision", "language")),
+                f"{found.median(name) / found.median('ours'):.2f}",
+                f"{total_flops(found, name) / total_flops(found, 'ours'):.2f}",
+                f"{found.differences.get(name, 0.0):.0e}",
+                end_section=name == list(found.times)[-1],
+            )
+    return shown
+
+
+def stages_table(crowds: Sequence[Crowd]) -> Table:
+    """Median milliseconds of whole frames by stage, ours; and what is left outside decoding and the models."""
+    shown = Table("stage, ms", *(f"{found.people} people" for found in crowds), box=box.SIMPLE)
+    middle = [medians(found.frames) for found in crowds]
+    for stage in STAGES:
+        shown.add_row(stage, *(f"{stages[stage]:,.1f}" for stages in middle), end_section=stage == STAGES[-1])
+    shown.add_row("a frame", *(f"{np.median([sum(f.values()) for f in found.frames]):,.1f}" for found in crowds))
+    shown.add_row("overhead", *(f"{np.median([overhead_ms(f) for f in found.frames]):,.1f}" for found in crowds))
+    return shown
+
+
+def total_flops(found: Crowd, method: str) -> int:
+    """Counted operations of all questions."""
+    return sum(found.flops[method].values())
+
+
+def medians(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each stage."""
+    return {stage: float(np.median([one[stage] for one in times])) for stage in times[0]}
+
+
+def summary(values: Iterable[float]) -> dict[str, float]:
+    """Milliseconds: median, p95, p99 and how many values they rest on."""
+    found = np.array(list(values))
+    at = {f"p{which}": round(float(np.percentile(found, which)), 3) for which in (95, 99)}
+    return {"median": round(float(np.median(found)), 3), **at, "repeats": len(found)}
+
+
+def crowd_json(found: Crowd) -> dict[str, Any]:
+    """One crowd's part of the JSON object."""
+    whole = [sum(times.values()) for times in found.frames]
+    return {
+        "people": found.people,
+        "questions": found.questions,
+        "methods": {
+            name: {
+                "ms": {stage: summary(one[stage] for one in times) for stage in times[0]},
+                "flops": {**found.flops[name], "all": total_flops(found, name)},
+                "times_ours": round(found.median(name) / found.median("ours"), 3),
+                "counted_times_ours": round(total_flops(found, name) / total_flops(found, "ours"), 3),
+                "largest_difference": found.differences.get(name, 0.0),
+            }
+            for name, times in found.times.items()
+        },
+        "stages_ms": {stage: summary(times[stage] for times in found.frames) for stage in STAGES},
+        "overhead_ms": summary(overhead_ms(times) for times in found.frames),
+        "roofline": {
+            stage: {
+                "achieved_flops_per_s": round(achieved(found, stage)),
+                "products_flops_per_s": round(rate),
+                "share": round(achieved(found, stage) / rate, 3),
+            }
+            for stage, rate in found.rates.items()
+        },
+        "Mean Frame Rate (fps)": round(1e3 / float(np.mean(whole)), 3),
+        "Mean End-to-End Latency (ms)": round(float(np.mean(whole)), 3),
+        "Max. End-to-End Latency (ms)": round(max(whole), 3),
+        "Min. End-to-End Latency (ms)": round(min(whole), 3),
+    }
+
+
+def achieved(found: Crowd, stage: str) -> float:
+    """Counted operations per second of a stage of ours."""
+    return found.flops["ours"][stage] / (1e-3 * found.median("ours", stage))
+
+
+def plot(crowds: Sequence[Crowd], title: str, out: Path) -> list[Path]:
+    """latency.png, stages.png and roofline.png in a folder; none where matplotlib is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        return []
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    people = [found.people for found in crowds]
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for name, colour in zip(crowds[0].times, COLOURS, strict=False):
+        axes.plot(people, [found.median(name) for found in crowds], "o-", color=colour, label=name)
+    axes.set(xlabel="people", ylabel="every question, ms", xticks=people, title=title, yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    written = [_saved(figure, out / "latency.png")]
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    below = np.zeros(len(crowds))
+    for stage, colour in zip(STAGES, COLOURS, strict=True):
+        heights = np.array([medians(found.frames)[stage] for found in crowds])
+        axes.bar(range(len(crowds)), heights, bottom=below, color=colour, label=stage)
+        below += heights
+    axes.set(xlabel="people", ylabel="a whole frame, ms", title=title)
+    axes.set_xticks(range(len(crowds)), people)
+    axes.legend(fontsize="small")
+    written.append(_saved(figure, out / "stages.png"))
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for stage, colour in (("vision", COLOURS[0]), ("language", COLOURS[4])):
+        axes.plot(people, [achieved(found, stage) / 1e9 for found in crowds], "o-", color=colour, label=stage)
+        rates = [found.rates[stage] / 1e9 for found in crowds]
+        axes.plot(people, rates, "--", color=colour, label=f"{stage}: its products of matrices alone")
+    axes.set(xlabel="people", ylabel="GFLOP/s", xticks=people, title=title, ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    written.append(_saved(figure, out / "roofline.png"))
+    return written
+
+
+def _saved(figure: Any, path: Path) -> Path:
+    from matplotlib import pyplot
+
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

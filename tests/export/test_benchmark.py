@@ -1,0 +1,177 @@
+"""The benchmark on the smallest bundle: that its figures belong together, not how large they are."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from export import crowd
+from export.benchmark import machine, rates
+from export.benchmark.__main__ import main
+from export.benchmark.measure import STAGES, overhead_ms
+from export.benchmark.methods import METHODS, each_alone, largest_difference, planned
+from export.work import total
+from sf_ros.core import bundle as bundles
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.runtime.engine import Answer
+from sf_ros.runtime.fused import FusedEngine
+from sf_ros.runtime.packing import looks, marks
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def engine(smoke_bundle: Path) -> FusedEngine:
+    return FusedEngine(bundles.load(smoke_bundle), RuntimeConfig(device="cpu", threads=1))
+
+
+@pytest.fixture(scope="module")
+def result(smoke_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    """What the command says of two crowds, and the folder it wrote into."""
+    out = tmp_path_factory.mktemp("benchmark")
+    command = ["--bundle", str(smoke_bundle), "--people", "1,2", "--repeats", "2", "--threads", "1", "--device", "cpu"]
+    assert main([*command, "--out", str(out)]) == 0
+    return json.loads((out / "benchmark.json").read_text()), out
+
+
+@pytest.mark.parametrize("people", [1, 3])
+def test_every_method_answers_every_question_alike(engine: FusedEngine, people: int) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (crowd.HEIGHT, crowd.WIDTH, 3), np.uint8)
+    asked = crowd.questions(people)
+    ours = METHODS["ours"](engine).answer(image, asked)
+    for name in ("packed", "once", "naive"):
+        found = METHODS[name](engine).answer(image, asked)
+        assert len(found) == len(asked) and largest_difference(ours, found) < 1e-4, name
+
+
+def test_other_methods_leave_the_engine_as_it_is(engine: FusedEngine) -> None:
+    before = engine.planner
+    assert planned(engine, each_alone).planner is each_alone and engine.planner is before
+
+
+def test_once_reads_every_question_in_a_pass_of_its_own(engine: FusedEngine) -> None:
+    asked = looks(crowd.questions(2))
+    passes = each_alone(asked, marks(asked, crowd.WIDTH, crowd.HEIGHT, engine.model.encoder.grid))
+    assert len(passes) == len(crowd.questions(2)) and all(len(one.looks) == 1 and not one.reused for one in passes)
+
+
+def test_a_difference_is_the_largest_of_any_answer() -> None:
+    one = [Answer(probabilities=np.array([0.5, 0.5])), Answer(heatmap=np.zeros((2, 2)))]
+    other = [Answer(probabilities=np.array([0.4, 0.6])), Answer(heatmap=np.eye(2) * 0.3)]
+    assert largest_difference(one, other) == pytest.approx(0.3)
+
+
+def test_a_report_has_every_method_stage_and_percentile(result: tuple[dict, Path]) -> None:
+    found, _ = result
+    assert [one["people"] for one in found["crowds"]] == [1, 2]
+    for one in found["crowds"]:
+        assert one["questions"] == len(crowd.questions(one["people"]))
+        assert list(one["methods"]) == ["ours", "packed", "once", "naive"]
+        assert list(one["stages_ms"]) == list(STAGES)
+        for summary in (*one["stages_ms"].values(), *one["methods"]["naive"]["ms"].values()):
+            assert 0 <= summary["median"] <= summary["p95"] <= summary["p99"] and summary["repeats"] == 2
+        frame_ms = sum(summary["median"] for summary in one["stages_ms"].values())
+        assert one["Mean End-to-End Latency (ms)"] == pytest.approx(frame_ms, rel=0.5)
+        assert one["Mean Frame Rate (fps)"] == pytest.approx(1e3 / one["Mean End-to-End Latency (ms)"], rel=1e-2)
+    assert found["vision"] == "onnxruntime CPU float32" and found["language"] == "float32"
+    assert found["machine"]["threads"] == 1 and found["machine"]["torch"] == version("torch")
+    assert found["peak_memory_mb"] > 100 and found["copy_bytes_per_s"] > 1e8
+
+
+def test_counted_work_is_that_of_the_bundles_own_prompts(result: tuple[dict, Path], engine: FusedEngine) -> None:
+    from export.work import Counter, frame
+
+    counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.language.prompts.items()})
+    found, _ = result
+    for one in found["crowds"]:
+        naive = total(frame(counter, one["people"], "naive").values()).flops
+        assert one["methods"]["naive"]["flops"]["all"] == naive
+        ours = one["methods"]["ours"]["flops"]["all"]
+        assert one["methods"]["naive"]["counted_times_ours"] == pytest.approx(naive / ours, abs=1e-3)
+        share = one["roofline"]["language"]
+        assert share["share"] == pytest.approx(share["achieved_flops_per_s"] / share["products_flops_per_s"], abs=1e-3)
+
+
+def test_pictures_are_drawn(result: tuple[dict, Path]) -> None:
+    _, out = result
+    for name in ("latency.png", "stages.png", "roofline.png"):
+        image = cv2.imread(str(out / name))
+        assert image is not None and image.std() > 5
+
+
+def test_overhead_is_what_is_left_outside_the_models() -> None:
+    times = dict.fromkeys(STAGES, 1.0) | {"decode": 7.0, "detect": 30.0, "vision": 100.0, "language": 200.0}
+    assert overhead_ms(times) == len(STAGES) - 4
+
+
+@pytest.mark.parametrize(
+    ("command", "error"),
+    [
+        (["--people", "0"], "0 people; expected 1 to 8"),
+        (["--people", "two"], "invalid literal"),
+        (["--against", "naif"], "Did you mean 'naive'"),
+        (["--repeats", "0"], "--repeats 0: expected 1 or more"),
+        (["--bundle", "nowhere"], "nowhere: no manifest.json here"),
+        (["--vision", "torch"], "vision is 'torch', which runs vision.safetensors; the bundle has vision.onnx"),
+        (["--device", "cuda:9"], "cuda:9"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_refused_in_one_line(
+    command: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and error in said and said.count("\n") == 1
+
+
+def test_products_are_those_of_the_bodys_layers_weighted_by_tokens() -> None:
+    body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(4, 8), nn.Linear(8, 2, bias=False))
+    asked = rates.products(body, [3, 5, 3])
+    assert sorted((one.tokens, tuple(one.weight.shape), one.count) for one in asked) == [
+        (3, (2, 8), 2), (3, (8, 4), 4), (5, (2, 8), 1), (5, (8, 4), 2),
+    ]  # fmt: skip
+    assert sum(one.flops for one in asked) == 2 * (3 + 5 + 3) * (2 * 32 + 16)
+    assert rates.product_rate(asked) > 0
+
+
+def test_a_jetsons_power_is_that_of_its_supply(tmp_path: Path) -> None:
+    sensor = tmp_path / "bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
+    sensor.mkdir(parents=True)
+    rows = {"in1": ("VDD_CPU", 5000, 100), "in2": ("VDD_IN", 19_000, 1500)}
+    for name, (label, millivolts, milliamperes) in rows.items():
+        (sensor / f"{name}_label").write_text(f"{label}\n")
+        (sensor / f"{name}_input").write_text(f"{millivolts}\n")
+        (sensor / f"{name.replace('in', 'curr')}_input").write_text(f"{milliamperes}\n")
+    assert machine.watts(CPU, tmp_path) == pytest.approx(28.5)
+    with machine.Energy(CPU, tmp_path) as energy:
+        pass
+    assert energy.joules is not None and energy.joules >= 0
+
+
+def test_a_processors_counter_gives_its_difference(tmp_path: Path) -> None:
+    counter = tmp_path / "class/powercap/intel-rapl:0/energy_uj"
+    counter.parent.mkdir(parents=True)
+    for end, joules in ((3_500_000, 2.5), (500_000, None)):  # the second time it has begun anew
+        counter.write_text("1000000\n")
+        with machine.Energy(CPU, tmp_path) as energy:
+            counter.write_text(f"{end}\n")
+        assert energy.joules == joules
+
+
+def test_where_nothing_tells_there_are_no_joules(tmp_path: Path) -> None:
+    with machine.Energy(CPU, tmp_path) as energy:
+        pass
+    assert machine.watts(CPU, tmp_path) is None and energy.joules is None
+
+
+def test_the_machines_description_is_complete() -> None:
+    found = machine.describe(CPU)
+    assert {"device", "cpu", "cores", "memory_gib", "system", "python", "torch", "onnxruntime"} <= set(found)
+    assert found["cores"] >= 1
