@@ -236,32 +236,31 @@ def score_labels(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict
 
 
 def score_gaze(task: str, answer: Answerer, samples: Iterator[Sample]) -> dict[str, object]:
-    """AUC, min L2 and avg L2; chance is a flat map and a point drawn at random."""
+    """AUC and L2 distances; chance is a flat map and a point drawn at random."""
     generator = np.random.default_rng(0)
-    rows = []
+    rows: list[dict[str, float]] = []
+    chance: list[float] = []
+    orders: list[str] = []
     for sample in samples:
         heatmap = answer(sample).heatmap
         assert heatmap is not None
         points = np.array(sample.points_norm)
         height, width = sample.image.shape[:2]
-        nearest, average = metrics.gaze_distances(heatmap, points)
-        random_point = float(np.linalg.norm(points - generator.random(2), axis=1).min())
         auc = metrics.gaze_auc(heatmap, points, width, height)
-        rows.append((auc, nearest, average, random_point, sample.tags.get("target", "")))
-    result: dict[str, object] = {"samples": len(rows), "metrics": _gaze_means(rows), "chance": _gaze_chance(rows)}
+        rows.append({"AUC": auc, **metrics.gaze_distances(heatmap, points)})
+        chance.append(float(np.linalg.norm(points - generator.random(2), axis=1).min()))
+        orders.append(str(sample.tags.get("target", "")))
+    means = _means(rows)
+    guessed = {name: 0.5 if name == "AUC" else float(np.mean(chance)) for name in means}
+    result: dict[str, object] = {"samples": len(rows), "metrics": means, "chance": guessed}
     for order in ("after", "before"):
-        if chosen := [row for row in rows if row[4] == order]:
-            result[f"target_{order}_head"] = {"samples": len(chosen), **_gaze_means(chosen)}
+        if chosen := [row for row, of in zip(rows, orders, strict=True) if of == order]:
+            result[f"target_{order}_head"] = {"samples": len(chosen), **_means(chosen)}
     return result
 
 
-def _gaze_means(rows: list[tuple]) -> dict[str, float]:
-    return {name: float(np.mean([row[i] for row in rows])) for i, name in enumerate(("AUC", "min_L2", "avg_L2"))}
-
-
-def _gaze_chance(rows: list[tuple]) -> dict[str, float]:
-    distance = float(np.mean([row[3] for row in rows]))
-    return {"AUC": 0.5, "min_L2": distance, "avg_L2": distance}
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
 def table(results: dict[str, dict[str, object]], title: str) -> Table:

@@ -75,7 +75,7 @@ class Validation:
         if TASKS[task].kind == "label":
             return metrics.label_metrics(task, answers, np.array([row.label for row in rows]))
         points = [row.points[~np.isnan(row.points[:, 0])] for row in rows]
-        distances = [metrics.gaze_distances(heatmap, p)[0] for heatmap, p in zip(answers, points, strict=True)]
+        distances = [metrics.gaze_distances(heatmap, p)["min_L2"] for heatmap, p in zip(answers, points, strict=True)]
         return {"min_L2": float(np.mean(distances))}
 
 

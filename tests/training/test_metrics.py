@@ -105,16 +105,17 @@ def test_the_predicted_point_is_the_corner_of_the_highest_cell() -> None:
 def test_min_distance_is_to_the_nearest_annotation_and_average_distance_to_the_mean_one() -> None:
     heatmap = np.zeros((10, 10))
     heatmap[0, 0] = 1  # predicted: (0, 0)
-    nearest, average = metrics.gaze_distances(heatmap, np.array([[0.3, 0.4], [0.9, 0.4]]))
-    assert nearest == pytest.approx(0.5)
-    assert average == pytest.approx(np.hypot(0.6, 0.4))  # not (0.5 + 0.985) / 2
-    assert average != pytest.approx((0.5 + np.hypot(0.9, 0.4)) / 2, abs=1e-3)
+    found = metrics.gaze_distances(heatmap, np.array([[0.3, 0.4], [0.9, 0.4]]))
+    assert found["min_L2"] == pytest.approx(0.5)
+    assert found["avg_L2"] == pytest.approx(np.hypot(0.6, 0.4))
+    assert found["avg_L2_each"] == pytest.approx((0.5 + np.hypot(0.9, 0.4)) / 2)  # 0.74 where avg_L2 is 0.72
 
 
 def test_opposite_annotations_have_an_average_distance_of_zero_from_their_middle() -> None:
     heatmap = np.zeros((10, 10))
     heatmap[5, 5] = 1
-    assert metrics.gaze_distances(heatmap, np.array([[0.2, 0.5], [0.8, 0.5]])) == pytest.approx((0.3, 0.0))
+    found = metrics.gaze_distances(heatmap, np.array([[0.2, 0.5], [0.8, 0.5]]))
+    assert found == pytest.approx({"min_L2": 0.3, "avg_L2": 0.0, "avg_L2_each": 0.3})
 
 
 def test_looking_at_me_is_scored_by_the_probability_of_yes() -> None:

@@ -80,7 +80,7 @@ def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
         for given, distances in ((sample, right), (moved, wrong)):
             heatmap = answer(given).heatmap
             assert heatmap is not None
-            distances.append(metrics.gaze_distances(heatmap, points)[0])
+            distances.append(metrics.gaze_distances(heatmap, points)["min_L2"])
     mean_right, mean_wrong = float(np.mean(right)), float(np.mean(wrong))
     return {"min_L2": mean_right, "min_L2 with another head": mean_wrong, "ratio": mean_wrong / mean_right}
 
