@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import torch
+from safetensors import safe_open
 from torch import nn
 
 
@@ -12,7 +15,7 @@ from torch import nn
 def without_numbers() -> Iterator[None]:
     """Modules made in here have their buffers, but parameters on the meta device: no memory, and no time to draw them.
 
-    `load_state_dict(..., assign=True)` gives them weights. nn.Module itself is changed meanwhile: one thread at a time.
+    `fill` gives them weights. nn.Module itself is changed meanwhile: one thread at a time.
     """
     register = nn.Module.register_parameter
 
@@ -26,3 +29,20 @@ def without_numbers() -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def fill(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> None:
+    """Give a module the weights of a safetensors file that begin with `prefix`, and nothing but these, in evaluation.
+
+    Buffers move to the device and keep their own type. The file is opened anew for every tensor, for what has been read
+    of it stays in memory while it is open: the peak is the module and its largest weight. RuntimeError or
+    SafetensorError when the file does not fit.
+    """
+    with safe_open(path, "pt") as file:
+        keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (not a mapping)
+    weights = {}
+    for key in keys:
+        with safe_open(path, "pt") as file:
+            weights[key.removeprefix(prefix)] = file.get_tensor(key).to(device, dtype, copy=True)
+    module.load_state_dict(weights, strict=True, assign=True)
+    module.to(device).eval()

@@ -22,7 +22,7 @@ from sf_ros.core.config import ModelConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import HeatmapHead, build_body
 from sf_ros.model.sequence import attention_bias, layout
-from sf_ros.model.skeleton import without_numbers
+from sf_ros.model.skeleton import fill, without_numbers
 from sf_ros.runtime.packing import Pass
 from sf_ros.runtime.vision import Banks
 
@@ -136,12 +136,9 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> L
         body, heatmap = build_body(model.language), HeatmapHead(model)
     delattr(body, "embed_tokens")  # prompts come embedded: no tokenizer and no vocabulary on a robot
     try:
+        fill(body, bundle.path(bundles.LANGUAGE), device, dtype)
+        fill(heatmap, bundle.path(bundles.ANSWERS), device, dtype, "heatmap.")
         answers = load_file(bundle.path(bundles.ANSWERS))
-        head = {k.removeprefix("heatmap."): v for k, v in answers.items() if k.startswith("heatmap.")}
-        for part, weights in ((body, load_file(bundle.path(bundles.LANGUAGE))), (heatmap, head)):
-            given = {key: weights.pop(key).to(device, dtype) for key in list(weights)}  # one at a time: less memory
-            part.load_state_dict(given, strict=True, assign=True)
-            part.to(device).eval()  # the buffers: frequencies of positions, which stay float32
         labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]
         prompts = {name: answers[f"prompt.{name}"].to(device, dtype) for name in labelled}
         rows = {name: answers[f"rows.{name}"].to(device, dtype) for name in labelled}

@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sf_ros.core import bundle as bundles
@@ -19,7 +18,7 @@ from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import ModelConfig, NotAvailable, RuntimeConfig
 from sf_ros.model.connector import Connector, pool
 from sf_ros.model.encoders import build_encoder
-from sf_ros.model.skeleton import without_numbers
+from sf_ros.model.skeleton import fill, without_numbers
 from sf_ros.runtime.tensorrt import EngineError, TensorRtVision, engine_folder, engine_key, find_engine
 
 
@@ -76,12 +75,8 @@ class TorchVision:
             self._connector = Connector(model.encoder.dim, model.connector_hidden, model.language.dim)
         path = bundle.path(bundles.VISION_TORCH)
         try:
-            weights = load_file(path)
-            parts = {"encoder.": self._encoder, "connector.": self._connector}
-            for prefix, part in parts.items():
-                own = {k.removeprefix(prefix): v.to(device, dtype) for k, v in weights.items() if k.startswith(prefix)}
-                part.load_state_dict(own, strict=True, assign=True)
-                part.to(device).eval()
+            fill(self._encoder, path, device, dtype, "encoder.")
+            fill(self._connector, path, device, dtype, "connector.")
         except (RuntimeError, SafetensorError) as error:
             raise BundleError(
                 f"{path}: weights do not fit the manifest's model ({error}). Export the checkpoint again."

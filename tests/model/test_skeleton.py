@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from sf_ros.model.skeleton import without_numbers  # noqa: E402
+from sf_ros.model.skeleton import fill, without_numbers  # noqa: E402
 
 
 def test_parameters_have_no_numbers_and_buffers_have() -> None:
@@ -19,6 +22,18 @@ def test_parameters_have_no_numbers_and_buffers_have() -> None:
     weights = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).state_dict()
     made.load_state_dict(weights, strict=True, assign=True)
     assert torch.equal(made[0].weight, weights["0.weight"]) and not made[0].weight.requires_grad
+
+
+def test_a_skeleton_is_filled_with_its_part_of_a_file(tmp_path: Path) -> None:
+    weights = {f"{part}.{key}": value for part in "ab" for key, value in nn.BatchNorm1d(2).state_dict().items()}
+    weights["a.weight"] = torch.tensor([2.0, 3.0])
+    save_file(weights, tmp_path / "it.safetensors")
+    with without_numbers():
+        made = nn.BatchNorm1d(2)
+    fill(made, tmp_path / "it.safetensors", torch.device("cpu"), torch.float64, "a.")
+    assert made.weight.tolist() == [2.0, 3.0] and made.weight.dtype == torch.float64 and not made.training
+    with pytest.raises(RuntimeError, match="Missing key"):
+        fill(made, tmp_path / "it.safetensors", torch.device("cpu"), torch.float64, "c.")
 
 
 def test_afterwards_modules_are_made_as_ever_also_after_an_error() -> None:
