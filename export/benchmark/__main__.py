@@ -24,6 +24,7 @@ from export import crowd
 from export.benchmark import machine, report
 from export.benchmark.measure import Crowd, measure, picture
 from export.benchmark.methods import METHODS
+from export.benchmark.others import OTHERS
 from export.benchmark.rates import copy_rate
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
@@ -40,7 +41,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--random", action="store_true", help="make a bundle of --preset with random weights first")
     parser.add_argument("--preset", default="paper", help="of training.train, for --random (default: %(default)s)")
     parser.add_argument("--people", default="1,2,4,8", help="numbers of people (default: %(default)s)")
-    parser.add_argument("--against", default="packed,once,naive", help="other methods, or none (default: %(default)s)")
+    parser.add_argument(
+        "--against", default="packed,once,naive", help="other methods, or none: packed, once, naive, "
+        f"{', '.join(OTHERS)} (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=9, help="measured runs of each method (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="of the language body (default: %(default)s)")
@@ -73,7 +77,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.repeats < 1:
         raise ValueError(f"--repeats {options.repeats}: expected 1 or more.")
     against = [] if options.against == "none" else options.against.split(",")
-    against = [known(name, [name for name in METHODS if name != "ours"], "method") for name in against]
+    against = [known(name, [name for name in (*METHODS, *OTHERS) if name != "ours"], "method") for name in against]
+    if "gaze-lle" in against:
+        against.append("ours-gaze")
     bundle = bundles.load(_random(options.preset, folder) if options.random else options.bundle or demo_file("bundle"))
     config = RuntimeConfig(
         device=options.device, precision=options.precision, vision=options.vision, engines=options.engines,
@@ -87,10 +93,12 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     first = time.perf_counter()
     engine.warm_up()
     detector = YoloDetector(options.detector or _detector(bundle), config)
+    others = {name: OTHERS[name](engine) for name in dict.fromkeys(against) if name in OTHERS}
+    against = [name for name in against if name in METHODS]
     measured: list[Crowd] = []
     joules: dict[int, float | None] = {}
     for people in crowds:
-        measured.append(measure(engine, detector, people, against, options.repeats))
+        measured.append(measure(engine, detector, people, against, others, options.repeats))
         with machine.Energy(engine.device) as energy:
             engine.answer(picture(), crowd.questions(people))
         joules[people] = energy.joules

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch.utils.flop_counter import FlopCounterMode
 
 from export import crowd
 from export.benchmark.methods import METHODS, largest_difference
+from export.benchmark.others import Other
 from export.benchmark.rates import Product, product_rate, products
 from export.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
@@ -43,8 +45,9 @@ class Crowd:
     people: int
     questions: int
     times: Mapping[str, Sequence[Times]]  # method -> of each repeat; 'all' is the whole answer
-    flops: Mapping[str, Mapping[str, int]]  # method -> stage (vision, language) -> counted operations
-    differences: Mapping[str, float]  # method -> largest difference of an answer from ours
+    flops: Mapping[str, Mapping[str, int]]  # method -> stage -> counted operations
+    differences: Mapping[str, float]  # method on the same weights -> largest difference of an answer from ours
+    tokens: Mapping[str, Mapping[str, int]]  # other architecture -> tokens read and written
     rates: Mapping[str, float]  # stage -> operations per second of its own products of matrices
     frames: Sequence[Times] = field(default_factory=list)  # of each repeat: every stage of a whole frame, ours
 
@@ -61,14 +64,22 @@ def picture() -> np.ndarray:
 
 
 def measure(
-    engine: FusedEngine, detector: Detector, people: int, against: Sequence[str], repeats: int, warm_up: int = 1
+    engine: FusedEngine,
+    detector: Detector,
+    people: int,
+    against: Sequence[str],
+    others: Mapping[str, Other],
+    repeats: int,
+    warm_up: int = 1,
 ) -> Crowd:
-    """Time each method `repeats` times, in turns, after runs that do not count."""
+    """Time each method and other architecture `repeats` times, in turns, after `warm_up` (1 or more) runs of each."""
     image, questions = picture(), crowd.questions(people)
     engine.synchronise = True
     methods: dict[str, Engine] = {name: METHODS[name](engine) for name in dict.fromkeys(("ours", *against))}
     answers: dict[str, list[Answer]] = {}
     times: dict[str, list[Times]] = {name: [] for name in methods}
+    tokens: dict[str, dict[str, int]] = {}
+    flops: dict[str, dict[str, int]] = {}
     rounds = track(range(warm_up + repeats), f"{people} people", console=Console(stderr=True), transient=True)
     for turn in rounds:
         for name, method in methods.items():
@@ -77,13 +88,23 @@ def measure(
             spent = 1e3 * (time.perf_counter() - start)
             if turn >= warm_up:
                 times[name].append({"all": spent, **method.timings_ms})
+        for name, other in others.items():
+            if turn < warm_up:
+                with FlopCounterMode(display=False) as counted:
+                    tokens[name] = other.frame(image, people)
+                flops[name] = {"all": counted.get_total_flops()}
+                continue
+            start = time.perf_counter()
+            other.frame(image, people)
+            times.setdefault(name, []).append({"all": 1e3 * (time.perf_counter() - start)})
     counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.language.prompts.items()})
     return Crowd(
         people,
         len(questions),
         times,
-        {name: _flops(counter, people, name) for name in methods},
+        {name: _flops(counter, people, name) for name in methods} | flops,
         {name: largest_difference(answers["ours"], found) for name, found in answers.items() if name != "ours"},
+        tokens,
         {"language": _language_rate(engine, people), "vision": _vision_rate(engine, people)},
         whole_frames(engine, detector, people, repeats, warm_up),
     )

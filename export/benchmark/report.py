@@ -12,6 +12,7 @@ from rich.table import Table
 
 from export.benchmark.measure import STAGES, Crowd, overhead_ms
 
+PARTS = ("all", "vision", "language")
 COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#222255", "#ee8866", "#225555")
 
 
@@ -23,10 +24,10 @@ def methods_table(crowds: Sequence[Crowd]) -> Table:
             shown.add_row(
                 str(found.people),
                 name,
-                *(f"{found.median(name, stage):,.1f}" for stage in ("all", "vision", "language")),
+                *(f"{found.median(name, s):,.1f}" if s in found.times[name][0] else "" for s in PARTS),
                 f"{found.median(name) / found.median('ours'):.2f}",
                 f"{total_flops(found, name) / total_flops(found, 'ours'):.2f}",
-                f"{found.differences.get(name, 0.0):.0e}",
+                f"{found.differences[name]:.0e}" if name in found.differences else "",
                 end_section=name == list(found.times)[-1],
             )
     return shown
@@ -72,7 +73,8 @@ def crowd_json(found: Crowd) -> dict[str, Any]:
                 "flops": {**found.flops[name], "all": total_flops(found, name)},
                 "times_ours": round(found.median(name) / found.median("ours"), 3),
                 "counted_times_ours": round(total_flops(found, name) / total_flops(found, "ours"), 3),
-                "largest_difference": found.differences.get(name, 0.0),
+                **({"largest_difference": found.differences[name]} if name in found.differences else {}),
+                **({"tokens": found.tokens[name]} if name in found.tokens else {}),
             }
             for name, times in found.times.items()
         },

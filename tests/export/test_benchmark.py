@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
 
 from export import crowd
-from export.benchmark import machine, rates
+from export.benchmark import machine, others, rates
 from export.benchmark.__main__ import main
 from export.benchmark.measure import STAGES, overhead_ms
 from export.benchmark.methods import METHODS, each_alone, largest_difference, planned
-from export.work import total
+from export.work import PROMPT_TOKENS, total
 from sf_ros.core import bundle as bundles
-from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.config import EncoderConfig, RuntimeConfig
+from sf_ros.core.tasks import TASKS
 from sf_ros.runtime.engine import Answer
 from sf_ros.runtime.fused import FusedEngine
 from sf_ros.runtime.packing import looks, marks
@@ -175,3 +183,56 @@ def test_the_machines_description_is_complete() -> None:
     found = machine.describe(CPU)
     assert {"device", "cpu", "cores", "memory_gib", "system", "python", "torch", "onnxruntime"} <= set(found)
     assert found["cores"] >= 1
+
+
+VISION = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2, "num_heads": 2}
+TEXT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+TEXT |= {"num_key_value_heads": 2, "vocab_size": 512, "bos_token_id": 0, "eos_token_id": 1}
+
+
+def tiny_qwen2_vl() -> nn.Module:
+    rope = {"type": "mrope", "mrope_section": [2, 3, 3]}
+    config = Qwen2VLConfig(**TEXT, rope_scaling=rope, vision_config=VISION, tie_word_embeddings=True)
+    return Qwen2VLForConditionalGeneration(config)
+
+
+def tiny_internvl() -> nn.Module:
+    vision = {"attention_bias": True, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = InternVLConfig(
+        text_config={**TEXT, "model_type": "qwen2"}, vision_config=vision, tie_word_embeddings=False
+    )
+    return InternVLForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize(
+    ("make", "encode"),
+    [(tiny_qwen2_vl, others.encode_qwen2_vl), (tiny_internvl, others.encode_internvl)],
+    ids=["Qwen2-VL", "InternVL3"],
+)
+def test_models_that_write_are_asked_everything_in_batches(make: Any, encode: Any) -> None:
+    image = np.zeros((crowd.HEIGHT, crowd.WIDTH, 3), np.uint8)
+    other = others.Generate(make(), encode)
+    assert encode(other.model, torch.zeros(3, 3, others.SIDE, others.SIDE)).shape == (3, 256, 64)
+    spent = other.frame(image, 2)
+    asked = crowd.questions(2)
+    texts = sum(
+        others.TEMPLATE_TOKENS + PROMPT_TOKENS.get(q.task, others.GAZE_PROMPT_TOKENS)
+        + others.BOX_TOKENS * TASKS[q.task].boxes
+        for q in asked
+    )  # fmt: skip
+    assert spent == {"read": 256 * len(asked) + texts, "written": len(asked) - 2 + 2 * others.POINT_TOKENS}
+
+
+def test_other_architectures_are_timed_in_the_same_turns_and_told_apart(
+    smoke_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = EncoderConfig(name="dinov2-l-14", image_size=28, patch_size=14, dim=32, depth=1, heads=2)
+    monkeypatch.setitem(others.ENCODERS, "dinov2-l-14", small)
+    monkeypatch.setattr(others, "SIDE", 56)
+    command = ["--bundle", str(smoke_bundle), "--people", "2", "--repeats", "1", "--threads", "1", "--device", "cpu"]
+    assert main([*command, "--against", "gaze-lle"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["crowds"][0]["methods"]
+    assert list(found) == ["ours", "gaze-lle", "ours-gaze"]
+    assert found["gaze-lle"]["flops"]["all"] > 0 and found["ours-gaze"]["tokens"]["written"] == 0
+    assert found["ours-gaze"]["flops"]["all"] < found["ours"]["flops"]["all"]
+    assert "largest_difference" not in found["gaze-lle"]

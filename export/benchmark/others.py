@@ -1,0 +1,193 @@
+"""Other architectures asked the same, of their real sizes and with random weights, as speed does not depend on them.
+
+A vision-language model that writes: pictures are encoded once and together, and the people asked the same are one batch
+of transformers' `generate`, which stops as soon as the answer is complete. Gaze-LLE: gaze alone, its head reading one
+encoded picture for all people (Ryan et al. 2025).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from export import crowd
+from export.work import PROMPT_TOKENS
+from sf_ros.core import views
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box
+from sf_ros.model.encoders import ENCODERS, build_encoder
+from sf_ros.runtime.engine import Question
+from sf_ros.runtime.fused import FusedEngine
+from sf_ros.runtime.packing import looks
+
+SIDE = 448  # px of a picture: 256 visual tokens in both models
+TEMPLATE_TOKENS = 20  # of a chat around the picture and the prompt
+BOX_TOKENS = 22  # of a box written as two corners (training.baselines.text_answers)
+GAZE_PROMPT_TOKENS = 146  # of the paper's prompt (Appendix D), which a model that writes cannot do without
+POINT_TOKENS = 10  # of "(512,340)" and its end
+LABEL_TOKENS = 1
+QWEN_TEXT = {  # Qwen2.5-1.5B, the body of both models but for the vocabulary
+    "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+class Other(Protocol):
+    """An architecture that answers about the crowd in its own way."""
+
+    def frame(self, image: np.ndarray, people: int) -> dict[str, int]:
+        """Answer once; how many tokens of the language body were read and written."""
+        ...
+
+
+class Generate:
+    """A vision-language model of transformers, answering by writing."""
+
+    def __init__(self, model: Any, encode: Callable[[Any, Tensor], Tensor]) -> None:
+        """`encode`: the model and pictures (B, 3, S, S) -> visual tokens (B, N, D)."""
+        self.model, self._encode = model.eval().requires_grad_(False), encode
+        self._embedding = model.get_input_embeddings()
+
+    @torch.inference_mode()
+    def frame(self, image: np.ndarray, people: int) -> dict[str, int]:
+        """See Other."""
+        asked: dict[str, list[Question]] = {}
+        for question in crowd.questions(people):
+            asked.setdefault(question.task, []).append(question)
+        shown, places = pictures(image, people)
+        weight = self._embedding.weight
+        scaled = torch.from_numpy(shown).to(weight.device).permute(0, 3, 1, 2).to(weight.dtype) / 127.5 - 1
+        features = self._encode(self.model, scaled)
+        read = written = 0
+        for task, questions in asked.items():
+            spec = TASKS[task]
+            text = TEMPLATE_TOKENS + PROMPT_TOKENS.get(task, GAZE_PROMPT_TOKENS) + BOX_TOKENS * spec.boxes
+            ids = torch.randint(len(weight), (len(questions), text), device=weight.device)
+            visual = features[[places[question.boxes if spec.view != "frame" else ()] for question in questions]]
+            embedded = torch.cat([visual, self._embedding(ids)], dim=1)
+            new = POINT_TOKENS if spec.kind == "heatmap" else LABEL_TOKENS
+            mask = torch.ones(embedded.shape[:2], dtype=torch.long, device=weight.device)
+            self.model.generate(
+                inputs_embeds=embedded, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False
+            )
+            read, written = read + mask.numel(), written + len(questions) * new
+        return {"read": read, "written": written}
+
+
+class GazeLle:
+    """DINOv2-L and the Gaze-LLE head: gaze of everybody from one encoded picture."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        from training.baselines.gaze_lle import GazeLleConfig, GazeLleHead
+
+        self.config = dataclasses.replace(ENCODERS["dinov2-l-14"], image_size=SIDE)
+        self._encoder = _half_made(lambda: build_encoder(self.config), device, dtype)
+        self._head = _half_made(lambda: GazeLleHead(self.config.dim, self.config.grid, GazeLleConfig()), device, dtype)
+
+    @torch.inference_mode()
+    def frame(self, image: np.ndarray, people: int) -> dict[str, int]:
+        """See Other."""
+        picture = views.normalise(views.view(image, TASKS["gaze"], (), self.config.image_size)[None], self.config)
+        weight = next(self._head.parameters())
+        features = self._encoder(torch.from_numpy(picture).to(weight.device, weight.dtype))
+        heads = [person.face.as_tuple() for person in crowd.persons(people) if person.face is not None]
+        sides = (crowd.WIDTH, crowd.HEIGHT, crowd.WIDTH, crowd.HEIGHT)
+        boxes = [tuple(value / side for value, side in zip(head, sides, strict=True)) for head in heads]
+        self._head(features.expand(len(boxes), -1, -1), boxes)[0].cpu()
+        return {"read": 0, "written": 0}
+
+
+class OursGaze:
+    """The engine asked for gaze alone, for the comparison with Gaze-LLE."""
+
+    def __init__(self, engine: FusedEngine) -> None:
+        self._engine = engine
+
+    def frame(self, image: np.ndarray, people: int) -> dict[str, int]:
+        """See Other."""
+        asked = [question for question in crowd.questions(people) if question.task == "gaze"]
+        self._engine.answer(image, asked)
+        return {"read": len(asked) * self._engine.model.visual_tokens, "written": 0}
+
+
+def pictures(image: np.ndarray, people: int) -> tuple[np.ndarray, Mapping[tuple[Box, ...], int]]:
+    """Distinct pictures (B, S, S, 3) that the questions look at, and the place of each by its boxes, () the frame."""
+    shown = [views.view(image, TASKS["gaze"], (), SIDE)]
+    places: dict[tuple[Box, ...], int] = {(): 0}
+    for look in looks(crowd.questions(people)):
+        if look.view != "frame":
+            places[look.boxes] = len(shown)
+            shown.append(views.view(image, TASKS[look.questions[0]], look.boxes, SIDE))
+    return np.stack(shown), places
+
+
+def qwen2_vl_2b() -> Any:
+    """Qwen/Qwen2-VL-2B-Instruct's sizes."""
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+    rope = {"type": "mrope", "mrope_section": [16, 24, 24]}
+    vision = {"depth": 32, "embed_dim": 1280, "hidden_size": 1536, "mlp_ratio": 4, "num_heads": 16}
+    text = {**QWEN_TEXT, "vocab_size": 151_936, "rope_scaling": rope}
+    return Qwen2VLForConditionalGeneration(Qwen2VLConfig(**text, vision_config=vision, tie_word_embeddings=True))
+
+
+def internvl3_2b() -> Any:
+    """OpenGVLab/InternVL3-2B-hf's sizes."""
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    text = {**QWEN_TEXT, "model_type": "qwen2", "vocab_size": 151_674}
+    config = InternVLConfig(text_config=text, vision_config={"attention_bias": True}, tie_word_embeddings=False)
+    return InternVLForConditionalGeneration(config)
+
+
+def encode_qwen2_vl(model: Any, images: Tensor) -> Tensor:
+    """Pictures -> visual tokens, its tower taking patches of two equal frames in blocks of 2 x 2."""
+    count, side = len(images), images.shape[-1] // 14
+    patches = images.unflatten(2, (side // 2, 2, 14)).unflatten(5, (side // 2, 2, 14))  # (B, 3, h, 2, 14, w, 2, 14)
+    rows = patches.permute(0, 2, 5, 3, 6, 1, 4, 7).flatten(0, 4)  # (B * side * side, 3, 14, 14)
+    flat = rows[:, :, None].expand(-1, -1, 2, -1, -1).flatten(1)
+    grid = torch.tensor([[1, side, side]] * count, device=images.device)
+    tokens = model.model.visual(flat, grid_thw=grid)
+    return _tensor(tokens).view(count, (side // 2) ** 2, -1)
+
+
+def encode_internvl(model: Any, images: Tensor) -> Tensor:
+    """Pictures -> visual tokens."""
+    tokens = _tensor(model.model.get_image_features(pixel_values=images))
+    return tokens.view(len(images), -1, tokens.shape[-1])
+
+
+OTHERS: dict[str, Callable[[FusedEngine], Other]] = {
+    "generate-qwen2-vl-2b": lambda engine: Generate(_like(engine, qwen2_vl_2b), encode_qwen2_vl),
+    "generate-internvl3-2b": lambda engine: Generate(_like(engine, internvl3_2b), encode_internvl),
+    "gaze-lle": lambda engine: GazeLle(engine.device, next(engine.language.body.parameters()).dtype),
+    "ours-gaze": OursGaze,
+}
+
+
+def _like(engine: FusedEngine, make: Callable[[], nn.Module]) -> nn.Module:
+    return _half_made(make, engine.device, next(engine.language.body.parameters()).dtype)
+
+
+def _half_made(make: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A random module in a precision, without having been a larger one before."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return make().to(device, dtype).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _tensor(output: Any) -> Tensor:
+    """What transformers' towers return, older releases as tensors, newer ones as named outputs."""
+    if isinstance(output, Tensor):
+        return output
+    pooled = getattr(output, "pooler_output", None)
+    found: Tensor = output.last_hidden_state if pooled is None else pooled
+    return found
