@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sf_ros.core import tasks
-from sf_ros.core.config import ModelConfig
+from sf_ros.core.config import ModelConfig, known
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -31,6 +33,27 @@ class BundleError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class VectorScaling:
+    """A question's logits z become scale * z + bias, label by label (Guo et al. 2017, section 4.2)."""
+
+    scale: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """From which probability on a question's answer is believed, and what that is worth.
+
+    The probability is that of the label that wins; of looking_at_me that of "yes".
+    """
+
+    threshold: float
+    wanted: Mapping[str, float]  # "precision" or "false_alarm_rate" -> its value
+    fitted: Mapping[str, float | None]  # precision, false_alarm_rate, coverage on the split it was chosen on
+    measured: Mapping[str, float | None]  # the same on a split that it has not seen
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What is in a bundle, where it comes from, and how well it repeats the model it was made from."""
 
@@ -42,7 +65,20 @@ class Manifest:
     parity: Mapping[str, Any]  # measured against the checkpoint
     provenance: Mapping[str, Any]  # commit, command, data, training steps, versions
     temperatures: Mapping[str, float] = field(default_factory=dict)  # question -> softmax temperature
+    vector_scaling: Mapping[str, VectorScaling] = field(default_factory=dict)  # question -> instead of a temperature
+    operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)  # question -> see calibration
     format: int = FORMAT
+
+    @property
+    def weights(self) -> str:
+        """A short hash of everything that its answers come from: all files but the detector."""
+        files = {name: digest for name, digest in self.files.items() if name != DETECTOR}
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def uncalibrated(self) -> Manifest:
+        """The same with the model's own probabilities."""
+        return dataclasses.replace(self, temperatures={}, vector_scaling={}, operating_points={})
 
 
 @dataclass(frozen=True)
@@ -83,8 +119,15 @@ def save(
     if missing := _missing(files):
         raise BundleError(f"{root}: cannot write the manifest, {missing} missing.")
     manifest = Manifest(model, dict(prompts), tasks.fingerprint(prompts), precision, files, parity, provenance)
-    (root / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    write(root, manifest)
     return manifest
+
+
+def write(root: Path, manifest: Manifest) -> None:
+    """Write or replace a bundle's manifest; who reads meanwhile gets the old one or the new one, never a part."""
+    new = root / f"{MANIFEST}.new"
+    new.write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
+    os.replace(new, root / MANIFEST)
 
 
 def load(root: str | Path, *, verify: bool = True) -> Bundle:
@@ -106,7 +149,8 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
             raise BundleError(
                 f"{path}: format {data['format']}, this version reads format {FORMAT}. Export the checkpoint again."
             )
-        manifest = Manifest(**{**data, "model": ModelConfig.from_dict(data["model"])})
+        manifest = _manifest(data)
+        _check_calibration(manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: not a readable manifest ({error}). Export the checkpoint again.") from error
     _check_questions(path, manifest)
@@ -139,6 +183,38 @@ def _missing(files: Collection[str]) -> str:
     if not any(name in files for name in VISIONS):
         missing.append(" or ".join(f"'{name}'" for name in VISIONS))
     return ", ".join(missing)
+
+
+def _manifest(data: Mapping[str, Any]) -> Manifest:
+    """From plain dictionaries and lists."""
+    scaling = {
+        name: VectorScaling(tuple(one["scale"]), tuple(one["bias"]))
+        for name, one in data.get("vector_scaling", {}).items()
+    }
+    points = {name: OperatingPoint(**one) for name, one in data.get("operating_points", {}).items()}
+    model = ModelConfig.from_dict(data["model"])
+    return Manifest(**{**data, "model": model, "vector_scaling": scaling, "operating_points": points})
+
+
+def _check_calibration(manifest: Manifest) -> None:
+    """ValueError for numbers that would make no probabilities of a question's logits."""
+    for name in (*manifest.temperatures, *manifest.vector_scaling, *manifest.operating_points):
+        if tasks.TASKS[known(name, tasks.TASKS, "question")].kind != "label":
+            raise ValueError(f"'{name}' has no labels and no probabilities to calibrate")
+    for name, temperature in manifest.temperatures.items():
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"the temperature of '{name}' is {temperature}; it must be above 0")
+        if name in manifest.vector_scaling:
+            raise ValueError(f"'{name}' has a temperature and a vector scaling; one of them must go")
+    for name, scaling in manifest.vector_scaling.items():
+        labels = len(tasks.TASKS[name].labels)
+        if (len(scaling.scale), len(scaling.bias)) != (labels, labels):
+            raise ValueError(
+                f"the vector scaling of '{name}' has {len(scaling.scale)} scales and {len(scaling.bias)} biases "
+                f"for {labels} labels"
+            )
+        if not all(map(math.isfinite, (*scaling.scale, *scaling.bias))):
+            raise ValueError(f"the vector scaling of '{name}' has numbers that are not finite")
 
 
 def _check_questions(path: Path, manifest: Manifest) -> None:

@@ -64,10 +64,15 @@ class Language:
         prompts: Mapping[str, Tensor],
         rows: Mapping[str, Tensor],
         temperatures: Mapping[str, float],
+        scaling: Mapping[str, tuple[Tensor, Tensor]] | None = None,
     ) -> None:
-        """prompts: (T, D) by question; rows: the output layer's (labels, D); temperatures: of the softmax, else 1."""
+        """prompts: (T, D) by question; rows: the output layer's (labels, D); temperatures: of the softmax, else 1.
+
+        scaling: float32 scale and bias (labels,) of the logits, of questions that have them instead of a temperature.
+        """
         self.model, self.body, self.heatmap = model, body, heatmap
         self.prompts, self.rows, self.temperatures = prompts, rows, temperatures
+        self.scaling = scaling or {}
         self._scripts: dict[tuple[tuple[str, ...], int], Script] = {}
 
     @torch.inference_mode()
@@ -99,9 +104,16 @@ class Language:
             return [maps] * len(one.questions)  # more than one where two people were given the same face
         answers = []
         for name, last in zip(one.questions, script.last, strict=True):
-            logits = F.linear(states[:, last], self.rows[name]).float() / self.temperatures.get(name, 1.0)
-            answers.append(logits.softmax(-1))
+            logits = F.linear(states[:, last], self.rows[name]).float()
+            answers.append(self._calibrated(name, logits).softmax(-1))
         return answers
+
+    def _calibrated(self, name: str, logits: Tensor) -> Tensor:
+        """Logits (looks, labels) of a question by its temperature or vector scaling (calibration.confidence)."""
+        if name in self.scaling:
+            scale, bias = self.scaling[name]
+            return logits.log_softmax(-1) * scale + bias  # of log-probabilities, as it was fitted
+        return logits / self.temperatures.get(name, 1.0)
 
     def _script(self, questions: tuple[str, ...], reused: int, like: Tensor) -> Script:
         """Made when first needed, in the type and on the device of `like`. There is one per kind of look and row."""
@@ -146,4 +158,8 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> L
         raise BundleError(
             f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
         ) from error
-    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures)
+    scaling = {
+        name: (torch.tensor(one.scale, device=device), torch.tensor(one.bias, device=device))
+        for name, one in bundle.manifest.vector_scaling.items()
+    }
+    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures, scaling)

@@ -12,7 +12,7 @@ import pytest
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core import tasks
-from sf_ros.core.bundle import BundleError
+from sf_ros.core.bundle import BundleError, OperatingPoint, VectorScaling
 from sf_ros.core.config import MODELS
 from sf_ros.core.tasks import TASKS
 
@@ -72,6 +72,64 @@ def test_what_was_saved_is_loaded(root: Path) -> None:
 def test_temperatures_written_later_are_loaded(root: Path) -> None:
     edit(root, lambda data: data.update(temperatures={"gesture": 1.5}))
     assert bundles.load(root).manifest.temperatures == {"gesture": 1.5}
+
+
+def test_a_calibration_is_written_and_loaded_as_it_was(root: Path) -> None:
+    point = OperatingPoint(0.7, {"precision": 0.9}, {"precision": 0.9, "coverage": 0.5}, {"precision": None})
+    calibrated = dataclasses.replace(
+        bundles.load(root).manifest,
+        temperatures={"gesture": 1.5},
+        vector_scaling={"domain": VectorScaling((1.0, 0.9, 1.1), (0.0, 0.25, -0.5))},
+        operating_points={"gesture": point},
+    )
+    bundles.write(root, calibrated)
+    assert bundles.load(root).manifest == calibrated
+    assert calibrated.uncalibrated == dataclasses.replace(
+        calibrated, temperatures={}, vector_scaling={}, operating_points={}
+    )
+    assert sorted(path.name for path in root.iterdir() if path.is_file()) == sorted(
+        [bundles.MANIFEST, bundles.VISION, bundles.ANSWERS, bundles.DETECTOR]
+    )
+
+
+def test_a_manifest_from_before_calibration_is_loaded_without_one(root: Path) -> None:
+    for name in ("temperatures", "vector_scaling", "operating_points"):
+        edit(root, lambda data, name=name: data.pop(name))
+    manifest = bundles.load(root).manifest
+    assert manifest == manifest.uncalibrated
+
+
+def test_weights_are_the_same_with_another_detector_or_calibration_only(root: Path) -> None:
+    before = bundles.load(root).manifest.weights
+    edit(root, lambda data: data.update(temperatures={"gesture": 1.5}))
+    (root / bundles.DETECTOR).write_bytes(b"another")
+    assert sign(root).weights == before
+    (root / bundles.LANGUAGE).write_bytes(b"other words")
+    assert sign(root).weights != before
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("temperatures", {"gestures": 1.0}, "Did you mean 'gesture'"),
+        ("temperatures", {"gaze": 1.0}, "'gaze' has no labels"),
+        ("temperatures", {"gesture": 0.0}, "must be above 0"),
+        ("temperatures", {"gesture": float("nan")}, "must be above 0"),
+        ("vector_scaling", {"domain": {"scale": [1, 1], "bias": [0, 0]}}, "2 scales and 2 biases for 3 labels"),
+        ("vector_scaling", {"domain": {"scale": [1, 1, 1], "bias": [0, 0, float("inf")]}}, "not finite"),
+        ("vector_scaling", {"domain": {"scale": [1, 1, 1]}}, "bias"),
+        ("operating_points", {"domain": {"threshold": 0.5}}, "wanted"),
+    ],
+)
+def test_a_calibration_that_makes_no_probabilities_is_refused(root: Path, field: str, value: dict, said: str) -> None:
+    edit(root, lambda data: data.update({field: value}))
+    assert said in refusal(root)
+
+
+def test_two_calibrations_of_one_question_are_refused(root: Path) -> None:
+    scaling = {"domain": {"scale": [1, 1, 1], "bias": [0, 0, 0]}}
+    edit(root, lambda data: data.update(temperatures={"domain": 2.0}, vector_scaling=scaling))
+    assert "one of them must go" in refusal(root)
 
 
 def test_signing_again_does_not_sign_the_manifest_itself(root: Path) -> None:
