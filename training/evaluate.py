@@ -3,11 +3,13 @@
     python -m training.evaluate CHECKPOINT|BUNDLE --data ROOT [--split test] [--tasks a,b]
 
 Prints a table with chance beside each figure and, for the real datasets, the paper's table with this run's figures in
-it; the last line of stdout is one JSON object.
+it; the last line of stdout is one JSON object. --answers FILE.npz also writes the answers of a bundle, as they are
+before any calibration, beside the true labels, for calibration.confidence.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ from rich.table import Table
 from torch import Tensor
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core.bundle import BundleError
+from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise
@@ -55,6 +57,7 @@ class Arguments:
     samples: int = 1_000  # per question, when the data is procedural
     submission: Path | None = None  # write the answers for Ego4D's looking-at-me challenge, whose labels are hidden
     moments: int = 1  # frames around a face whose logits are averaged for looking-at-me; 7: as the benchmark's models
+    answers: Path | None = None  # .npz for a bundle's answers before calibration, for calibration.confidence
     hide: str = ""  # comma-separated parts left out of the drawings: eyes, mouth, hands (do answers rest on them?)
 
 
@@ -68,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         results = evaluate(
             arguments.model, arguments.data, arguments.split, arguments.samples,
             tasks=arguments.tasks.split(",") if arguments.tasks else None,
-            hide=frozenset(filter(None, arguments.hide.split(","))), moments=arguments.moments,
+            hide=frozenset(filter(None, arguments.hide.split(","))), moments=arguments.moments, file=arguments.answers,
         )  # fmt: skip
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -91,27 +94,69 @@ def evaluate(
     tasks: list[str] | None = None,
     hide: frozenset[str] = frozenset(),
     moments: int = 1,
+    file: Path | None = None,
 ) -> dict[str, dict[str, object]]:
     """Question -> {samples, metrics, chance}. Gaze is reported for all targets, and by their place in raster order.
 
-    Of all questions, those whose labels are hidden in this split are left out, and told on stderr.
+    Of all questions, those whose labels are hidden in this split are left out, and told on stderr. `file` gets the
+    answers of a bundle without its calibration, which are then also those scored.
     """
     if data != "scenes" and hide:
         raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
+    if file is not None and moments > 1:
+        raise ValueError("--answers are those to single frames, as a robot gives them; leave --moments out.")
+    recorder = None if file is None else Recorder(model, file)
     names = [known(t, TASKS, "question") for t in tasks or TASKS]
     datasets = {task: held_out(data, split, task, samples, hide, moments) for task in names}
     for task in names if tasks is None else ():
         if _hidden(datasets[task]):
             print(f"'{task}' is left out: its labels of '{split}' are hidden, see --submission.", file=sys.stderr)
             del datasets[task]
-    answer = over_moments(answerer(model))
+    answer = over_moments(answerer(model)) if recorder is None else recorder.answer
     results: dict[str, dict[str, object]] = {}
     for task, dataset in datasets.items():
         broken: list[str] = []
         results[task] = score(task, answer, read(dataset, broken))
         if broken:
             results[task]["skipped"] = {"samples": len(broken), "first": broken[0]}
+    if recorder is not None:
+        recorder.write(f"{data}/{split}")
     return results
+
+
+class Recorder:
+    """A bundle's answers before calibration, kept with their true labels; gaze has no labels and is not kept.
+
+    The file (.npz) has '<question>/log_probabilities' float32 (N, L), '<question>/labels' and '<question>/keys' (N,) of
+    each question, and 'about', a JSON object with the bundle's weights and the data. ValueError without a bundle.
+    """
+
+    def __init__(self, model: Path, file: Path) -> None:
+        if not (model / bundles.MANIFEST).exists():
+            raise ValueError(f"{model}: not a bundle, and --answers are those of one. Export it first.")
+        self.file, bundle = file, bundles.load(model)
+        self.weights = bundle.manifest.weights
+        self._answer = _engine(dataclasses.replace(bundle, manifest=bundle.manifest.uncalibrated))
+        self._kept: dict[str, list[tuple[np.ndarray, int | None, str]]] = {}
+
+    def answer(self, sample: Sample) -> Answer:
+        """The bundle's answer, kept where it is one of labels."""
+        found = self._answer(sample)
+        if found.probabilities is not None:
+            self._kept.setdefault(sample.task, []).append((found.probabilities, sample.label, sample.key))
+        return found
+
+    def write(self, data: str) -> None:
+        """Write the file; `data` says what was answered about."""
+        arrays: dict[str, np.ndarray] = {"about": np.array(json.dumps({"weights": self.weights, "data": data}))}
+        for task, rows in self._kept.items():
+            probabilities, labels, keys = zip(*rows, strict=True)
+            floor = np.finfo(np.float32).tiny
+            arrays[f"{task}/log_probabilities"] = np.log(np.maximum(np.array(probabilities, np.float32), floor))
+            arrays[f"{task}/labels"], arrays[f"{task}/keys"] = np.array(labels), np.array(keys)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("wb") as stream:  # np.savez would add .npz to a name of the user's choice
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
 def held_out(
@@ -146,13 +191,17 @@ def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, ob
 def answerer(path: Path) -> Answerer:
     """A function from sample to answer: a bundle through the robot's engine, a checkpoint by `reference`."""
     if (path / bundles.MANIFEST).exists():
-        engine = load_engine(bundles.load(path))
-        return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
+        return _engine(bundles.load(path))
     if not (path / checkpoint.CONFIG).exists():
         raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
     model, _, _ = checkpoint.load(path)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return lambda sample: reference(model, sample)
+
+
+def _engine(bundle: Bundle) -> Answerer:
+    engine = load_engine(bundle)
+    return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
 
 
 def over_moments(answer: Answerer) -> Answerer:

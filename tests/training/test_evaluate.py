@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from calibration import answers
+from sf_ros.core import bundle as bundles
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS
 from sf_ros.runtime.engine import Answer
 from tests.training import published
 from training import evaluate
 from training.data.sample import Sample
+from training.data.scenes.dataset import Scenes
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
 
@@ -143,6 +148,23 @@ def test_checkpoint_and_bundle_score_alike(smoke_run: Path, smoke_bundle: Path) 
         assert second["gaze"]["metrics"][name] == pytest.approx(value, abs=0.02)
 
 
+@pytest.mark.usefixtures("_threads")
+def test_answers_are_kept_as_they_are_before_calibration(smoke_bundle: Path, tmp_path: Path) -> None:
+    bundle, file = tmp_path / "bundle", tmp_path / "kept" / "answers"
+    shutil.copytree(smoke_bundle, bundle)
+    manifest = bundles.load(bundle).manifest
+    bundles.write(bundle, dataclasses.replace(manifest, temperatures={"expression": 5.0}))
+    command = [str(bundle), "--split", "test", "--samples", "3", "--tasks", "expression,gaze", "--answers", str(file)]
+    assert evaluate.main(command) == 0
+    found = answers.read(file, manifest.weights)
+    assert found.data == "scenes/test" and list(found.questions) == ["expression"]
+    samples, answer = [Scenes("expression", "test", 3)[i] for i in range(3)], evaluate.answerer(smoke_bundle)
+    kept = found.questions["expression"]
+    assert kept.labels.tolist() == [sample.label for sample in samples]
+    assert kept.keys.tolist() == [sample.key for sample in samples]
+    assert np.exp(kept.logits) == pytest.approx(np.array([answer(s).probabilities for s in samples]), abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -151,6 +173,8 @@ def test_checkpoint_and_bundle_score_alike(smoke_run: Path, smoke_bundle: Path) 
         (["--data", "/data/sets"], "/data/sets/ego4d: no such folder"),
         (["--data", "/data/sets", "--hide", "eyes"], "needs --data scenes"),
         (["--hide", "eye"], "eye"),
+        (["--answers", "answers.npz"], "not a bundle"),
+        (["--answers", "answers.npz", "--moments", "7"], "leave --moments out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
