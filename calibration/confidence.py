@@ -105,7 +105,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "test": test.data,
         "method": arguments.method,
         "written": arguments.write,
-        "questions": {name: one.figures for name, one in found.items()},
+        "questions": {name: _rounded(one.figures) for name, one in found.items()},
         "left_out": [name for name in TASKS if name not in found],
         "warnings": [f"{name}: {text}" for name, one in found.items() for text in one.warnings],
         "files": [str(path) for path in (picture, report, parameters)],
@@ -140,16 +140,17 @@ def calibrate(
         precision=precision,
         false_alarm_rate=false_alarm_rate,
     )
-    figures = {
+    figures: dict[str, Any] = {
         "samples": {"fit": len(fit.labels), "test": len(test.labels)},
         **_described(change),
         "before": measured(test.logits, test.labels),
         "after": measured(after, test.labels),
         "operating_point": None if point is None else dataclasses.asdict(point),
     }
-    return Calibrated(
-        change, _judged(test.logits, test.labels), _judged(after, test.labels), point, figures, _warnings(change, point)
-    )
+    warnings = _warnings(change, point)
+    if figures["after"]["nll"]["value"] > figures["before"]["nll"]["value"]:
+        warnings.append("its NLL on --test is worse than before: fit on more samples, or leave it as it is (--tasks)")
+    return Calibrated(change, _judged(test.logits, test.labels), _judged(after, test.labels), point, figures, warnings)
 
 
 def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -218,6 +219,15 @@ def _warnings(change: Temperature | Vector | None, point: OperatingPoint | None)
     if point is None:
         warnings.append("no threshold reaches what is wanted on --fit, so it has none")
     return warnings
+
+
+def _rounded(value: Any) -> Any:
+    """Plain data with its numbers rounded for reading."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _print(result: dict[str, Any], title: str) -> None:
