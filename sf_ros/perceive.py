@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -26,6 +25,7 @@ from rich.table import Table
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import FrameCues
+from sf_ros.runtime import process
 from sf_ros.runtime.detector import DetectorError
 from sf_ros.runtime.pipeline import Pipeline, load_pipeline
 from sf_ros.runtime.recorders import RecorderError, open_recorders
@@ -49,8 +49,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
-    # Read by OpenMP when torch is imported: its waiting threads must not keep the cores from onnxruntime's.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    process.prepare()
     try:
         try:
             options = _parser().parse_args(argv)

@@ -1,1 +1,5 @@
 """How fast a bundle answers here, against other ways to ask the same, and against what the machine can do."""
+
+from sf_ros.runtime import process
+
+process.prepare()  # as the robot's commands do; the modules of this package import torch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from sf_ros.ros.parameters import Parameter, configs, parameters
 from sf_ros.ros.persons import ExternalPersons
 from sf_ros.ros.publishers import Publishers, describe, profile
 from sf_ros.ros.worker import REPEAT_WARNING_S, Worker
+from sf_ros.runtime import process
 from sf_ros.runtime.detector import DetectorError
 from sf_ros.runtime.pipeline import Pipeline, load_pipeline
 from sf_ros.topics import PICTURES, QOS, SPATIAL, Qos
@@ -294,8 +294,7 @@ def _gpu() -> bool:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
-    # Read by OpenMP when torch is imported: its waiting threads must not keep the cores from onnxruntime's.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    process.prepare()
     rclpy.init(args=args)
     node: PerceptionNode | None = None
     try:
