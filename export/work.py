@@ -27,8 +27,9 @@ from sf_ros.core.config import MODELS, ModelConfig, RuntimeConfig, known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.connector import Connector
 from sf_ros.model.encoders import build_encoder
-from sf_ros.model.fusion import HeatmapHead, build_body
+from sf_ros.model.fusion import HeatmapHead
 from sf_ros.runtime.language import Language
+from sf_ros.runtime.llama import LlamaBody
 from sf_ros.runtime.packing import Pass, looks, marks, plan
 from sf_ros.runtime.vision import Banks
 
@@ -66,7 +67,7 @@ class Counter:
             self._connector = Connector(model.encoder.dim, model.connector_hidden, dim)
             self._language = Language(
                 model,
-                build_body(model.language).eval(),
+                LlamaBody(model.language).eval(),
                 HeatmapHead(model),
                 {name: torch.empty(length, dim) for name, length in prompt_tokens.items()},
                 {name: torch.empty(len(spec.labels), dim) for name, spec in TASKS.items() if spec.labels},

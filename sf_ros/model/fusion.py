@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from sf_ros.core.tasks import MAX_BOXES, TASKS, load_prompts
 from sf_ros.model.connector import BoxTokens, Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.sequence import attention_bias, visible
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 PROMPT_SCALE = 0.02  # standard deviation of fresh learned prompts: that of fresh Llama embeddings
 
@@ -198,7 +201,14 @@ class HeatmapHead(nn.Module):
 
 def build_body(config: LanguageConfig) -> nn.Module:
     """A Llama body with embedding and without output layer, randomly initialised."""
-    from transformers import LlamaConfig, LlamaModel
+    from transformers import LlamaModel
+
+    return LlamaModel(llama_config(config))
+
+
+def llama_config(config: LanguageConfig) -> LlamaConfig:
+    """What transformers calls a body's sizes."""
+    from transformers import LlamaConfig
 
     rope = {"rope_theta": config.rope_theta, **(config.rope_scaling or {"rope_type": "default"})}
     body = LlamaConfig(
@@ -218,7 +228,7 @@ def build_body(config: LanguageConfig) -> nn.Module:
         eos_token_id=None,
     )
     body._attn_implementation = "sdpa"
-    return LlamaModel(body)
+    return body
 
 
 def label_tokens(question: str, tokenizer: Tokenizer) -> Tensor:

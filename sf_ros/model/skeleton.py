@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -31,12 +31,11 @@ def without_numbers() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def fill(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> None:
-    """Give a module the weights of a safetensors file that begin with `prefix`, and nothing but these, in evaluation.
+def read_weights(path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors file that begin with `prefix`, without it.
 
-    Buffers move to the device and keep their own type. The file is opened anew for every tensor, for what has been read
-    of it stays in memory while it is open: the peak is the module and its largest weight. RuntimeError or
-    SafetensorError when the file does not fit.
+    The file is opened anew for every tensor, for what has been read of it stays in memory while it is open: the peak is
+    the result and its largest tensor. SafetensorError when it is damaged.
     """
     with safe_open(path, "pt") as file:
         keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (not a mapping)
@@ -44,5 +43,13 @@ def fill(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype
     for key in keys:
         with safe_open(path, "pt") as file:
             weights[key.removeprefix(prefix)] = file.get_tensor(key).to(device, dtype, copy=True)
-    module.load_state_dict(weights, strict=True, assign=True)
+    return weights
+
+
+def fill(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> None:
+    """Give a module the weights of a safetensors file that begin with `prefix`, and nothing but these, in evaluation.
+
+    Buffers move to the device and keep their own type. RuntimeError or SafetensorError when the file does not fit.
+    """
+    module.load_state_dict(read_weights(path, device, dtype, prefix), strict=True, assign=True)
     module.to(device).eval()

@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from transformers import DynamicCache
+from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import ModelConfig
 from sf_ros.core.tasks import TASKS
-from sf_ros.model.fusion import HeatmapHead, build_body
+from sf_ros.model.fusion import HeatmapHead
 from sf_ros.model.sequence import attention_bias, layout
 from sf_ros.model.skeleton import fill, without_numbers
+from sf_ros.runtime.llama import Cache, LlamaBody, load_body
 from sf_ros.runtime.packing import Pass
 from sf_ros.runtime.vision import Banks
 
@@ -31,16 +31,8 @@ from sf_ros.runtime.vision import Banks
 class Start:
     """What is known of a frame's first visual tokens: keys and values of every layer, and states (1, n, D)."""
 
-    cache: DynamicCache
+    cache: Cache
     states: Tensor
-
-    def repeated(self, batch: int, length: int) -> DynamicCache:
-        """Keys and values of the first `length` tokens, for `batch` looks."""
-        cache = DynamicCache()
-        for index, layer in enumerate(self.cache.layers):
-            keys, values = (t[:, :, :length].expand(batch, -1, -1, -1) for t in (layer.keys, layer.values))
-            cache.update(keys, values, index)
-        return cache
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class Script:
 
     prompts: Tensor  # (T, D)
     bias: Tensor  # (1, 1, L - reused, L)
-    positions: Tensor  # (1, L - reused)
+    angles: tuple[Tensor, Tensor]  # cosines and sines (L - reused, 1, half a head)
     last: tuple[int, ...]  # of each question, from the end of the sequence
 
 
@@ -59,7 +51,7 @@ class Language:
     def __init__(
         self,
         model: ModelConfig,
-        body: nn.Module,
+        body: LlamaBody,
         heatmap: HeatmapHead,
         prompts: Mapping[str, Tensor],
         rows: Mapping[str, Tensor],
@@ -87,16 +79,16 @@ class Language:
 
     def _start(self, frame: Tensor) -> Start:
         """The frame's own pass over its first tokens (1, n, D)."""
-        length, script, cache = frame.shape[1], self._script(("gaze",), 0, frame), DynamicCache()
-        bias, positions = script.bias[:, :, :length, :length], script.positions[:, :length]
-        return Start(cache, self._states(frame, bias, positions, cache))
+        length, script, cache = frame.shape[1], self._script(("gaze",), 0, frame), Cache(keep=True)
+        bias, (cos, sin) = script.bias[:, :, :length, :length], script.angles
+        return Start(cache, self.body(frame, bias, (cos[:length], sin[:length]), cache))
 
     def _read(self, one: Pass, visual: Tensor, start: Start | None) -> list[Tensor]:
         """`visual`: the tokens (B, N - reused, D) behind the reused ones."""
         batch, script = len(visual), self._script(one.questions, one.reused, visual)
-        cache = start.repeated(batch, one.reused) if start is not None and one.reused else None
+        cache = start.cache.first(batch, one.reused) if start is not None and one.reused else None
         sequence = torch.cat([visual, script.prompts.expand(batch, -1, -1)], dim=1)
-        states = self._states(sequence, script.bias, script.positions, cache)  # (B, L - reused, D)
+        states = self.body(sequence, script.bias, script.angles, cache)  # (B, L - reused, D)
         if TASKS[one.questions[0]].kind == "heatmap":
             if start is not None and one.reused:
                 states = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
@@ -124,31 +116,19 @@ class Language:
             self._scripts[key] = Script(
                 torch.cat([like.new_empty(0, like.shape[-1]), *prompts]),
                 attention_bias(plan.mask[reused:], like),
-                plan.positions[reused:].to(like.device)[None],
+                self.body.angles(plan.positions[reused:].to(like.device), like),
                 tuple(last - len(plan.positions) for last in plan.last.tolist()),
             )
         return self._scripts[key]
-
-    def _states(self, sequence: Tensor, bias: Tensor, positions: Tensor, cache: DynamicCache | None) -> Tensor:
-        """Last hidden states (B, L, D) of a sequence behind what `cache` holds; the cache grows by it."""
-        states: Tensor = self.body(
-            inputs_embeds=sequence,
-            attention_mask=bias,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        return states
 
 
 def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> Language:
     """The language side of a bundle. BundleError when its weights do not fit the manifest's model."""
     model = bundle.manifest.model
     with without_numbers():
-        body, heatmap = build_body(model.language), HeatmapHead(model)
-    delattr(body, "embed_tokens")  # prompts come embedded: no tokenizer and no vocabulary on a robot
+        heatmap = HeatmapHead(model)
     try:
-        fill(body, bundle.path(bundles.LANGUAGE), device, dtype)
+        body = load_body(model.language, bundle.path(bundles.LANGUAGE), device, dtype)
         fill(heatmap, bundle.path(bundles.ANSWERS), device, dtype, "heatmap.")
         answers = load_file(bundle.path(bundles.ANSWERS))
         labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]

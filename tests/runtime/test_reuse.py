@@ -86,7 +86,7 @@ def test_the_next_frame_reuses_nothing_of_the_last(exported: Path, fused_model: 
 
 def test_the_frequencies_of_positions_are_exact_in_any_precision(exported: Path, fused_model: FusedModel) -> None:
     body = engine(exported, fused_model, precision="bfloat16").language.body
-    assert torch.equal(body.rotary_emb.inv_freq, fused_model.body.rotary_emb.inv_freq)
+    assert torch.equal(body.rotary.inv_freq, fused_model.body.rotary_emb.inv_freq)
     assert {weight.dtype for weight in body.parameters()} == {torch.bfloat16}
 
 

@@ -1,0 +1,91 @@
+"""The robot's language body against transformers', which training uses."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from safetensors.torch import save_file  # noqa: E402
+
+from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
+from sf_ros.model.fusion import build_body  # noqa: E402
+from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
+from sf_ros.runtime.llama import Cache, load_body  # noqa: E402
+
+CPU = torch.device("cpu")
+LLAMA3 = dataclasses.replace(  # its rotary frequencies, in small
+    MODELS["paper"].language, dim=64, depth=3, heads=4, kv_heads=2, mlp=96, vocabulary=50
+)
+SIZES = {
+    "grouped": LanguageConfig(dim=48, depth=2, heads=4, kv_heads=2, mlp=64, vocabulary=50),
+    "every head its own": LanguageConfig(dim=48, depth=2, heads=4, kv_heads=4, mlp=64, vocabulary=50),
+    "llama3": LLAMA3,
+}
+
+
+def stored(config: LanguageConfig, path: Path) -> torch.nn.Module:
+    """transformers' body with norms that do something, and its weights as a bundle has them."""
+    torch.manual_seed(3)
+    body = build_body(config).eval().requires_grad_(False)
+    for name, weight in body.named_parameters():
+        weight.mul_(6.0) if weight.ndim == 2 else weight.copy_(1 + 0.3 * torch.randn_like(weight))
+        if "embed" in name:
+            weight.zero_()
+    save_file({k: v for k, v in body.state_dict().items() if k != "embed_tokens.weight"}, path)
+    return body
+
+
+@pytest.mark.parametrize("config", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("full", [False, True], ids=["causal", "full"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-4), (torch.bfloat16, 0.15)], ids=str)
+def test_states_are_those_of_transformers(
+    config: LanguageConfig, full: bool, dtype: torch.dtype, tolerance: float, tmp_path: Path
+) -> None:
+    theirs = stored(config, tmp_path / "it.safetensors").to(dtype)
+    theirs.rotary_emb.float()
+    ours = load_body(config, tmp_path / "it.safetensors", CPU, dtype)
+    plan = layout(9, [4, 3], full)  # the second question's positions begin again
+    tokens = torch.randn(2, 16, config.dim).to(dtype)
+    given = tokens.clone()
+    bias = attention_bias(plan.mask, tokens)
+    with torch.inference_mode():
+        found = ours(tokens, bias, ours.angles(plan.positions, tokens))
+        expected = theirs(
+            inputs_embeds=tokens, attention_mask=bias, position_ids=plan.positions[None], use_cache=False
+        ).last_hidden_state
+    assert torch.equal(tokens, given), "the caller's tokens were overwritten"
+    assert (found.float() - expected.float()).abs().max() < tolerance
+
+
+def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> None:
+    config = SIZES["grouped"]
+    stored(config, tmp_path / "it.safetensors")
+    body = load_body(config, tmp_path / "it.safetensors", CPU, torch.float32)
+    plan, tokens = layout(12, []), torch.randn(3, 12, config.dim)
+    tokens[:, :7] = tokens[:1, :7]  # the part that is shared
+    bias, (cos, sin) = attention_bias(plan.mask, tokens), body.angles(plan.positions, tokens)
+    with torch.inference_mode():
+        whole = body(tokens, bias, (cos, sin))
+        start = Cache(keep=True)
+        first = body(tokens[:1, :7], bias[:, :, :7, :7], (cos[:7], sin[:7]), start)
+        for known in (7, 4):
+            rest = body(tokens[:, known:], bias[:, :, known:], (cos[known:], sin[known:]), start.first(3, known))
+            assert torch.allclose(rest, whole[:, known:], atol=1e-5)
+    assert torch.allclose(first[0], whole[0, :7], atol=1e-5) and len(start.kept) == config.depth
+
+
+@pytest.mark.parametrize("change", ["missing", "left over"])
+def test_a_file_that_does_not_fit_is_refused(change: str, tmp_path: Path) -> None:
+    config, path = SIZES["grouped"], tmp_path / "it.safetensors"
+    weights = {k: v for k, v in stored(config, path).state_dict().items() if k != "embed_tokens.weight"}
+    if change == "missing":
+        del weights["layers.1.self_attn.k_proj.weight"]
+    else:
+        weights["layers.2.mlp.up_proj.weight"] = torch.zeros(2)
+    save_file(weights, path)
+    with pytest.raises(RuntimeError, match=r"Missing key|Unexpected key"):
+        load_body(config, path, CPU, torch.float32)
