@@ -6,6 +6,7 @@ import importlib.util
 import os
 import random
 import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def _seeded() -> None:
         import torch
 
         torch.manual_seed(SEED)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads() -> Iterator[None]:
+    """A module that changes the number of torch's threads, as engines do, does not change how later trainings end."""
+    if importlib.util.find_spec("torch") is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:

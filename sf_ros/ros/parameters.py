@@ -96,8 +96,8 @@ def configs(values: Mapping[str, Value]) -> tuple[NodeConfig, RuntimeConfig]:
     rest: dict[str, Any] = {
         name: value for name, value in values.items() if "." not in name and name not in node_fields
     }
-    if rest.get("detector") == "":
-        rest["detector"] = None
+    unset = {field.name for field in dataclasses.fields(RuntimeConfig) if field.default is None}
+    rest |= {name: None for name in unset if rest.get(name) == ""}  # ROS has no parameter without a value
     for cue in CUES:
         changes = {name.partition(".")[2]: value for name, value in values.items() if name.partition(".")[0] == cue}
         try:

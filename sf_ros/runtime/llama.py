@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from sf_ros.core.config import LanguageConfig
 from sf_ros.model.fusion import llama_config
@@ -77,6 +76,8 @@ class LlamaBody(nn.Module):
     """Embedded tokens -> last hidden states, normalised."""
 
     def __init__(self, config: LanguageConfig) -> None:
+        from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
         super().__init__()
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
