@@ -302,6 +302,9 @@ def main(args: list[str] | None = None) -> int:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():  # else a signal ended ROS while the node was being made
+            raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not break off the end, a frame away
         if node is not None:

@@ -561,7 +561,8 @@ def test_ctrl_c_while_the_node_configures_ends_it_without_a_traceback() -> None:
         time.sleep(1.0)  # far less than it takes to load the models
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
+    # Python ends by the signal itself where it fell into the import of a library, whoever caught it later.
+    assert process.returncode in (0, -signal.SIGINT), output
     for word in ("Traceback", "Configured with", "context is invalid"):
         assert word not in output, output
 
@@ -575,6 +576,7 @@ def node_process(namespace: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
     import rclpy
     from lifecycle_msgs.srv import ChangeState
 
+    namespace = f"{namespace}_{os.getpid()}"
     process = subprocess.Popen(
         [sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-r", f"__ns:=/{namespace}"],
         stdout=subprocess.PIPE,
