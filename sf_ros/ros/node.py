@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import signal
@@ -15,7 +16,6 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.qos import QoSProfile
@@ -298,13 +298,13 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args)
     node: PerceptionNode | None = None
     try:
-        node = PerceptionNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():  # else a signal ended ROS while the node was being made
-            raise
+        with contextlib.suppress(KeyboardInterrupt):  # which may come while another exception is looked at
+            try:
+                node = PerceptionNode()
+                rclpy.spin(node)
+            except Exception:
+                if rclpy.ok():  # else a signal ended ROS, perhaps while the node was being made
+                    raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatience must not break off the end, a frame away
         if node is not None:
