@@ -33,7 +33,7 @@ def draw(questions: Mapping[str, tuple[Judged, Judged]], path: Path, title: str)
     )
     figure.suptitle(title)
     for row, (name, both) in zip(axes, questions.items(), strict=True):
-        for panel, judged, when in zip(row, both, ("before", "after"), strict=False):
+        for panel, judged, when in zip(row[:2], both, ("before", "after"), strict=True):
             _reliability(panel, judged, f"{name}, {when}")
         _abstention(row[2], both, f"{name}, abstaining")
     figure.savefig(path, dpi=100)

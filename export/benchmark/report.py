@@ -111,7 +111,7 @@ def plot(crowds: Sequence[Crowd], title: str, out: Path) -> list[Path]:
 
     people = [found.people for found in crowds]
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for name, colour in zip(crowds[0].times, COLOURS, strict=False):
+    for name, colour in zip(crowds[0].times, COLOURS[: len(crowds[0].times)], strict=True):
         axes.plot(people, [found.median(name) for found in crowds], "o-", color=colour, label=name)
     axes.set(xlabel="people", ylabel="every question, ms", xticks=people, title=title, yscale="log")
     axes.grid(alpha=0.3)

@@ -8,6 +8,7 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -292,9 +293,18 @@ def _gpu() -> bool:
     return torch is not None and bool(torch.cuda.is_available())
 
 
+class _Stopped(KeyboardInterrupt):
+    """Ctrl-C. Where KeyboardInterrupt itself falls into some imports, Python ends by the signal even if it is caught."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
     process.prepare()
+    signal.signal(signal.SIGINT, _stop)  # rclpy's own handler calls it
     rclpy.init(args=args)
     node: PerceptionNode | None = None
     try:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def build_engine(
         errors = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise EngineError(f"{graph}: TensorRT {key.tensorrt} cannot read it ({errors}). Run vision by onnx.")
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-    for low, high in zip((0, *batches), batches, strict=False):
+    for low, high in pairwise((0, *batches)):
         profile = builder.create_optimization_profile()
         least, most = (low + 1, 3, size, size), (high, 3, size, size)
         profile.set_shape("images", least, most, most)

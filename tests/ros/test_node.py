@@ -561,8 +561,7 @@ def test_ctrl_c_while_the_node_configures_ends_it_without_a_traceback() -> None:
         time.sleep(1.0)  # far less than it takes to load the models
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=120)
-    # Python ends by the signal itself where it fell into the import of a library, whoever caught it later.
-    assert process.returncode in (0, -signal.SIGINT), output
+    assert process.returncode == 0, output
     for word in ("Traceback", "Configured with", "context is invalid"):
         assert word not in output, output
 
