@@ -294,7 +294,7 @@ def _gpu() -> bool:
 
 
 class _Stopped(KeyboardInterrupt):
-    """Ctrl-C. Where KeyboardInterrupt itself falls into some imports, Python ends by the signal even if it is caught."""
+    """Ctrl-C. Where KeyboardInterrupt itself falls into an import, Python ends by the signal even if it is caught."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
