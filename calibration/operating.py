@@ -10,18 +10,15 @@ import numpy as np
 import yaml
 
 from sf_ros.core.bundle import OperatingPoint
-from sf_ros.core.config import CueConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.runtime.smoothing import CUE_OF
-
-EVENTS = {"looking_at_me": "yes"}  # question -> the one label that is an alarm; of the others every label is
 
 
 @dataclass(frozen=True)
 class Alarms:
     """What a question's answers would announce, and whether it is true; all (N,).
 
-    An answer announces the label that wins, of a question in EVENTS only that label.
+    An answer announces the label that wins, of a question with an event only that label.
     """
 
     scores: np.ndarray  # probability of what is announced; -inf where nothing is
@@ -47,9 +44,10 @@ def alarms(task: str, probabilities: np.ndarray, labels: np.ndarray) -> Alarms:
     """What answers with probabilities (N, L) announce, and whether it is so by the labels (N,)."""
     winner = probabilities.argmax(1)
     scores, right = probabilities.max(1), winner == labels
-    if task not in EVENTS:
+    spec = TASKS[task]
+    if not spec.event:
         return Alarms(scores, right, np.ones(len(labels), bool))
-    event = TASKS[task].labels.index(EVENTS[task])
+    event = spec.labels.index(spec.event)
     return Alarms(np.where(winner == event, scores, -np.inf), right, labels != event)
 
 
@@ -86,17 +84,12 @@ def point(
 
 
 def write_parameters(path: Path, points: Mapping[str, OperatingPoint]) -> None:
-    """Write the thresholds as parameters of the node (YAML, for params_file:=): '<cue>.enter' and '<cue>.leave'.
+    """Write the thresholds as parameters of the node (YAML, for params_file:=): '<cue>.min_confidence'.
 
-    A threshold below the default of `enter` leaves it, since hysteresis needs room below; `leave` keeps its share of
-    `enter`. Of two questions in one cue the stricter counts.
+    Of two questions in one cue the stricter counts.
     """
-    default, parameters = CueConfig(), dict[str, float]()
+    parameters: dict[str, float] = {}
     for name, one in points.items():
-        cue = CUE_OF[name]
-        enter = max(one.threshold, parameters.get(f"{cue}.enter", default.enter))
-        parameters |= {
-            f"{cue}.enter": round(enter, 4),
-            f"{cue}.leave": round(enter * default.leave / default.enter, 4),
-        }
+        key = f"{CUE_OF[name]}.min_confidence"
+        parameters[key] = max(round(one.threshold, 4), parameters.get(key, 0.0))
     path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False), encoding="utf-8")

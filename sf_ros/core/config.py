@@ -240,6 +240,14 @@ class CueConfig:
     )
     enter: float = described(0.5, "Smoothed probability at which a label takes over.", 0, 1, live=True)
     leave: float = described(0.35, "Smoothed probability below which a label is given up.", 0, 1, live=True)
+    min_confidence: float = described(
+        -1.0,
+        "Smoothed probability (gaze: confidence) below which the cue is withheld; 0: never; negative: the bundle's "
+        "operating point, where it has one.",
+        -1,
+        1,
+        live=True,
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)

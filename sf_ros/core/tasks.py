@@ -23,6 +23,7 @@ class TaskSpec:
     boxes: int  # marked boxes in a frame view
     labels: tuple[str, ...] = ()  # class names, in index order
     answers: tuple[str, ...] = ()  # one language-model token each, same order
+    event: str = ""  # the one label that announces something; empty: each does
     prompt: str = ""  # what the language model is asked
     lead: str = ""  # asked instead, where a question without prompt comes before the picture
     margin: float = 1.0  # of a square crop, relative to its box
@@ -118,6 +119,7 @@ TASKS: dict[str, TaskSpec] = {
             boxes=0,
             labels=("yes", "no"),
             answers=("Yes", "No"),
+            event="yes",
             prompt="Does this face look into the camera? Yes or No\n",
             margin=1.3,
         ),

@@ -101,7 +101,9 @@ class PerceptionNode(LifecycleNode):
             self.get_logger().warning("No GPU that torch can use: running on the CPU.")
         fixed = self._settings.fixed_topics() | self._settings.names.fixed(PICTURES | SPATIAL)
         self._outputs = Publishers(self, fixed, self._config.appear_after_frames, self._config.vanish_after_s)
-        self.get_logger().info(f"Configured with bundle '{self._config.bundle or 'demo'}'.")
+        points = ", ".join(f"{name} {value:.2f}" for name, value in self._pipeline.thresholds.items() if value > 0)
+        told = f" Its operating points: {points}." if points else ""
+        self.get_logger().info(f"Configured with bundle '{self._config.bundle or 'demo'}'.{told}")
         return Result.SUCCESS
 
     @_logged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,11 +23,14 @@ RESTART_S = 1.0  # stamps that go back further than this are a new recording, no
 class Pipeline:
     """Detect, decide what to ask, ask, smooth. One per camera; not for use from several threads at once."""
 
-    def __init__(self, detector: Detector, engine: Engine, config: RuntimeConfig) -> None:
+    def __init__(
+        self, detector: Detector, engine: Engine, config: RuntimeConfig, thresholds: Mapping[str, float] | None = None
+    ) -> None:
+        self.thresholds = thresholds or {}  # question -> the bundle's operating point
         self._detector = detector
         self._engine = engine
         self._scheduler = Scheduler(config)
-        self._smoother = Smoother(config)
+        self._smoother = Smoother(config, self.thresholds)
         self._last: FrameCues | None = None
 
     def step(self, frame: Frame) -> FrameCues:
@@ -84,7 +87,8 @@ def load_pipeline(bundle: str | Path | None, config: RuntimeConfig) -> Pipeline:
     detector = YoloDetector(config.detector or loaded.path(bundles.DETECTOR), config)
     from sf_ros.runtime.fused import load_engine  # torch, which a bad bundle need not wait for
 
-    return Pipeline(detector, load_engine(loaded, config), config)
+    thresholds = {name: point.threshold for name, point in loaded.manifest.operating_points.items()}
+    return Pipeline(detector, load_engine(loaded, config), config, thresholds)
 
 
 @contextmanager

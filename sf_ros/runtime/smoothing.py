@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,13 +24,17 @@ class LabelFilter:
     """Exponentially smoothed probabilities of one question, and the label believed now (hysteresis).
 
     The first look decides at once. Later, another label takes over when it is the largest and either reaches `enter`
-    or the present one fell below `leave`.
+    or the present one fell below `leave`. A label is given from `minimum` on, until it falls below the same share of
+    `minimum` that `leave` is of `enter`.
     """
 
     config: CueConfig
     labels: tuple[str, ...]
+    minimum: float = 0.0  # probability below which `event` is withheld
+    event: str = ""  # '': every label
     probabilities: np.ndarray | None = None
     chosen: int = 0
+    given: bool = False
     stamp: float = 0.0  # of the newest look
 
     def update(self, probabilities: np.ndarray, stamp: float) -> None:
@@ -39,17 +43,21 @@ class LabelFilter:
         old = probabilities if self.probabilities is None else self.probabilities
         first, self.stamp = self.probabilities is None, stamp
         self.probabilities = keep * old + (1 - keep) * probabilities
-        best = int(np.argmax(self.probabilities))
+        best, before = int(np.argmax(self.probabilities)), self.chosen
         if (
             first
             or self.probabilities[best] >= self.config.enter
             or self.probabilities[self.chosen] < self.config.leave
         ):
             self.chosen = best
+        held = self.given and self.chosen == before and self.config.enter > 0
+        limit = self.minimum * (self.config.leave / self.config.enter if held else 1.0)
+        silent = self.event not in ("", self.labels[self.chosen])
+        self.given = silent or bool(self.probabilities[self.chosen] >= limit)
 
     def label(self, stamp: float) -> Label | None:
-        """The belief at `stamp`; None before the first look."""
-        if self.probabilities is None:
+        """The belief at `stamp`; None before the first look and while it is withheld."""
+        if self.probabilities is None or not self.given:
             return None
         confidence = float(self.probabilities[self.chosen])
         return Label(
@@ -75,10 +83,12 @@ class GazeFilter:
         self.stamp = stamp
 
     def gaze(self, stamp: float) -> Gaze | None:
-        """The belief at `stamp`, without a target; None before the first look."""
+        """The belief at `stamp`, without a target; None before the first look and below the least confidence."""
         if self.heatmap is None:
             return None
         point, confidence = gaze.decode(self.heatmap)
+        if confidence < self.config.min_confidence:
+            return None
         return Gaze(point, min(max(confidence, 0.0), 1.0), self.heatmap, max(stamp - self.stamp, 0.0))
 
 
@@ -92,10 +102,14 @@ class _Track:
 
 
 class Smoother:
-    """Filters of everybody in view. A track unseen for `lost_after_s` is forgotten, and its pairs with it."""
+    """Filters of everybody in view. A track unseen for `lost_after_s` is forgotten, and its pairs with it.
 
-    def __init__(self, config: RuntimeConfig) -> None:
+    `thresholds` are the bundle's operating points by question, which a cue's own `min_confidence` goes before.
+    """
+
+    def __init__(self, config: RuntimeConfig, thresholds: Mapping[str, float] | None = None) -> None:
         self._config = config
+        self._thresholds = thresholds or {}
         self._tracks: dict[tuple[int, ...], _Track] = {}
 
     def configure(self, config: RuntimeConfig) -> None:
@@ -103,7 +117,7 @@ class Smoother:
         self._config = config
         for track in self._tracks.values():
             for task, found in track.labels.items():
-                found.config = config.cue(CUE_OF[task])
+                found.config, found.minimum = config.cue(CUE_OF[task]), self._minimum(task)
             if track.gaze is not None:
                 track.gaze.config = config.gaze
 
@@ -120,9 +134,8 @@ class Smoother:
                 track.gaze = track.gaze or GazeFilter(cue)
                 track.gaze.update(_given(answer.heatmap, question), stamp)
             else:
-                track.labels.setdefault(spec.name, LabelFilter(cue, spec.labels)).update(
-                    _given(answer.probabilities, question), stamp
-                )
+                fresh = LabelFilter(cue, spec.labels, self._minimum(spec.name), spec.event)
+                track.labels.setdefault(spec.name, fresh).update(_given(answer.probabilities, question), stamp)
 
     def cues(
         self, people: Sequence[Person], stamp: float, width: int, height: int
@@ -162,6 +175,11 @@ class Smoother:
         track = self._tracks.get(key)
         found = track.labels.get(task) if track and self._config.cue(CUE_OF[task]).enabled else None
         return found.label(stamp) if found else None
+
+    def _minimum(self, task: str) -> float:
+        """From which probability on an answer to the question is given."""
+        own = self._config.cue(CUE_OF[task]).min_confidence
+        return own if own >= 0 else self._thresholds.get(task, 0.0)
 
     def _forget(self, present: set[int], stamp: float) -> None:
         for key, track in list(self._tracks.items()):

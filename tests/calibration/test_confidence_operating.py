@@ -69,6 +69,6 @@ def test_thresholds_become_parameters_that_the_node_takes(tmp_path: Path) -> Non
     operating.write_parameters(file, {name: OperatingPoint(value, {}, {}, {}) for name, value in thresholds.items()})
     given = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
     _, config = configs(given)
-    assert (config.relation.enter, config.relation.leave) == (0.8, 0.56), "the stricter of its two questions"
-    assert (config.gesture.enter, config.gesture.leave) == (0.5, 0.35), "never below the default"
-    assert set(given) == {"relation.enter", "relation.leave", "gesture.enter", "gesture.leave"}
+    assert config.relation.min_confidence == 0.8, "the stricter of its two questions"
+    assert config.gesture.min_confidence == 0.2
+    assert set(given) == {"relation.min_confidence", "gesture.min_confidence"}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sf_ros.core import bundle as bundles
 from sf_ros.core import gaze
-from sf_ros.core.bundle import BundleError
+from sf_ros.core.bundle import BundleError, OperatingPoint
 from sf_ros.core.config import CueConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, Frame, Person
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.pipeline import Pipeline, load_pipeline
+from sf_ros.runtime.sources import demo_file
 
 CONFIG = RuntimeConfig(budget_ms=1e6, gesture=CueConfig(period_s=0.4, half_life_s=0.3))
 
@@ -151,6 +155,17 @@ def test_an_empty_picture_gives_empty_cues_and_does_not_call_the_engine() -> Non
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path) -> None:
     with pytest.raises(BundleError, match="not a bundle"):
         load_pipeline(tmp_path, CONFIG)
+
+
+def test_the_bundles_operating_points_withhold_what_is_less_sure(tmp_path: Path) -> None:
+    root = shutil.copytree(demo_file("bundle"), tmp_path / "bundle")
+    manifest = bundles.load(root).manifest
+    points = {"gesture": OperatingPoint(0.4, {"precision": 0.9}, {}, {})}
+    bundles.write(root, dataclasses.replace(manifest, operating_points=points))
+    assert load_pipeline(root, CONFIG).thresholds == {"gesture": 0.4}
+    sure = Pipeline(TwoPeople(), FirstLabel(), CONFIG, {"gesture": 1.0}).step(frame(0.0))
+    unsure = Pipeline(TwoPeople(), FirstLabel(), CONFIG, {"gesture": 1.1}).step(frame(0.0))
+    assert [cues.gesture is None for cues in (*sure.people, *unsure.people)] == [False, False, True, True]
 
 
 def test_rates_and_switches_change_while_it_runs(parts: tuple[Pipeline, TwoPeople, FirstLabel]) -> None:

@@ -72,6 +72,60 @@ def test_a_label_is_kept_until_another_enters_or_it_falls_below_leave() -> None:
     assert after(0.38, 0.29, 0.33) == "a"  # b left: the largest takes over
 
 
+def given(label: LabelFilter, *values: float) -> str | None:
+    """The label given after one more look."""
+    label.update(np.array(values), 0.0)
+    found = label.label(0.0)
+    return found.name if found else None
+
+
+def test_a_label_is_withheld_below_its_least_confidence_and_kept_a_little_further() -> None:
+    label = LabelFilter(CueConfig(half_life_s=0.0, enter=0.5, leave=0.4), LABELS, minimum=0.7)
+    assert given(label, 0.69, 0.21, 0.1) is None
+    assert given(label, 0.7, 0.2, 0.1) == "a"
+    assert given(label, 0.56, 0.4, 0.04) == "a"  # 0.8 of 0.7 and more, as leave is 0.8 of enter
+    assert given(label, 0.55, 0.41, 0.04) is None
+    assert given(label, 0.65, 0.3, 0.05) is None  # has to reach 0.7 again
+    assert given(label, 0.1, 0.72, 0.18) == "b"
+    assert given(label, 0.6, 0.3, 0.1) is None  # another label has to reach it, too
+
+
+def test_only_the_event_of_a_question_that_has_one_is_withheld() -> None:
+    label = LabelFilter(CueConfig(half_life_s=0.0), ("yes", "no"), minimum=0.9, event="yes")
+    assert given(label, 0.8, 0.2) is None
+    assert given(label, 0.2, 0.8) == "no"
+    assert given(label, 0.9, 0.1) == "yes"
+
+
+@pytest.mark.parametrize(("own", "expected"), [(-1.0, None), (0.0, "happiness"), (0.5, "happiness"), (0.95, None)])
+def test_the_bundles_operating_point_counts_unless_the_cue_has_its_own(own: float, expected: str | None) -> None:
+    config = RuntimeConfig(expression=CueConfig(min_confidence=own))
+    smoother = Smoother(config, {"expression": 0.91, "gesture": 1.0})
+    smoother.update([Question("expression", (1,), (FACE,))], [probabilities("expression", 1)], 0.0)
+    (cues,), _ = smoother.cues([person(1)], 0.0, 100, 100)
+    assert (cues.expression.name if cues.expression else None) == expected
+
+
+def test_the_least_confidence_changes_while_it_runs() -> None:
+    smoother = Smoother(RuntimeConfig())
+    question, answer = Question("expression", (1,), (FACE,)), probabilities("expression", 1, top=0.6)
+    smoother.update([question], [answer], 0.0)
+    (cues,), _ = smoother.cues([person(1)], 0.0, 100, 100)
+    assert cues.expression is not None
+    smoother.configure(RuntimeConfig(expression=CueConfig(min_confidence=0.95)))
+    smoother.update([question], [answer], 0.1)
+    (cues,), _ = smoother.cues([person(1)], 0.1, 100, 100)
+    assert cues.expression is None
+
+
+def test_a_weak_gaze_is_withheld() -> None:
+    look = gaze.encode((0.5, 0.5), 16, 1.0) * 0.4
+    for least, there in ((0.3, True), (0.5, False)):
+        found = GazeFilter(CueConfig(min_confidence=least))
+        found.update(look, 0.0)
+        assert (found.gaze(0.0) is not None) == there
+
+
 def test_one_wrong_look_does_not_flip_a_settled_label() -> None:
     label = LabelFilter(CueConfig(half_life_s=0.4, enter=0.5, leave=0.35), LABELS)
     for step in range(6):
