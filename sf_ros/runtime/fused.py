@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from sf_ros.core import views
 from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.tasks import TASKS, TaskSpec
 from sf_ros.core.types import Box
 from sf_ros.runtime.device import choose_device, choose_precision
 from sf_ros.runtime.engine import Answer, Question
@@ -47,6 +48,7 @@ class FusedEngine:
             torch.set_num_threads(threads)
         self.planner: Planner = functools.partial(plan, model=self.model, reuse=config.prefix_reuse)
         self.synchronise = False  # wait for the GPU behind each stage, so that its time is its own
+        self._cutters = ThreadPoolExecutor(threads, "views")
         self.vision = load_vision(bundle, config, self.device, precision, threads)
         self.language = load_language(bundle, self.device, precision)
 
@@ -94,15 +96,21 @@ class FusedEngine:
     def _views(self, image: np.ndarray, asked: Sequence[Look]) -> tuple[np.ndarray, list[int]]:
         """The pictures (B, S, S, 3) that the looks need, a frame first, and each look's place among them."""
         size = self.model.encoder.image_size
-        pictures: list[np.ndarray] = []
+        cuts: list[tuple[TaskSpec, Sequence[Box]]] = []
         slots: list[int] = []
         if any(look.view == "frame" for look in asked):
-            pictures.append(views.view(image, TASKS["gaze"], (), size))
+            cuts.append((TASKS["gaze"], ()))
         for look in asked:
-            slots.append(0 if look.view == "frame" else len(pictures))
+            slots.append(0 if look.view == "frame" else len(cuts))
             if look.view != "frame":
-                pictures.append(views.view(image, TASKS[look.questions[0]], look.boxes, size))
-        return np.stack(pictures), slots
+                cuts.append((TASKS[look.questions[0]], look.boxes))
+        pictures = np.empty((len(cuts), size, size, 3), np.uint8)
+
+        def cut(index: int) -> None:
+            pictures[index] = views.view(image, *cuts[index], size)
+
+        list(self._cutters.map(cut, range(len(cuts))))  # a whole frame takes longer than all faces
+        return pictures, slots
 
 
 def load_engine(bundle: Bundle, config: RuntimeConfig | None = None) -> FusedEngine:
