@@ -41,7 +41,7 @@ class Arguments:
     images: int = detector.Arguments.images  # the detector's, for training
     epochs: int = detector.Arguments.epochs  # the detector's
     size: int = detector.Arguments.size  # px, longer side of the detector's input
-    samples: int = 1000  # per question, of the evaluation
+    samples: int = 1000  # per question, of the evaluation and of the calibration; 100 or more
     clip_seed: int = CLIP_SEED
     seconds: float = 12.0  # of a clip
     clips: str = (
@@ -76,6 +76,7 @@ def make(arguments: Arguments) -> dict[str, Any]:
         "detector": _step("detector", work / "detector.json", lambda: _detect(arguments)),
         "bundle": _step("bundle", work / "bundle.json", lambda: _export(arguments)),
         "scores": _step("scores", work / "scores.json", lambda: _score(arguments)),
+        "calibration": _step("calibration", work / "calibration.json", lambda: _calibrate(arguments)),
         "clip": _step("clip", work / "clip.json", lambda: _write_clip(arguments)),
         "clips": _step("clips", work / "clips.json", lambda: _score_clips(arguments)),
     }
@@ -150,7 +151,24 @@ def _export(arguments: Arguments) -> dict[str, Any]:
 def _score(arguments: Arguments) -> dict[str, Any]:
     from training.evaluate import evaluate
 
-    return dict(evaluate(arguments.work / "bundle", "scenes", "test", arguments.samples))
+    bundle, file = arguments.work / "bundle", _answers(arguments, "test")
+    return dict(evaluate(bundle, "scenes", "test", arguments.samples, file=file))
+
+
+def _calibrate(arguments: Arguments) -> dict[str, Any]:
+    """Temperatures and operating points, fitted on 'val' and measured on the answers that were scored."""
+    from calibration import confidence
+    from training.evaluate import evaluate
+
+    bundle, out = arguments.work / "bundle", arguments.work / "calibration"
+    labelled = [name for name, spec in TASKS.items() if spec.labels]
+    evaluate(bundle, "scenes", "val", arguments.samples, tasks=labelled, file=_answers(arguments, "val"))
+    fit, test = (_answers(arguments, split) for split in ("val", "test"))
+    return confidence.run(confidence.Arguments(bundle, fit, test, out, replace=True))
+
+
+def _answers(arguments: Arguments, split: str) -> Path:
+    return arguments.work / f"answers_{split}.npz"
 
 
 def _write_clip(arguments: Arguments) -> dict[str, Any]:
@@ -188,6 +206,7 @@ def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, depart
         person=f"{found['map50']['person']:.3f}",
         face=f"{found['map50']['face']:.3f}",
         scores="\n".join(_score_rows(facts["scores"])),
+        confidences="\n".join(_confidence_rows(facts["calibration"]["questions"])),
         clip_seed=facts["clip"]["seed"],
         clips=len(facts["clips"]["clips"]),
         clip_rows="\n".join(_clip_rows(facts["clips"]["total"], facts["clip"])),
@@ -216,13 +235,28 @@ def _score_rows(scores: Mapping[str, Any]) -> list[str]:
     return rows
 
 
+def _confidence_rows(questions: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for task, found in questions.items():
+        before, after = (found[when]["ece"]["value"] for when in ("before", "after"))
+        temperature, point = found["temperature"], found["operating_point"]
+        point = point or {"threshold": None, "measured": {"precision": None, "coverage": None}}
+        figures = point["threshold"], point["measured"]["precision"], point["measured"]["coverage"]
+        cells = (_figure(value) for value in (temperature, before, after, found["after"]["ece_by_chance"], *figures))
+        rows.append(f"| {task} | {' | '.join(cells)} |")
+    return rows
+
+
 def _clip_rows(total: Mapping[str, Any], shipped: Mapping[str, Any]) -> list[str]:
     rows = [f"| {name} | {_figure(total[key])} | {_figure(shipped[key])} |" for name, key in
             (("people tracked", "tracked"), ("the same, of the person tracked least", "tracked_least"),
              ("persons found where nobody is", "false_persons"), ("id switches", "id_switches"))]  # fmt: skip
     for cue in clips.SHARES:
-        values = [_figure(scores.get(cue, {}).get("right")) for scores in (total, shipped)]
-        rows.append(f"| {cue}, share right | {' | '.join(values)} |")
+        values = [
+            " of ".join(_figure(scores.get(cue, {}).get(share)) for share in ("right", "given"))
+            for scores in (total, shipped)
+        ]
+        rows.append(f"| {cue} | {' | '.join(values)} |")
     values = [_figure(scores.get("gaze", {}).get("distance_norm")) for scores in (total, shipped)]
     return [*rows, f"| gaze, mean error (of the picture) | {' | '.join(values)} |"]
 
@@ -270,8 +304,17 @@ exported bundle on a CPU. "chance" is what an answer without looking gets.
 Under a causal mask, patches before the head in raster order never see which head is asked about: hence the lines for
 targets before and after the head.
 
+How far its confidences can be trusted, on the same samples: the expected calibration error (ECE) before and after
+temperatures fitted on split `val`, what perfectly calibrated answers would show by chance, and the least confidence at
+which 0.9 of the labels announced were right on `val` (0: all may be), with the precision and coverage it has here.
+
+| question | temperature | ECE before | ECE after | by chance | operating point | precision | coverage |
+|---|---|---|---|---|---|---|---|
+{confidences}
+
 As a robot sees it, from video, with boxes of the detector and tracker: {clips} clips of split `test`, and the clip that
-ships (seed {clip_seed}). Shares are of the frames in which the cue was given, also just after a change.
+ships (seed {clip_seed}). Of each cue the share that is right of the frames in which it was given, also just after a
+change, and the share of frames in which it was given.
 
 | | {clips} clips | this clip |
 |---|---|---|

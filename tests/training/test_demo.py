@@ -14,7 +14,7 @@ from training import demo
 
 def clip_scores(right: float) -> dict[str, Any]:
     people = {"tracked": 0.97, "tracked_least": 0.91, "false_persons": 0.02, "id_switches": 2}
-    return {**people, "gaze": {"right": right, "distance_norm": 0.1234}}
+    return {**people, "gaze": {"right": right, "given": 0.99, "distance_norm": 0.1234}}
 
 
 FACTS: dict[str, Any] = {
@@ -31,6 +31,19 @@ FACTS: dict[str, Any] = {
             "target_before_head": {"samples": 300, "AUC": 0.654, "min_L2": 0.321},
         },
     },
+    "calibration": {
+        "questions": {
+            "gesture": {
+                "temperature": 1.25, "before": {"ece": {"value": 0.04}},
+                "after": {"ece": {"value": 0.02}, "ece_by_chance": 0.015},
+                "operating_point": {"threshold": 0.4, "measured": {"precision": 0.91, "coverage": 0.95}},
+            },
+            "domain": {
+                "temperature": None, "before": {"ece": {"value": 0.01}},
+                "after": {"ece": {"value": 0.01}, "ece_by_chance": 0.005}, "operating_point": None,
+            },
+        }
+    },
     "clip": {"seed": 7, **clip_scores(0.75)},
     "clips": {"clips": {"101": {}, "102": {}}, "total": clip_scores(0.7012)},
 }  # fmt: skip
@@ -43,7 +56,9 @@ def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() ->
     assert "| gesture | 900 | accuracy | 0.812 | 0.031 |" in card
     assert "| gaze, target before the head | 300 | AUC | 0.654 | |" in card
     assert "| gaze, target before the head | 300 | min_L2 | 0.321 | |" in card
-    assert "| gaze, share right | 0.701 | 0.750 |" in card
+    assert "| gaze | 0.701 of 0.990 | 0.750 of 0.990 |" in card
+    assert "| gesture | 1.250 | 0.040 | 0.020 | 0.015 | 0.400 | 0.910 | 0.950 |" in card
+    assert "| domain | - | 0.010 | 0.010 | 0.005 | - | - | - |" in card
     assert "On 20 photographs it found nobody." in card and demo.NOT_MEASURED not in card
     assert "drawn people only" in card and "Apache-2.0" in card and "AGPL-3.0" in card
     assert "(torch 2.15.0). It was stopped once.\n" in card
@@ -68,7 +83,7 @@ def test_a_miniature_demo_is_made_from_nothing_and_steps_done_are_not_done_again
 ) -> None:
     out = tmp_path / "demo"
     command = [str(out), "--work", str(tmp_path / "work"), "--preset", "smoke", "--images", "8", "--epochs", "1"]
-    command += ["--size", "64", "--samples", "4", "--seconds", "0.4", "--clips", "2"]
+    command += ["--size", "64", "--samples", "100", "--seconds", "0.4", "--clips", "2"]
     assert demo.main(command) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["megabytes"] < demo.MAX_MEGABYTES
@@ -76,4 +91,4 @@ def test_a_miniature_demo_is_made_from_nothing_and_steps_done_are_not_done_again
     bundles.load(out / "bundle")
     (tmp_path / "work" / "clips.json").unlink()
     assert demo.main(command) == 0
-    assert capsys.readouterr().err.count("done before") == 5
+    assert capsys.readouterr().err.count("done before") == 6
