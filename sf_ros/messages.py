@@ -13,7 +13,9 @@ from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
+from sf_ros.core.attention import pixel_of
 from sf_ros.core.config import CueConfig, known
+from sf_ros.core.space import GazeInSpace, spread_px
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
 from sf_ros.topics import (
@@ -91,6 +93,7 @@ class Told:
 
 
 NOTHING_TOLD = Told()
+NO_SPACE: Mapping[int, GazeInSpace] = {}
 DEFAULTS = MessageSettings()
 
 
@@ -102,14 +105,16 @@ def messages(
     *,
     stamp_ns: int | None = None,
     person_ids: Mapping[int, str] | None = None,
+    spaces: Mapping[int, GazeInSpace] = NO_SPACE,
 ) -> tuple[list[TopicMessage], Told]:
     """All messages of one frame, and what `told` is for the next one.
 
     `stamp_ns` is the exact time of the image's header, which `cues.stamp` (float seconds) rounds to about 0.2 us.
-    `person_ids` translates track ids where `settings.persons` is external. Lists are sent also when they are empty.
+    `person_ids` translates track ids where `settings.persons` is external; `spaces` is where people look in metres, by
+    track id, as `attention.in_space` found it. Lists are sent also when they are empty.
     """
     stamp_ns = round(cues.stamp * 1e9) if stamp_ns is None else stamp_ns
-    frame = _Frame(cues, types, settings, stamp_ns, person_ids or {})
+    frame = _Frame(cues, types, settings, stamp_ns, person_ids or {}, spaces)
     links, seen = _persons(frame, told)
     groups = _groups(frame)
     out = [*frame.faces(), *frame.bodies(), *frame.matches(), *frame.aggregates()]
@@ -179,9 +184,10 @@ class _Frame:
         settings: MessageSettings,
         stamp_ns: int,
         person_ids: Mapping[int, str],
+        spaces: Mapping[int, GazeInSpace],
     ) -> None:
         self.cues, self.types, self.settings = cues, types, settings
-        self.stamp_ns, self.person_ids = stamp_ns, person_ids
+        self.stamp_ns, self.person_ids, self.spaces = stamp_ns, person_ids, spaces
         self.header = self._header(0.0)
 
     def person(self, track_id: int) -> str | None:
@@ -346,11 +352,18 @@ class _Frame:
         return self._detection(self._name(cues.person.track_id), box, results, age_s)
 
     def _gaze_target(self, cues: PersonCues, gaze: Gaze) -> Any:
-        """A box of size 0 at the gaze point (px); the class is the person looked at, or 'scene'."""
-        x, y = gaze.point_norm[0] * self.cues.width, gaze.point_norm[1] * self.cues.height
+        """A box (px) around the gaze point, the heat's standard deviation to each side; whom it is on, or 'scene'.
+
+        The pose is the target's in space.
+        """
+        size = self.cues.width, self.cues.height
+        (x, y), spread = pixel_of(gaze, size), spread_px(gaze, size)
+        across, down = (0.0, 0.0) if spread is None else np.sqrt(np.diag(spread))
         target = "scene" if gaze.target_id is None else self._name(gaze.target_id)
-        name = self._name(cues.person.track_id)
-        return self._detection(name, Box(x, y, x, y), [(target, gaze.confidence)], gaze.age_s)
+        name, box = self._name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
+        space = self.spaces.get(cues.person.track_id)
+        pose = space.pose if space is not None else None
+        return self._detection(name, box, [(target, gaze.confidence)], gaze.age_s, pose and self._pose(*pose))
 
     def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
         both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
@@ -360,7 +373,7 @@ class _Frame:
         age_s = max((label.age_s for label, _ in found), default=0.0)
         return self._detection(name, first.body.union(second.body), results, age_s)
 
-    def _detection(self, name: str, box: Box, results: list[tuple[str, float]], age_s: float) -> Any:
+    def _detection(self, name: str, box: Box, results: list[tuple[str, float]], age_s: float, pose: Any = None) -> Any:
         """Box in pixels. The look's own time goes into the detection's header."""
         types = self.types
         x, y = box.center
@@ -370,18 +383,22 @@ class _Frame:
         hypothesis = types("vision_msgs/msg/ObjectHypothesis")
         with_pose = types("vision_msgs/msg/ObjectHypothesisWithPose")
         bare = [hypothesis(class_id=label, score=float(score)) for label, score in results]
-        scored = [with_pose(hypothesis=item, pose=self._no_pose) for item in bare]
+        scored = [with_pose(hypothesis=item, pose=pose or self._no_pose) for item in bare]
         header = self._header(age_s) if age_s else self.header
         return types("vision_msgs/msg/Detection2D")(header=header, results=scored, bbox=bbox, id=name)
 
     @cached_property
     def _no_pose(self) -> Any:
-        """The pose every hypothesis must have and none here knows: zeros, the message's own default, shared."""
+        """The pose every hypothesis must have and few here know: zeros, the message's own default, shared."""
+        return self._pose(np.zeros(3), np.array([0.0, 0, 0, 1]), np.zeros((6, 6)))
+
+    def _pose(self, place: np.ndarray, turn: np.ndarray, covariance: np.ndarray) -> Any:
+        """A PoseWithCovariance: metres, a quaternion (x, y, z, w), and (6, 6) of place and rotation."""
         types = self.types
-        position = types("geometry_msgs/msg/Point")(x=0.0, y=0.0, z=0.0)
-        orientation = types("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=0.0, w=1.0)
+        position = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, place), strict=True)))
+        orientation = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, turn), strict=True)))
         pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
-        return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=np.zeros(36))
+        return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())
 
 
 def _unit(value: float) -> float:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from sf_ros import topics
+from sf_ros.core import gaze
+from sf_ros.core.space import GazeInSpace
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
 from sf_ros.messages import MessageSettings, Told, TopicMessage, messages
@@ -261,6 +263,24 @@ def test_a_gaze_target_is_a_point_in_pixels_and_names_the_person_looked_at():
     away = sent(frame(PersonCues(ANN, gaze=Gaze((1.2, 0.5), 0.4))))
     assert one(away, "~/gaze_targets").detections[0].results[0].hypothesis.class_id == "scene"
     assert one(away, "/humans/faces/f00001/gaze_target").x == 1.0  # hri_msgs allows nothing outside 0..1
+
+
+def test_a_gaze_targets_box_is_as_wide_as_its_heat_and_its_pose_as_sure_as_depth():
+    heatmap = gaze.encode((0.6, 0.5), 64, 3.0)
+    cues = frame(PersonCues(ANN, gaze=Gaze(gaze.decode(heatmap)[0], 1.0, heatmap)))
+    (flat,) = one(sent(cues), "~/gaze_targets").detections
+    cells = 2 * 3 / 64  # a standard deviation of 3 cells to each side
+    assert (flat.bbox.size_x / cues.width, flat.bbox.size_y / cues.height) == pytest.approx((cells, cells), rel=0.05)
+    assert not np.any(flat.results[0].pose.covariance) and flat.results[0].pose.pose.position.z == 0  # not measured
+    ahead, target, covariance = np.array([0, 0, 1.0]), np.array([0.5, 0.1, 2.0]), np.diag([0.01, 0.02, 0.03])
+    space = GazeInSpace(ahead, 0.05, np.array([0.5, 0.1, 1.0]), target, covariance)
+    (found,) = one(sent(cues, spaces={1: space}), "~/gaze_targets").detections
+    pose = found.results[0].pose
+    assert (pose.pose.position.x, pose.pose.position.y, pose.pose.position.z) == (0.5, 0.1, 2.0)
+    assert pose.pose.orientation.w == pytest.approx(1)  # from the head straight ahead
+    both = np.reshape(pose.covariance, (6, 6))
+    assert both[:3, :3] == pytest.approx(covariance)
+    assert np.diag(both)[3:] == pytest.approx(np.array([1, 1, 0]) * space.direction_rad**2)
 
 
 def test_a_relationship_is_the_pair_with_both_questions_scores_in_the_union_box():

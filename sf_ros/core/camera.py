@@ -1,4 +1,4 @@
-"""Cameras: pixels <-> rays and points in the camera's optical frame (x right, y down, z forward; REP 103)."""
+"""Cameras: pixels <-> rays in the camera's optical frame (x right, y down, z forward; REP 103)."""
 
 from __future__ import annotations
 
@@ -119,38 +119,3 @@ class Camera:
             jacobian = np.stack(slopes, axis=2)  # (N, 2, 2)
             flat = flat + np.linalg.solve(jacobian, (points.reshape(-1, 2) - here)[..., None])[..., 0]
         return flat
-
-    def point(self, pixel: tuple[float, float], depth: np.ndarray, reach: int = 2) -> np.ndarray | None:
-        """The point (3,) in metres seen at a pixel, by an aligned depth image (H, W) of z in metres.
-
-        The depth is the median within `reach` pixels; None where nothing was measured there or outside the picture.
-        `depth` may have another resolution than the camera.
-        """
-        scale_x, scale_y = depth.shape[1] / self.width, depth.shape[0] / self.height
-        column, row = int(pixel[0] * scale_x), int(pixel[1] * scale_y)
-        if not (0 <= column < depth.shape[1] and 0 <= row < depth.shape[0]):
-            return None
-        around = depth[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1]
-        measured = around[np.isfinite(around)]
-        if measured.size == 0:
-            return None
-        ray = self.rays(np.array([pixel]))[0]
-        return np.asarray(ray / ray[2] * float(np.median(measured)))
-
-
-def along(direction: np.ndarray) -> np.ndarray:
-    """The quaternion (x, y, z, w) that turns +z into a direction (3,), with x kept level (optical convention)."""
-    forward = np.asarray(direction, float) / np.linalg.norm(direction)
-    right = np.cross([0.0, 1.0, 0.0], forward)
-    if np.linalg.norm(right) < 1e-6:
-        right = np.array([1.0, 0.0, 0.0])
-    right /= np.linalg.norm(right)
-    return quaternion(np.stack([right, np.cross(forward, right), forward], axis=1))
-
-
-def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Rotation matrix (3, 3) -> quaternion (x, y, z, w)."""
-    vector, _ = cv2.Rodrigues(rotation)
-    angle = float(np.linalg.norm(vector))
-    axis = vector.reshape(3) / angle if angle > 1e-12 else np.zeros(3)
-    return np.append(axis * np.sin(angle / 2), np.cos(angle / 2))

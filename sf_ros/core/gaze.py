@@ -1,8 +1,14 @@
-"""Gaze points and heatmaps: `encode` and `decode` are an inverse pair, up to one cell."""
+"""Gaze points and heatmaps: `encode` and `decode` are an inverse pair, up to one cell; `spread` says how sure."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+
+SPREAD_HEAT = 0.2  # of the peak: fainter cells are background, which would widen every map
+# What a Gaussian that ends at this share of its peak keeps of its variance.
+_KEPT = 1 + SPREAD_HEAT * math.log(SPREAD_HEAT) / (1 - SPREAD_HEAT)
 
 
 def encode(point_norm: tuple[float, float] | None, size: int, sigma: float) -> np.ndarray:
@@ -32,3 +38,17 @@ def decode(heatmap: np.ndarray) -> tuple[tuple[float, float], float]:
     row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
     point = ((column + 0.5) / heatmap.shape[1], (row + 0.5) / heatmap.shape[0])
     return (float(point[0]), float(point[1])), float(heatmap[row, column])
+
+
+def spread(heatmap: np.ndarray, point_norm: tuple[float, float]) -> np.ndarray:
+    """Second moments (2, 2) of a (size, size) map around a point, in squares of the picture's width and height.
+
+    Of a Gaussian they are its own covariance; a second peak widens them; they are never less than a cell's. A map holds
+    what the model is unsure of and the Gaussian it was trained on, which is at least 3 of 64 cells wide.
+    """
+    rows, columns = heatmap.shape
+    row, column = np.nonzero(heatmap >= SPREAD_HEAT * heatmap.max())
+    heat = heatmap[row, column].astype(float)
+    away = np.stack([(column + 0.5) / columns - point_norm[0], (row + 0.5) / rows - point_norm[1]])
+    cell = np.diag([1 / columns**2, 1 / rows**2]) / 12
+    return np.asarray((away * heat) @ away.T / (max(float(heat.sum()), 1e-12) * _KEPT) + cell)

@@ -110,7 +110,7 @@ class Gaze:
     confidence: float  # peak of the heatmap, 0..1
     heatmap: np.ndarray | None = None  # (size, size) float32 probabilities
     age_s: float = 0.0
-    target_id: int | None = None  # track id of the person whose face or body the point falls on
+    target_id: int | None = None  # track id of the person who is looked at (core/attention.py)
 
 
 @dataclass(frozen=True)

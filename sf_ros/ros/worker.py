@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 
+from sf_ros.core.attention import in_space
 from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.space import GazeInSpace
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.messages import MessageSettings, Told, messages
 from sf_ros.ros.diagnostics import Health
@@ -126,7 +128,9 @@ class Worker:
         converted = time.perf_counter()
         cues = self._pipeline.step(Frame(image, stamp_ns * 1e-9, self._health.frames, message.header.frame_id))
         answered = time.perf_counter()
-        self._publish(message.header, stamp_ns, cues)
+        depth = self._depth_at(stamp_ns) if cues.people else None
+        cues, spaces = in_space(cues, self.camera, depth, self._settings.looking_min)
+        self._publish(message.header, stamp_ns, cues, spaces)
         published = time.perf_counter()
         publish_pictures(self._outputs, self._settings.names, message.header, image, cues, self._config.crop_size)
         timings = dict(cues.timings_ms)
@@ -148,13 +152,13 @@ class Worker:
         self._last_stamp_ns = stamp_ns
         return True
 
-    def _publish(self, header: Any, stamp_ns: int, cues: FrameCues) -> None:
+    def _publish(self, header: Any, stamp_ns: int, cues: FrameCues, spaces: dict[int, GazeInSpace]) -> None:
         tracks = [person.person.track_id for person in cues.people]
         ids = self._external.of(tracks) if self._external is not None else None
-        items, self._told = messages(cues, message_type, self._settings, self._told, stamp_ns=stamp_ns, person_ids=ids)
-        if (camera := self.camera) is not None:
-            depth = self._depth_at(stamp_ns) if cues.people else None
-            items += spatial_messages(cues, message_type, self._settings, camera, depth, header)
+        items, self._told = messages(
+            cues, message_type, self._settings, self._told, stamp_ns=stamp_ns, person_ids=ids, spaces=spaces
+        )
+        items += spatial_messages(cues, message_type, self._settings, spaces, header)
         faces = [face_id(person.person.track_id) for person in cues.people if person.person.face]
         self._outputs.send(items, [*faces, *map(body_id, tracks), *self._told.seen], cues.stamp)
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sf_ros.core import gaze
+from sf_ros.core.attention import looked_at, pixel_of
 from sf_ros.core.config import CueConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Box, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.core.types import Gaze, Label, Person, PersonCues, Relation
 from sf_ros.runtime.engine import Answer, Question
 
 JUMP_NORM = 0.2  # of the picture: a look this far from the smoothed point starts anew instead of blending
-FACE_REACH = 1.2  # a gaze point this close to a face box (relative to its size) means the face
-UPPER_BODY = 0.6  # of a body box that counts as being looked at
 
 
 @dataclass
@@ -161,7 +160,7 @@ class Smoother:
         track = self._tracks.get(key)
         look = track.gaze.gaze(stamp) if track and track.gaze and self._config.gaze.enabled else None
         if look is not None:
-            target = target_of((look.point_norm[0] * width, look.point_norm[1] * height), person.track_id, people)
+            target = looked_at(pixel_of(look, (width, height)), person.track_id, people)
             look = Gaze(look.point_norm, look.confidence, look.heatmap, look.age_s, target)
         looking, expression = self._label(key, "looking_at_me", stamp), self._label(key, "expression", stamp)
         if person.face is None:
@@ -193,31 +192,6 @@ CUE_OF = {
     "domain": "relation",
     **{name: name for name in TASKS if name != "domain"},
 }  # question -> cue of RuntimeConfig
-
-
-def target_of(point: tuple[float, float], looker: int, people: Sequence[Person]) -> int | None:
-    """Whose track id a point in pixels falls on: faces (with a small margin) before upper bodies; never the looker's.
-
-    Where several overlap, the face or body whose middle is nearest in units of its size.
-    """
-    others = [person for person in people if person.track_id != looker]
-    faces = [(_offset(point, person.face, FACE_REACH), person.track_id) for person in others if person.face]
-    bodies = [
-        (_offset(point, Box(b.x1, b.y1, b.x2, b.y1 + UPPER_BODY * b.height), 1.0), person.track_id)
-        for person in others
-        for b in (person.body,)
-    ]
-    for candidates in (faces, bodies):
-        inside = [candidate for candidate in candidates if candidate[0] <= 1]
-        if inside:
-            return min(inside)[1]
-    return None
-
-
-def _offset(point: tuple[float, float], box: Box, reach: float) -> float:
-    """Distance from the box's middle, 1 at the edge of the box grown by `reach`."""
-    x, y = box.center
-    return max(abs(point[0] - x) / max(box.width, 1.0), abs(point[1] - y) / max(box.height, 1.0)) * 2 / reach
 
 
 def _keep(elapsed_s: float, half_life_s: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sf_ros.core.camera import CalibrationError, Camera, along, quaternion
+from sf_ros.core.camera import CalibrationError, Camera
 
 K = (525.0, 0.0, 319.5, 0.0, 520.0, 239.5, 0.0, 0.0, 1.0)
 LENSES = {
@@ -60,23 +60,6 @@ def test_a_resized_picture_shows_the_same_rays() -> None:
     assert small.rays(CORNERS * [0.5, 0.25]) == pytest.approx(camera("plumb_bob").rays(CORNERS), abs=1e-9)
 
 
-def test_a_point_has_the_measured_depth_and_is_seen_at_its_pixel() -> None:
-    depth = np.full((240, 320), 2.0, np.float32)  # half the camera's resolution
-    depth[:, 200:] = np.nan
-    found = camera("plumb_bob").point((100.0, 300.0), depth)
-    assert found is not None and found[2] == pytest.approx(2.0)
-    assert camera("plumb_bob").pixels(found[None])[0] == pytest.approx([100, 300], abs=1e-3)
-    assert camera().point((600.0, 300.0), depth) is None  # nothing measured there
-    assert camera().point((-5.0, 300.0), depth) is None and camera().point((100.0, 481.0), depth) is None
-
-
-def test_one_bad_depth_does_not_move_a_point() -> None:
-    depth = np.full((480, 640), 2.0, np.float32)
-    depth[300, 100] = 9.0
-    found = camera().point((100.5, 300.5), depth)
-    assert found is not None and found[2] == pytest.approx(2.0)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -90,23 +73,3 @@ def test_geometry_is_refused_without_a_calibration(change: dict, words: str) -> 
     fields = {"width": 640, "height": 480, "k": K, "d": (), "model": "plumb_bob", "frame_id": "lens"} | change
     with pytest.raises(CalibrationError, match=words):
         Camera.from_info(**fields)
-
-
-def test_a_frame_along_a_direction_points_there_with_x_level() -> None:
-    for direction in ((0, 0, 1), (1, 0.2, 0.5), (-0.3, -0.9, -0.2), (0, 1, 0)):
-        x, y, z, w = along(np.array(direction, float))
-        rotated = rotate((x, y, z, w), np.array([0.0, 0.0, 1.0]))
-        assert rotated == pytest.approx(np.array(direction) / np.linalg.norm(direction), abs=1e-9)
-        assert rotate((x, y, z, w), np.array([1.0, 0.0, 0.0]))[1] == pytest.approx(0, abs=1e-9)
-
-
-def test_a_quaternion_turns_as_its_matrix_does() -> None:
-    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # x to y
-    assert rotate(tuple(quaternion(turn)), np.array([1.0, 0, 0])) == pytest.approx([0, 1, 0])
-    assert quaternion(np.eye(3)) == pytest.approx([0, 0, 0, 1])
-
-
-def rotate(quaternion_xyzw: tuple[float, float, float, float], vector: np.ndarray) -> np.ndarray:
-    x, y, z, w = quaternion_xyzw
-    axis = np.array([x, y, z])
-    return vector + 2 * np.cross(axis, np.cross(axis, vector) + w * vector)

@@ -63,3 +63,22 @@ def test_decode_reads_x_from_the_column_and_y_from_the_row() -> None:
     heatmap = np.zeros((4, 4), np.float32)
     heatmap[1, 3] = 0.25
     assert gaze.decode(heatmap) == ((0.875, 0.375), 0.25)
+
+
+def test_a_gaussians_spread_is_its_own_covariance() -> None:
+    heatmap = gaze.encode((0.5, 0.25), SIZE, SIGMA)
+    centre = gaze.decode(heatmap)[0]
+    assert gaze.spread(heatmap, centre) * SIZE**2 == pytest.approx(SIGMA**2 * np.eye(2), rel=0.05, abs=1e-6)
+    assert gaze.spread(0.01 + 0.4 * heatmap, centre) == pytest.approx(gaze.spread(heatmap, centre), rel=0.1)
+
+
+def test_a_second_peak_widens_the_spread_towards_it() -> None:
+    left, right = gaze.encode((0.25, 0.5), SIZE, SIGMA), gaze.encode((0.75, 0.5), SIZE, SIGMA)
+    found = gaze.spread(left + 0.5 * right, gaze.decode(left)[0])
+    assert found[0, 0] > 20 * found[1, 1] and abs(found[0, 1]) < found[1, 1]
+
+
+def test_a_single_cell_spreads_as_a_cell_does() -> None:
+    heatmap = np.zeros((4, 8), np.float32)
+    heatmap[1, 3] = 0.25
+    assert gaze.spread(heatmap, gaze.decode(heatmap)[0]) == pytest.approx(np.diag([1 / 8**2, 1 / 4**2]) / 12)

@@ -10,7 +10,7 @@ from sf_ros.core.config import CueConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, Person
 from sf_ros.runtime.engine import Answer, Question
-from sf_ros.runtime.smoothing import CUE_OF, GazeFilter, LabelFilter, Smoother, target_of
+from sf_ros.runtime.smoothing import CUE_OF, GazeFilter, LabelFilter, Smoother
 
 CUE = CueConfig(half_life_s=1.0, enter=0.6, leave=0.3)
 LABELS = ("a", "b", "c")
@@ -148,15 +148,6 @@ def test_gaze_blends_near_looks_and_restarts_after_a_jump() -> None:
     assert found.point_norm == pytest.approx((0.9, 0.1), abs=1 / 64)
     assert found.confidence == pytest.approx(1.0)
     assert found.age_s == pytest.approx(0.2)
-
-
-def test_a_gaze_point_names_the_face_before_the_body_and_never_the_looker() -> None:
-    people = [person(1), person(2, x=30), person(3, x=200)]
-    assert target_of((55, 10), 1, people) == 2  # the face of 2
-    assert target_of((55, 10), 2, people) is None  # of the looker itself
-    assert target_of((35, 40), 3, people) == 1  # inside both upper bodies, nearer to the middle of 1
-    assert target_of((225, 90), 1, people) is None  # legs
-    assert target_of((120, 10), 1, people) is None
 
 
 def test_a_person_gets_the_cues_of_its_own_questions() -> None:
