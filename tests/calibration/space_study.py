@@ -167,6 +167,22 @@ def figures(found: list[Look]) -> dict[str, object]:
     return result | {"at_people": true}
 
 
+def assess(
+    number: int, state: SceneState, annotation: Annotation, people: list[Person], answers: dict[int, np.ndarray]
+) -> dict[str, list[Look]]:
+    """Looks by kind of answer: the heatmaps given, by track id, and the truth with noise for the same people."""
+    rng = np.random.default_rng([2026, 2, number])
+    exact = depth_image(state)
+    seen = measured(exact, rng)
+    given = {"demo bundle": answers}
+    points = {true.track_id: true.gaze_point_norm for true in annotation.people if true.gaze_point_norm}
+    for noise in NOISES:
+        moved = {i: np.clip(np.add(points[i], rng.normal(0, noise, 2)), 0, 1) for i in points if i in answers}
+        sigma = max(SIGMA, noise * CELLS)
+        given[f"truth + {noise}"] = {i: gaze.encode((p[0], p[1]), CELLS, sigma) for i, p in moved.items()}
+    return {name: list(looks(state, annotation, people, maps, exact, seen)) for name, maps in given.items()}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the study; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -178,29 +194,19 @@ def main(argv: list[str] | None = None) -> int:
     found: dict[str, list[Look]] = defaultdict(list)
     count = int(arguments[0]) if arguments else SCENES
     for number in range(count):
-        rng = np.random.default_rng([2026, number])
-        state = sample_scene(rng, SPLIT, FOCUSES[number % len(FOCUSES)])
+        index, focus = divmod(number, len(FOCUSES))
+        rng = np.random.default_rng([77, 1, focus, index])
+        state = sample_scene(rng, SPLIT, FOCUSES[focus])
         image, annotation = render(state, rng)
         people = [
             Person(true.track_id, shaken(true.body, rng), 1.0, shaken(true.face, rng) if true.face else None, 1.0)
             for true in annotation.people
         ]
         asked = [Question("gaze", (person.track_id,), (person.face,)) for person in people if person.face]
-        exact = depth_image(state)
-        seen = measured(exact, rng)
-        answers = engine.answer(image, asked) if asked else []
-        given = {
-            "demo bundle": {
-                q.track_ids[0]: a.heatmap for q, a in zip(asked, answers, strict=True) if a.heatmap is not None
-            }
-        }
-        points = {true.track_id: true.gaze_point_norm for true in annotation.people if true.gaze_point_norm}
-        for noise in NOISES:
-            moved = {i: np.clip(points[i] + rng.normal(0, noise, 2), 0, 1) for i in points if i in given["demo bundle"]}
-            sigma = max(SIGMA, noise * CELLS)
-            given[f"truth + {noise}"] = {i: gaze.encode((p[0], p[1]), CELLS, sigma) for i, p in moved.items()}
-        for name, heatmaps in given.items():
-            found[name] += looks(state, annotation, people, heatmaps, exact, seen)
+        answers = zip(asked, engine.answer(image, asked), strict=True) if asked else ()
+        maps = {q.track_ids[0]: answer.heatmap for q, answer in answers if answer.heatmap is not None}
+        for name, kind in assess(number, state, annotation, people, maps).items():
+            found[name] += kind
         if sys.stderr.isatty():
             print(f"\r{number + 1} of {count}", end="", file=sys.stderr)
     results = {name: figures(kind) for name, kind in found.items()}

@@ -459,6 +459,7 @@ def test_a_calibrated_camera_with_depth_gives_targets_in_space(active: Rig, pict
     assert until(lambda: info.get_subscription_count() and depth.get_subscription_count())
     active.listen("/humans/faces/f00001/gaze_target_point", "geometry_msgs/msg/PointStamped")
     active.listen("/humans/faces/f00001/gaze_target_ray", "geometry_msgs/msg/Vector3Stamped")
+    active.listen("/sf_ros/gaze_targets", "vision_msgs/msg/Detection2DArray")
     active.listen("/tf", "tf2_msgs/msg/TFMessage")
     time.sleep(1.0)
     header = image(pictures[0], 10**9).header
@@ -476,6 +477,10 @@ def test_a_calibrated_camera_with_depth_gives_targets_in_space(active: Rig, pict
     assert until(lambda: active.got["/humans/faces/f00001/gaze_target_point"] and active.got["/tf"])
     point = active.got["/humans/faces/f00001/gaze_target_point"][-1]
     assert point.point.z == pytest.approx(2.0) and point.header.frame_id == "lens"
+    targets = [d for m in active.got["/sf_ros/gaze_targets"] for d in m.detections if d.results[0].pose.pose.position.z]
+    covariance = np.reshape(targets[-1].results[0].pose.covariance, (6, 6))
+    assert np.linalg.eigvalsh(covariance[:3, :3]).min() > 1e-4  # a centimetre at least, each way
+    assert 10 < targets[-1].bbox.size_x < 640
     ray = active.got["/humans/faces/f00001/gaze_target_ray"][-1].vector
     assert ray.x**2 + ray.y**2 + ray.z**2 == pytest.approx(1.0)
     frames = {transform.child_frame_id for message in active.got["/tf"] for transform in message.transforms}
