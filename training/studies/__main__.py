@@ -1,6 +1,6 @@
 """A study by its name:  python -m training.studies NAME ...   (NAME --help says what it takes)
 
-    race       PRESET --data ROOT --out DIR     joint training against single-task training
+    transfer   PRESET --data ROOT --out DIR     joint training against single-task training
     attention  PRESET --data ROOT --out DIR     full attention among visual tokens against causal, for gaze
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
@@ -21,11 +21,11 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, probes, race, shortcuts, sweep
+from training.studies import attention, caching, probes, shortcuts, sweep, transfer
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
-    "race": race,
+    "transfer": transfer,
     "attention": attention,
     "sweep": sweep,
     "probes": probes,

@@ -67,7 +67,9 @@ def fitted(candidate: Candidate, out: Path, stop_after: int | None = None) -> li
     def loss(step: int) -> loop.Losses:
         return candidate.loss([sample(task, 10 * step + i) for i, task in enumerate(candidate.questions)])
 
-    return loop.fit("race", candidate, loss, STAGE, out, precision="no", seed=3, save_every=2, stop_after=stop_after)
+    return loop.fit(
+        "candidate", candidate, loss, STAGE, out, precision="no", seed=3, save_every=2, stop_after=stop_after
+    )
 
 
 def trained(candidate: Candidate) -> dict[str, torch.Tensor]:

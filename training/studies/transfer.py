@@ -1,4 +1,6 @@
-"""Does joint training help?   python -m training.studies race PRESET --data ROOT --out DIR [--steps N] [--seeds 0,1,2]
+"""Does joint training help?
+
+    python -m training.studies transfer PRESET --data ROOT --out DIR [--steps N] [--seeds 0,1,2]
 
 One joint run against five single-task runs per seed (paper section 4.4, table 1), with the same encoder, samples, batch
 size and number of optimiser steps. The paper gives no steps; it compares one model for everything to five specialists.
@@ -28,7 +30,7 @@ SIGNS = {1: "+", 0: "0", -1: "-"}
 
 @dataclass(frozen=True)
 class Arguments(fused.Arguments):
-    """Command line of the race."""
+    """Command line of transfer."""
 
     joint_steps: int | None = None  # of joint runs; None: as many as single ones
 
@@ -36,15 +38,15 @@ class Arguments(fused.Arguments):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run what is missing and write results.json, table.md, picture.png."""
     cells = grid(arguments)
-    records = run_grid("race", cells, arguments.out)
+    records = run_grid("transfer", cells, arguments.out)
     groups = {cell.name: JOINT if len(cell.settings["tasks"]) == len(TASKS) else SINGLE for cell in cells}
     found = fused.by_group(groups, records)
     figures = {group: {name: found[group].get(name, []) for name in PAPER_FIGURES} for group in (SINGLE, JOINT, CHANCE)}
-    return report.write(arguments.out, "race", arguments, records, table(figures), figures)
+    return report.write(arguments.out, "transfer", arguments, records, table(figures), figures)
 
 
 def grid(arguments: Arguments) -> list[Cell]:
-    """Seed by seed, so that a race that is not over compares what it has."""
+    """Seed by seed, so that a study that is not over compares what it has."""
     joint = dataclasses.replace(arguments, steps=arguments.joint_steps or arguments.steps)
     return [
         fused.cell(f"{name}-seed{seed}", told, tasks, seed)

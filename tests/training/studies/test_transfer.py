@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from sf_ros.core.tasks import TASKS
-from training.studies import race
+from training.studies import transfer
 from training.studies.fused import PAPER_FIGURES
 
 
-def arguments(**changed) -> race.Arguments:
-    return race.Arguments("smoke", "scenes", Path("out"), **changed)
+def arguments(**changed) -> transfer.Arguments:
+    return transfer.Arguments("smoke", "scenes", Path("out"), **changed)
 
 
-def test_a_race_has_a_joint_run_and_five_specialists_per_seed() -> None:
-    cells = race.grid(arguments(seeds="0,4"))
+def test_a_seed_has_a_joint_run_and_five_specialists() -> None:
+    cells = transfer.grid(arguments(seeds="0,4"))
     names = ["joint", "gesture", "social_relation", "looking_at_me", "gaze", "expression"]
     assert [cell.name for cell in cells[:6]] == [f"{name}-seed0" for name in names]
     assert len(cells) == 12 and {cell.settings["seed"] for cell in cells[6:]} == {4}
@@ -22,25 +22,27 @@ def test_a_race_has_a_joint_run_and_five_specialists_per_seed() -> None:
 
 
 def test_all_runs_of_a_seed_differ_in_nothing_but_their_tasks() -> None:
-    first, *others = (dict(cell.settings) for cell in race.grid(arguments(seeds="1", steps=5)))
+    first, *others = (dict(cell.settings) for cell in transfer.grid(arguments(seeds="1", steps=5)))
     assert first.pop("tasks") and all(other.pop("tasks") and other == first for other in others)
     assert first["config"]["joint"]["steps"] == 5
 
 
 def test_joint_runs_may_be_given_steps_of_their_own() -> None:
-    steps = [c.settings["config"]["joint"]["steps"] for c in race.grid(arguments(seeds="0", steps=5, joint_steps=25))]
+    steps = [
+        c.settings["config"]["joint"]["steps"] for c in transfer.grid(arguments(seeds="0", steps=5, joint_steps=25))
+    ]
     assert steps == [25, 5, 5, 5, 5, 5]
 
 
 def test_the_table_has_means_differences_and_signs() -> None:
     better, worse = [0.6, 0.62], [0.3, 0.32]
     figures = {
-        race.SINGLE: {"gaze min_L2": better, "gaze AUC": worse, "domain mAP": [0.5, 0.7]},
-        race.JOINT: {"gaze min_L2": worse, "gaze AUC": better, "domain mAP": [0.6, 0.62]},
+        transfer.SINGLE: {"gaze min_L2": better, "gaze AUC": worse, "domain mAP": [0.5, 0.7]},
+        transfer.JOINT: {"gaze min_L2": worse, "gaze AUC": better, "domain mAP": [0.6, 0.62]},
         "chance": {"gaze AUC": [0.5]},
     }
     figures = {group: {name: values.get(name, []) for name in PAPER_FIGURES} for group, values in figures.items()}
-    lines = race.table(figures).splitlines()
+    lines = transfer.table(figures).splitlines()
     rows = {cells[0]: dict(zip(PAPER_FIGURES, cells[1:], strict=True)) for cells in map(cells_of, lines[:7])}
     assert rows["single-task"]["gaze min_L2"] == "0.610 ± 0.014"
     assert rows["joint - single"]["gaze min_L2"] == "-0.300" and rows["transfer"]["gaze min_L2"] == "+"
