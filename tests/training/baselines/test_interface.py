@@ -14,12 +14,12 @@ from torch import nn
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.encoders import build_encoder
 from tests.tiny_models import CONFIG, fused_model
-from tests.training.baselines.tiny_vlms import SMALL, qwen2_vl
 from tests.training.baselines.trials import sample
 from training import loop
 from training.baselines.fused import FusedCandidate
 from training.baselines.gaze_lle import GazeLle, GazeLleConfig
 from training.baselines.interface import Candidate, check_questions
+from training.baselines.miniature import SMALL, qwen2_vl
 from training.baselines.vlm import load_vlm
 from training.config import StageConfig, preset
 from training.evaluate import score_gaze, score_labels
