@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from sf_ros.core.config import NotAvailable
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_body
 from training.checkpoint import load_module, save_module
@@ -25,6 +26,8 @@ def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenize
     """Tokenizer, encoder, body and their loss histories, from `out` where they are finished, trained otherwise."""
     if config.encoder is None or config.body is None:
         raise ValueError(f"preset '{config.name}' has neither published weights nor stages of pre-training.")
+    if config.captioning is not None:
+        raise NotAvailable("the captioning stage is not there yet.")
     model = config.model
 
     @functools.cache
