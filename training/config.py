@@ -56,6 +56,7 @@ class TrainConfig:
     body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
     captioning: StageConfig | None = None  # of that encoder, together with a body: what VLM pre-training does to one
     scenes: int = 18_000  # rendered for encoder pre-training
+    described: int = 8_000  # rendered for captioning
     samples: int = 5_000  # per question, when the data is procedural
     # Samples of a question to one of any that is not named, in its procedural set and in an epoch (paper: 1 for all).
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -242,6 +243,7 @@ PRESETS["tiny-captioned"] = dataclasses.replace(
 PRESETS["smoke-captioned"] = dataclasses.replace(
     PRESETS["smoke"],
     name="smoke-captioned",
+    described=6,
     captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
 

@@ -26,6 +26,7 @@ def test_a_pair_is_two_presets_that_differ_in_nothing_but_the_encoder(pair: Pair
         name=before.name,
         weights=before.weights,
         captioning=before.captioning,
+        described=before.described,
         model=dataclasses.replace(after.model, encoder=before.model.encoder),
     )
     assert like_before == before
