@@ -170,3 +170,11 @@ def difference(before: Sequence[float], after: Sequence[float]) -> str:
 def caveats(pairs: Sequence[Pair]) -> list[str]:
     """What to know before a difference is laid to VLM pre-training."""
     return [CAVEATS[pair.name] for pair in pairs if pair.name in CAVEATS]
+
+
+def notes(pairs: Sequence[Pair], *texts: str) -> str:
+    """What stands under a table of pairs: a study's own remarks, what brackets mean, the pairs' caveats."""
+    brackets = (
+        f"Differences in brackets are no larger than {CLEAR:g} standard errors; of single runs no error is known."
+    )
+    return "\n".join(f"- {text}" for text in (*texts, brackets, *caveats(pairs)))
