@@ -208,3 +208,20 @@ def _cells(figures: Sequence[float | None]) -> list[str]:
     return [
         "–" if value is None else f"{value:.{column.digits}f}" for value, column in zip(figures, COLUMNS, strict=True)
     ]
+
+
+# What follows is by pair of towers (training.studies.towers), before and after VLM pre-training.
+CONFLICT: dict[str, tuple[float, float]] = {  # Table 4
+    "Qwen2-VL": (0.941, 0.961),
+    "MolmoE": (0.947, 0.950),
+    "SAIL-VL 1.5": (0.931, 0.934),
+}
+PROBED = (
+    "gesture mAP", "gesture accuracy", "domain mAP", "relation mAP",
+    "looking_at_me mAP", "looking_at_me accuracy", "expression mAP", "expression accuracy",
+)  # fmt: skip
+PROBES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # Table 5, in percent, in the order of PROBED
+    "Qwen2-VL": ((85.4, 79.0, 72.7, 72.2, 71.5, 92.2, 59.5, 50.0), (92.5, 86.4, 71.8, 71.2, 68.8, 91.8, 54.3, 45.2)),
+    "MolmoE": ((96.0, 90.9, 70.4, 68.9, 76.3, 92.5, 60.7, 50.1), (85.3, 79.7, 62.5, 57.8, 48.6, 90.1, 41.4, 40.2)),
+    "SAIL-VL 1.5": ((96.4, 91.6, 77.1, 77.6, 76.8, 93.1, 59.0, 49.5), (97.2, 93.0, 77.0, 76.1, 76.4, 92.9, 59.8, 49.2)),
+}

@@ -73,7 +73,7 @@ def on_paper(config: TrainConfig) -> FusedModel:
 
 
 def absolute(source: str) -> str:
-    """A local path as an absolute one; anything else, a hub id, as it is."""
+    """A local place by its absolute path; a hub id as it is."""
     place = Path(source).expanduser()
     return str(place.resolve()) if place.exists() else source
 

@@ -4,6 +4,7 @@
     attention  PRESET --data ROOT --out DIR     full attention among visual tokens against causal, for gaze
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
+    conflict   PRESET --data ROOT --out DIR     do tasks' gradients conflict, before and after VLM pre-training
     caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
 
@@ -21,7 +22,7 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, probes, shortcuts, sweep, transfer
+from training.studies import attention, caching, conflict, probes, shortcuts, sweep, transfer
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
@@ -29,6 +30,7 @@ STUDIES: dict[str, ModuleType] = {
     "attention": attention,
     "sweep": sweep,
     "probes": probes,
+    "conflict": conflict,
     "caching": caching,
     "shortcuts": shortcuts,
 }
