@@ -1,6 +1,9 @@
 """A study by its name:  python -m training.studies NAME ...   (NAME --help says what it takes)
 
     transfer   PRESET --data ROOT --out DIR     joint training against single-task training
+    synergy    PRESET --data ROOT --out DIR     all pairs of tasks against single-task training
+    encoders   PRESET --data ROOT --out DIR     the fused model on encoders before and after VLM pre-training
+    gaze_lle   PRESET --data ROOT --out DIR     Gaze-LLE on the same encoders, or a published checkpoint of it
     attention  PRESET --data ROOT --out DIR     full attention among visual tokens against causal, for gaze
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
@@ -22,11 +25,25 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, conflict, probes, shortcuts, sweep, transfer
+from training.studies import (
+    attention,
+    caching,
+    conflict,
+    encoders,
+    gaze_lle,
+    probes,
+    shortcuts,
+    sweep,
+    synergy,
+    transfer,
+)
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
     "transfer": transfer,
+    "synergy": synergy,
+    "encoders": encoders,
+    "gaze_lle": gaze_lle,
     "attention": attention,
     "sweep": sweep,
     "probes": probes,

@@ -114,11 +114,20 @@ def picture(figures: Figures, path: Path) -> None:
 
 
 def gains_matrix(
-    title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float | None]]
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    signs: Sequence[Sequence[str]] | None = None,
 ) -> Matrix:
-    """A matrix of gains in percent; None where there is none."""
-    texts = [["" if value is None else f"{value:+.1f}" for value in row] for row in values]
-    return Matrix(title, rows, columns, np.array([[np.nan if v is None else v for v in row] for row in values]), texts)
+    """A matrix of gains in percent, None where there is none; `signs` stand below the numbers."""
+    numbers = np.array([[np.nan if value is None else value for value in row] for row in values], float)
+    below = signs or [[""] * len(columns)] * len(rows)
+    texts = [
+        ["" if np.isnan(value) else f"{value:+.1f}\n{sign}".rstrip() for value, sign in zip(*both, strict=True)]
+        for both in zip(numbers, below, strict=True)
+    ]
+    return Matrix(title, rows, columns, numbers, texts)
 
 
 def matrices(panels: Sequence[Matrix], path: Path) -> None:
