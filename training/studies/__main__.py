@@ -5,6 +5,7 @@
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
     conflict   PRESET --data ROOT --out DIR     do tasks' gradients conflict, before and after VLM pre-training
+    sota       CHECKPOINT|BUNDLE --data ROOT --out DIR    a trained model beside published results
     caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
 
@@ -22,7 +23,7 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, conflict, probes, race, shortcuts, sweep
+from training.studies import attention, caching, conflict, probes, race, shortcuts, sota, sweep
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
@@ -31,6 +32,7 @@ STUDIES: dict[str, ModuleType] = {
     "sweep": sweep,
     "probes": probes,
     "conflict": conflict,
+    "sota": sota,
     "caching": caching,
     "shortcuts": shortcuts,
 }
