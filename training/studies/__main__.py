@@ -5,6 +5,7 @@
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
     conflict   PRESET --data ROOT --out DIR     do tasks' gradients conflict, before and after VLM pre-training
+    degradation  tiny --data scenes --out DIR   one encoder before and after a stage of captioning, all else equal
     sota       CHECKPOINT|BUNDLE --data ROOT --out DIR    a trained model beside published results
     caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
@@ -23,7 +24,7 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, conflict, probes, race, shortcuts, sota, sweep
+from training.studies import attention, caching, conflict, degradation, probes, race, shortcuts, sota, sweep
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
@@ -32,6 +33,7 @@ STUDIES: dict[str, ModuleType] = {
     "sweep": sweep,
     "probes": probes,
     "conflict": conflict,
+    "degradation": degradation,
     "sota": sota,
     "caching": caching,
     "shortcuts": shortcuts,

@@ -39,7 +39,7 @@ def test_a_checkpoint_is_scored_question_by_question_once(
     this = row(text, "this run")
     assert this[:6] == ["–"] * 6 and this[6] == f"{scores[1]:.3f}" and this[9] == f"{100 * scores[0]:.1f}"
     assert "drawn scenes" in text and "PaGE" in text and "PISC: the paper's own" not in text
-    monkeypatch.setattr(sota, "measure", None)
+    monkeypatch.setattr(sota, "measure", pytest.fail)
     assert sota.run(arguments)["failed"] == {}
 
 
