@@ -8,10 +8,11 @@
     degradation  tiny --data scenes --out DIR   one encoder before and after a stage of captioning, all else equal
     sota       CHECKPOINT|BUNDLE --data ROOT --out DIR    a trained model beside published results
     caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
+    gallery    CHECKPOINT|BUNDLE --data ROOT --out DIR    sheets of samples with truth and answer, one per question
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
 
-All but the last leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are started
-again. The last line of stdout is one JSON object.
+All but the last two leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are
+started again. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, conflict, degradation, probes, race, shortcuts, sota, sweep
+from training.studies import attention, caching, conflict, degradation, gallery, probes, race, shortcuts, sota, sweep
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
@@ -36,6 +37,7 @@ STUDIES: dict[str, ModuleType] = {
     "degradation": degradation,
     "sota": sota,
     "caching": caching,
+    "gallery": gallery,
     "shortcuts": shortcuts,
 }
 
