@@ -225,3 +225,85 @@ PROBES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {  # Table 5, i
     "MolmoE": ((96.0, 90.9, 70.4, 68.9, 76.3, 92.5, 60.7, 50.1), (85.3, 79.7, 62.5, 57.8, 48.6, 90.1, 41.4, 40.2)),
     "SAIL-VL 1.5": ((96.4, 91.6, 77.1, 77.6, 76.8, 93.1, 59.0, 49.5), (97.2, 93.0, 77.0, 76.1, 76.4, 92.9, 59.8, 49.2)),
 }
+
+# Published results on test splits beside Table 7's; one row a system, figures in the order of COLUMNS, in percent.
+# Sources: the paper's table 7; the publications and code named in each row.
+PUBLISHED = (
+    Row("SocialFusion, joint (Table 7)", "test", (99.8, None, 94.2, 88.5, 76.0, 92.0, 0.065, 0.128, 94.0, None, 52.8)),
+    Row(
+        "HaGRIDv2: YOLOv10x, detection mAP (the paper's best)", "test",
+        (89.4, None, None, None, None, None, None, None, None, None, None),
+    ),
+    Row(
+        "HaGRIDv2: ResNet152, the authors' classifier", "test",
+        (None, 98.6, None, None, None, None, None, None, None, None, None),
+    ),
+    Row(
+        "PISC: Berlincioni et al. 2025", "test",
+        (None, None, 87.0, 79.5, None, None, None, None, None, None, None),
+    ),
+    Row(
+        "PISC: GRM (Wang et al. 2018)", "test",
+        (None, None, 82.8, 68.7, None, None, None, None, None, None, None),
+    ),
+    Row(
+        "LAM: PCIE_LAM 2024, seven frames, smoothed, ensemble", "test",
+        (None, None, None, None, 81.0, 93.0, None, None, None, None, None),
+    ),
+    Row(
+        "LAM: InternLSTM alone", "test",
+        (None, None, None, None, 76.57, None, None, None, None, None, None),
+    ),
+    Row(
+        "GazeFollow: PaGE ViT-H+ 2026", "test",
+        (None, None, None, None, None, None, 0.029, 0.080, 96.6, None, None),
+    ),
+    Row(
+        "GazeFollow: Gaze-LLE ViT-L with LoRA", "test",
+        (None, None, None, None, None, None, 0.040, 0.097, 96.0, None, None),
+    ),
+    Row(
+        "GazeFollow: Gaze-LLE ViT-L (the paper's best)", "test",
+        (None, None, None, None, None, None, 0.041, 0.099, 95.8, None, None),
+    ),
+    Row(
+        "GazeFollow: Gaze-LLE on CLIP ViT-L", "test",
+        (None, None, None, None, None, None, 0.049, 0.107, 95.3, None, None),
+    ),
+    Row(
+        "GazeFollow: people", "test",
+        (None, None, None, None, None, None, 0.040, 0.096, 92.4, None, None),
+    ),
+    Row(
+        "AffectNet: the paper's best", "test",
+        (None, None, None, None, None, None, None, None, None, None, 66.32),
+    ),
+    Row(
+        "AffectNet: HSEmotion enet_b2_8, small", "test",
+        (None, None, None, None, None, None, None, None, None, None, 63.03),
+    ),
+)  # fmt: skip
+PUBLISHED_CAVEATS = (
+    Caveat(
+        ("gaze",),
+        "GazeFollow: PaGE trains all of its encoders, sees a crop of the head and adds two more sets of data: no "
+        "comparison of frozen encoders. Gaze-LLE's authors choose the epoch on the test set, for want of another.",
+    ),
+    Caveat(
+        ("gaze",),
+        "GazeFollow: Gaze-LLE's own row for CLIP is, to the digit, the paper's Table 2 for MolmoE's encoder before.",
+    ),
+    Caveat(
+        ("domain", "relation"),
+        "PISC: a later work claims much more than these rows, without a figure that could be put here: what the paper "
+        "calls the state of the art may be incomplete.",
+    ),
+    Caveat(
+        ("expression",),
+        "AffectNet: a claim of 72.6 is left out, far above all others and by a protocol that could not be checked.",
+    ),
+    Caveat(
+        ("looking_at_me",),
+        "LAM: most of what separates one picture a question from the best is seven frames, smoothing and an ensemble.",
+    ),
+)

@@ -8,11 +8,14 @@
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
     conflict   PRESET --data ROOT --out DIR     do tasks' gradients conflict, before and after VLM pre-training
+    degradation  tiny --data scenes --out DIR   one encoder before and after a stage of captioning, all else equal
+    sota       CHECKPOINT|BUNDLE --data ROOT --out DIR    a trained model beside published results
     caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
+    gallery    CHECKPOINT|BUNDLE --data ROOT --out DIR    sheets of samples with truth and answer, one per question
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
 
-All but the last leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are started
-again. The last line of stdout is one JSON object.
+All but the last two leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are
+started again. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -29,10 +32,13 @@ from training.studies import (
     attention,
     caching,
     conflict,
+    degradation,
     encoders,
+    gallery,
     gaze_lle,
     probes,
     shortcuts,
+    sota,
     sweep,
     synergy,
     transfer,
@@ -48,7 +54,10 @@ STUDIES: dict[str, ModuleType] = {
     "sweep": sweep,
     "probes": probes,
     "conflict": conflict,
+    "degradation": degradation,
+    "sota": sota,
     "caching": caching,
+    "gallery": gallery,
     "shortcuts": shortcuts,
 }
 

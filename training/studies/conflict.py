@@ -2,8 +2,8 @@
 
 The gradient conflict degree 1 - cos between the gradients of two tasks, each over the task's whole training set, with
 respect to what the fused model trains, at initialisation (paper section 3.3, table 4); for every tower of the pairs
-that PRESET has. LoRA starts with B = 0, so that A's gradient is exactly zero there: what is compared is connector, B and, of
-tasks with boxes, the box embedding. With --checkpoint a trained model is measured too, where A counts.
+that PRESET has. LoRA starts with B = 0, so that A's gradient is exactly zero there: what is compared is connector, B
+and, of tasks with boxes, the box embedding. With --checkpoint a trained model is measured too, where A counts.
 """
 
 from __future__ import annotations
@@ -193,11 +193,12 @@ def figures_of(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str
 def table(figures: report.Figures, pairs: Sequence[towers.Pair]) -> str:
     """Means by pair of towers, the paper's table 4 below, then every pair of tasks."""
     rows = towers.comparison(figures, pairs, FIGURES)
-    for name, values in paper.CONFLICT.items():
+    for name, (before, after) in paper.CONFLICT.items():
         blank = [report.MISSING] * (len(FIGURES) - 1)
         rows += [
-            [f"paper, {name}", when, f"{value:.3f}", *blank]
-            for when, value in zip(("before", "after", "after - before"), (*values, values[1] - values[0]), strict=True)
+            [f"paper, {name}", "before", f"{before:.3f}", *blank],
+            [f"paper, {name}", "after", f"{after:.3f}", *blank],
+            [f"paper, {name}", "after - before", f"{after - before:+.3f}", *blank],
         ]
     names = list(dict.fromkeys(name for values in figures.values() for name in values if " / " in name))
     by_tasks = [report.spread_row(group, values, names) for group, values in figures.items()]

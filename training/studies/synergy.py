@@ -2,8 +2,8 @@
 
 All ten pairs of the five tasks, trained together and compared with single-task runs (paper section 4.5, table 6), with
 the same samples, batch size and number of optimiser steps. A pair sees each of its tasks in a part of its batches only,
-so a gain is one at less sight, and a loss may be nothing but that. Single-task cells have the names and settings of those of
-transfer: copied from there, they are not run again.
+so a gain is one at less sight, and a loss may be nothing but that. Single-task cells have the names and settings of
+those of transfer: copied from there, they are not run again.
 """
 
 from __future__ import annotations

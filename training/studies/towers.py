@@ -53,6 +53,7 @@ OWN: dict[str, Pair] = {
     )
     for preset in (pair.before, pair.after)
 }
+ALL = (*PAIRS, *dict.fromkeys(OWN.values()))
 # What else changes within a pair, by its name. The paper does not speak of these.
 CAVEATS: dict[str, str] = {
     "Qwen2-VL": (

@@ -137,7 +137,7 @@ def test_a_miniature_measures_a_pair_and_a_trained_model_once(
     assert facts["checkpoint"]["samples"] == dict.fromkeys(facts["checkpoint"]["samples"], 4)
     assert trained["degree"][0] != before["degree"][0]
     assert "smoke-captioned" not in (tmp_path / "table.md").read_text().split("pair of tasks")[0]
-    monkeypatch.setattr(conflict, "measure", None)
+    monkeypatch.setattr(conflict, "measure", pytest.fail)
     assert conflict.run(arguments)["failed"] == {}
 
 
