@@ -54,7 +54,9 @@ class TrainConfig:
     weights: FrozenWeights | None = None
     encoder: StageConfig | None = None  # contrastive pre-training on scenes and their phrases
     body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
+    captioning: StageConfig | None = None  # of that encoder, together with a body: what VLM pre-training does to one
     scenes: int = 18_000  # rendered for encoder pre-training
+    described: int = 8_000  # rendered for captioning
     samples: int = 5_000  # per question, when the data is procedural
     # Samples of a question to one of any that is not named, in its procedural set and in an epoch (paper: 1 for all).
     factors: Mapping[str, int] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class TrainConfig:
             known(task, TASKS, "question of factors")
             if factor < 1:
                 raise ValueError(f"The factor of {task} is {factor}; it must be 1 or more.")
+        if self.captioning is not None and self.encoder is None:
+            raise ValueError("captioning goes on with an encoder that is pre-trained here; this one is published.")
         for kind in self.augment:
             known(kind, AUGMENTATIONS, "kind of augment")
         if self.moments < 1 or self.moments % 2 == 0:
@@ -113,7 +117,7 @@ class TrainConfig:
         data = dict(data)
         stages = {
             name: build(StageConfig, data.pop(name))
-            for name in ("joint", "encoder", "body")
+            for name in ("joint", "encoder", "body", "captioning")
             if data.get(name) is not None
         }
         if (weights := data.pop("weights", None)) is not None:
@@ -221,6 +225,26 @@ PRESETS["paper-mini"] = dataclasses.replace(
     save_every=1,
     validate_every=4,
     validate_samples=2,
+)
+PRESETS["paper-mini-molmoe"] = dataclasses.replace(
+    PRESETS["paper-mini"],
+    name="paper-mini-molmoe",
+    model=dataclasses.replace(
+        PRESETS["paper-mini"].model,
+        encoder=dataclasses.replace(PRESETS["paper-mini"].model.encoder, name="molmoe-1b", depth=2),
+    ),
+)
+# The tiny encoder after a stage of captioning, as a VLM's encoder is after its pre-training (training.studies.towers).
+PRESETS["tiny-captioned"] = dataclasses.replace(
+    PRESETS["tiny"],
+    name="tiny-captioned",
+    captioning=StageConfig(steps=1_500, batch_size=32, learning_rate=3e-4, warmup=100, weight_decay=0.05),
+)
+PRESETS["smoke-captioned"] = dataclasses.replace(
+    PRESETS["smoke"],
+    name="smoke-captioned",
+    described=6,
+    captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
 
 

@@ -109,7 +109,7 @@ def evaluate(
     names = [known(t, TASKS, "question") for t in tasks or TASKS]
     datasets = {task: held_out(data, split, task, samples, hide, moments) for task in names}
     for task in names if tasks is None else ():
-        if _hidden(datasets[task]):
+        if hidden(datasets[task]):
             print(f"'{task}' is left out: its labels of '{split}' are hidden, see --submission.", file=sys.stderr)
             del datasets[task]
     answer = over_moments(answerer(model)) if recorder is None else recorder.answer
@@ -170,7 +170,7 @@ def held_out(
     return open_dataset(Path(data), task, split, moments)
 
 
-def _hidden(dataset: Scenes | FileDataset) -> bool:
+def hidden(dataset: Scenes | FileDataset) -> bool:
     """Whether a split is published without its labels."""
     return isinstance(dataset, FileDataset) and all(
         record.label is None and not record.points_norm for record in dataset.listing.records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,14 +25,14 @@ from training import loop
 from training.config import TrainConfig
 from training.data.augment import augment
 from training.data.cache import Dataset, ViewCache, annotation, frozen_features, model_inputs
-from training.data.mixture import Batch, epoch_batches
+from training.data.mixture import BatchOrder
+from training.data.sample import Sample
 from training.gradients import ProjectedGradients
 from training.losses import by_question, heatmap_loss, text_losses
 from training.throughput import Throughput, body_flops
 from training.weighting import UncertaintyWeights
 
 MAX_BROKEN_IN_A_ROW = 100
-AUGMENTATION = 21  # any number: keeps these draws apart from others of the same seed
 LOG_VARIANCES = "log_variances.json"
 
 
@@ -91,70 +90,44 @@ class LiveData:
         return len(self.dataset)
 
     def row(self, index: int, generator: np.random.Generator | None = None) -> Row:
-        broken: list[str] = []
-        for offset in range(MAX_BROKEN_IN_A_ROW):
-            try:
-                sample = self.dataset[(index + offset) % len(self.dataset)]
-            except (OSError, ValueError) as error:
-                broken.append(str(error))
-                continue
-            if generator is not None:
-                sample = augment(sample, self.augment, generator)
-            view, mask, boxes = model_inputs(sample, self.encoder)
-            moments = tuple(model_inputs(moment, self.encoder)[0] for moment in sample.moments)
-            return Row(mask, boxes, *annotation(sample), view=view, moments=moments, broken=tuple(broken))
-        raise OSError(f"{MAX_BROKEN_IN_A_ROW} samples of '{self.dataset.task}' in a row cannot be read: {broken[0]}")
+        sample, broken = readable_sample(self.dataset, index)
+        if generator is not None:
+            sample = augment(sample, self.augment, generator)
+        view, mask, boxes = model_inputs(sample, self.encoder)
+        moments = tuple(model_inputs(moment, self.encoder)[0] for moment in sample.moments)
+        return Row(mask, boxes, *annotation(sample), view=view, moments=moments, broken=broken)
+
+
+def readable_sample(dataset: Dataset, index: int) -> tuple[Sample, tuple[str, ...]]:
+    """A sample, or the next that can be read, and what could not be. OSError after MAX_BROKEN_IN_A_ROW of these."""
+    broken: list[str] = []
+    for offset in range(MAX_BROKEN_IN_A_ROW):
+        try:
+            return dataset[(index + offset) % len(dataset)], tuple(broken)
+        except (OSError, ValueError) as error:
+            broken.append(str(error))
+    raise OSError(f"{MAX_BROKEN_IN_A_ROW} samples of '{dataset.task}' in a row cannot be read: {broken[0]}")
 
 
 class JointBatches:
-    """Batches as tensors; of each the part that this process computes at this time.
-
-    Part p of n takes every n-th sample, so that parts are of one size and their mean is the batch's.
-    """
+    """Batches as tensors; of each the part that this process computes at this time."""
 
     def __init__(self, data: Mapping[str, TaskData], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
         self._data, self._config = data, config
-        self._process, self._parts = process, processes * config.joint.accumulate
-        if config.joint.batch_size % self._parts:
-            raise ValueError(
-                f"batch_size {config.joint.batch_size} is not a multiple of {processes} processes x "
-                f"{config.joint.accumulate} parts each."
-            )
+        self._order = BatchOrder({task: len(part) for task, part in data.items()}, config, process, processes)
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        step, part = divmod(number, self._config.joint.accumulate)
-        first = self._process * self._config.joint.accumulate + part
-        whole, together = self.batch(step), range(part, self._parts, self._config.joint.accumulate)
-        batch = whole[first :: self._parts]
-        places = itertools.count(first, self._parts)  # in the whole batch, so that its parts change samples as it would
+        part = self._order.part(number)
         rows = [
-            self._data[task].row(index, np.random.default_rng([self._config.seed, AUGMENTATION, step, place]))
-            for (task, index), place in zip(batch, places, strict=False)
+            self._data[task].row(index, generator)
+            for (task, index), generator in zip(part.elements, part.generators, strict=True)
         ]
         found = stacked(rows, self._config)
-        found["tasks"] = [task for task, _ in batch]
-        found["passes"] = max(len({task for task, _ in whole[other :: self._parts]}) for other in together)
-        if TASKS[batch[0][0]].kind == "heatmap":
+        found["tasks"] = [task for task, _ in part.elements]
+        found["passes"] = part.passes
+        if TASKS[found["tasks"][0]].kind == "heatmap":
             found["targets"] = torch.from_numpy(np.stack([gaze_target(row.points, self._config) for row in rows]))
         return found
-
-    def batch(self, step: int) -> Batch:
-        """The whole batch of a step: (question, sample) of every element."""
-        epoch, place = divmod(step, len(self._epoch(0)))
-        return self._epoch(epoch)[place]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_epoch"}  # the cache stays at home
-
-    @functools.cached_property
-    def _epoch(self) -> Any:
-        @functools.lru_cache(maxsize=2)
-        def epoch(number: int) -> list[Batch]:
-            sizes = {task: len(data) for task, data in self._data.items()}
-            config = self._config
-            return epoch_batches(sizes, config.joint.batch_size, number, config.seed, config.factors)
-
-        return epoch
 
 
 def stacked(rows: Sequence[Row], config: TrainConfig) -> dict[str, Any]:

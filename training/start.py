@@ -31,8 +31,8 @@ def placed(config: TrainConfig, encoder: Sequence[str], language: str | None) ->
         if encoder or language:
             raise ValueError(f"preset '{config.name}' trains its own encoder and body; it takes no published weights.")
         return config
-    sources = tuple(_absolute(source) for source in encoder or config.weights.encoder)
-    return dataclasses.replace(config, weights=FrozenWeights(sources, _absolute(language or config.weights.language)))
+    sources = tuple(absolute(source) for source in encoder or config.weights.encoder)
+    return dataclasses.replace(config, weights=FrozenWeights(sources, absolute(language or config.weights.language)))
 
 
 def frozen(config: TrainConfig, folder: Path) -> Start:
@@ -72,7 +72,8 @@ def on_paper(config: TrainConfig) -> FusedModel:
         return FusedModel(config.model, tokenizer, body=_body(config))
 
 
-def _absolute(source: str) -> str:
+def absolute(source: str) -> str:
+    """A local place by its absolute path; a hub id as it is."""
     place = Path(source).expanduser()
     return str(place.resolve()) if place.exists() else source
 

@@ -42,3 +42,22 @@ def test_caveats_are_those_of_the_questions_and_the_split() -> None:
     told = "\n".join(paper.caveats(RESULTS, "val"))
     assert "Avg L2" in told and "PISC" not in told and "hidden" not in told and "inferred" in told
     assert "hidden" in "\n".join(paper.caveats({"looking_at_me": {}}, "test"))
+
+
+def test_the_studies_tables_have_a_figure_or_a_gap_for_every_column() -> None:
+    rows = [
+        row for table in (paper.TRANSFER, paper.GAZE_LLE, paper.ENCODERS) for pair in table.values() for row in pair
+    ]
+    assert all(len(row) == len(paper.COLUMNS) for row in (*rows, *paper.PAIRS.values(), paper.DINOV2))
+    assert len(paper.PAIRS) == 10 and all(len(pair) == 2 for pair in paper.PAIRS)
+
+
+def test_a_row_by_name_is_in_our_units_without_what_the_paper_leaves_out() -> None:
+    # Table 2, Qwen2-VL before; Table 6, GazeFollow with PISC.
+    assert paper.by_name(paper.GAZE_LLE["Qwen2-VL"][0]) == {
+        "gaze min_L2": [0.076], "gaze avg_L2": [0.14], "gaze AUC": [0.938],
+    }  # fmt: skip
+    assert paper.by_name(paper.PAIRS[frozenset(("social_relation", "gaze"))]) == {
+        "domain mAP": [0.928], "relation mAP": [0.839], "gaze min_L2": [0.067], "gaze avg_L2": [0.129],
+        "gaze AUC": [0.936],
+    }  # fmt: skip

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from sf_ros.core.tasks import TASKS
+from training.config import TrainConfig
 
 Batch = tuple[tuple[str, int], ...]  # (question, sample index) of every element
+AUGMENTATION = 21  # any number: keeps these draws apart from others of the same seed
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process computes of a batch at one time."""
+
+    elements: Batch
+    generators: tuple[np.random.Generator, ...]  # for random changes of each sample, the same however a batch is parted
+    passes: int  # most questions that any process asks at this time
 
 
 def epoch_batches(
@@ -34,3 +48,47 @@ def epoch_batches(
             chunks.pop()
         batches += [tuple(items[i] for i in chunk) for chunk in chunks]
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+class BatchOrder:
+    """The batches of a run by number, and of each the part that a process computes at a time.
+
+    Part p of n takes every n-th sample, so that parts are of one size and their mean is the batch's.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+        """`sizes`: samples of each question's set. ValueError where a batch cannot be parted evenly."""
+        self._sizes, self._config = dict(sizes), config
+        self._process, self._parts = process, processes * config.joint.accumulate
+        if config.joint.batch_size % self._parts:
+            raise ValueError(
+                f"batch_size {config.joint.batch_size} is not a multiple of {processes} processes x "
+                f"{config.joint.accumulate} parts each."
+            )
+
+    def part(self, number: int) -> Part:
+        """This process's part of a batch; `accumulate` numbers make a step."""
+        step, part = divmod(number, self._config.joint.accumulate)
+        first = self._process * self._config.joint.accumulate + part
+        whole, together = self.batch(step), range(part, self._parts, self._config.joint.accumulate)
+        places = range(first, len(whole), self._parts)  # in the whole: its parts change samples as it would
+        return Part(
+            elements=whole[first :: self._parts],
+            generators=tuple(np.random.default_rng([self._config.seed, AUGMENTATION, step, place]) for place in places),
+            passes=max(len({task for task, _ in whole[other :: self._parts]}) for other in together),
+        )
+
+    def batch(self, step: int) -> Batch:
+        """The whole batch of a step."""
+        epoch, place = divmod(step, len(self._epoch(0)))
+        return self._epoch(epoch)[place]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_epoch"}  # the cache stays at home
+
+    @functools.cached_property
+    def _epoch(self) -> Callable[[int], list[Batch]]:
+        config = self._config
+        return functools.lru_cache(maxsize=2)(
+            lambda number: epoch_batches(self._sizes, config.joint.batch_size, number, config.seed, config.factors)
+        )

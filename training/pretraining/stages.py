@@ -1,4 +1,7 @@
-"""The tiny parts' early life in order: pictures and captions, tokenizer, body, encoder; each done once per folder."""
+"""The tiny parts' early life in order: pictures and captions, tokenizer, body, encoder; each done once per folder.
+
+Where the preset says so, the encoder goes on with captioning; the body is then the one that was before it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_body
 from training.checkpoint import load_module, save_module
 from training.config import TrainConfig
+from training.data.scenes.descriptions import load_or_describe
 from training.data.scenes.pictures import Pictures, load_or_render
 from training.pretraining.body import pretrain_body
+from training.pretraining.captioning import pretrain_captions
 from training.pretraining.encoder import pretrain_encoder
 from training.pretraining.tokenizer import load_tokenizer, train_tokenizer
 
@@ -46,6 +51,13 @@ def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenize
     for name, part in (("body", body), ("encoder", encoder)):
         load_module(part, out / f"{name}.safetensors")
         histories[name] = json.loads((out / f"{name}-history.json").read_text())
+    if config.captioning is not None:
+        if not (out / "captioned.safetensors").exists():
+            frames = load_or_describe(out / "described", config.described, model.encoder.image_size, config.data_seed)
+            after, history = pretrain_captions(config, tokenizer, frames, encoder, body, out / "captioning")
+            _finish(after, history, out, "captioned")
+        load_module(encoder, out / "captioned.safetensors")
+        histories["captioned"] = json.loads((out / "captioned-history.json").read_text())
     return tokenizer, encoder.eval(), body.eval(), histories
 
 

@@ -1,14 +1,21 @@
 """A study by its name:  python -m training.studies NAME ...   (NAME --help says what it takes)
 
-    race       PRESET --data ROOT --out DIR     joint training against single-task training
+    transfer   PRESET --data ROOT --out DIR     joint training against single-task training
+    synergy    PRESET --data ROOT --out DIR     all pairs of tasks against single-task training
+    encoders   PRESET --data ROOT --out DIR     the fused model on encoders before and after VLM pre-training
+    gaze_lle   PRESET --data ROOT --out DIR     Gaze-LLE on the same encoders, or a published checkpoint of it
     attention  PRESET --data ROOT --out DIR     full attention among visual tokens against causal, for gaze
     sweep      PRESET --data ROOT --out DIR     a grid over fields of the preset, with --grid FIELD=V1,V2
     probes     PRESET --data ROOT --out DIR     linear probes on frozen features
+    conflict   PRESET --data ROOT --out DIR     do tasks' gradients conflict, before and after VLM pre-training
+    degradation  tiny --data scenes --out DIR   one encoder before and after a stage of captioning, all else equal
+    sota       CHECKPOINT|BUNDLE --data ROOT --out DIR    a trained model beside published results
     caching    PRESET --data ROOT --out DIR     what cached features save, and that they are the same
+    gallery    CHECKPOINT|BUNDLE --data ROOT --out DIR    sheets of samples with truth and answer, one per question
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
 
-All but the last leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are started
-again. The last line of stdout is one JSON object.
+All but the last two leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are
+started again. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -21,15 +28,36 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import attention, caching, probes, race, shortcuts, sweep
+from training.studies import (
+    attention,
+    caching,
+    conflict,
+    degradation,
+    encoders,
+    gallery,
+    gaze_lle,
+    probes,
+    shortcuts,
+    sota,
+    sweep,
+    synergy,
+    transfer,
+)
 
 # Each has Arguments, and run(Arguments) -> JSON.
 STUDIES: dict[str, ModuleType] = {
-    "race": race,
+    "transfer": transfer,
+    "synergy": synergy,
+    "encoders": encoders,
+    "gaze_lle": gaze_lle,
     "attention": attention,
     "sweep": sweep,
     "probes": probes,
+    "conflict": conflict,
+    "degradation": degradation,
+    "sota": sota,
     "caching": caching,
+    "gallery": gallery,
     "shortcuts": shortcuts,
 }
 

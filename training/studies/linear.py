@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from sf_ros.core.tasks import TASKS
 from training.joint import CachedData
 
+Probe = TypeVar("Probe", bound=nn.Module)
 CHUNK = 256  # samples whose features are in memory at once
 
 
@@ -38,11 +41,27 @@ def pool(features: Tensor, masks: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A linear layer with the lowest loss on the validation set, and how many epochs were tried."""
+class Fitted(Generic[Probe]):
+    """A probe with the lowest loss on the validation set, and how many epochs were tried."""
 
-    layer: nn.Linear
+    layer: Probe
     epochs: int
+
+
+def best_of(
+    probe: Probe, epoch: Callable[[], None], held_out_loss: Callable[[], float], *, epochs: int, patience: int
+) -> Fitted[Probe]:
+    """Call `epoch`, which trains the probe, until `patience` of them bring no lower loss; a copy of the best."""
+    best, lowest, last_better, number = copy.deepcopy(probe), float("inf"), 0, 0
+    for number in range(1, epochs + 1):
+        epoch()
+        with torch.no_grad():
+            loss = held_out_loss()
+        if loss < lowest:
+            best, lowest, last_better = copy.deepcopy(probe), loss, number
+        if number - last_better >= patience:
+            break
+    return Fitted(best, number)
 
 
 def fit_probe(
@@ -56,7 +75,7 @@ def fit_probe(
     batch_size: int = 256,
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
-) -> Fitted:
+) -> Fitted[nn.Linear]:
     """Cross-entropy by AdamW on inputs (N, F) and labels (N,), until `patience` epochs bring no lower validation loss.
 
     Inputs are standardised by the training set's mean and deviation, which the returned layer has taken in.
@@ -68,26 +87,17 @@ def fit_probe(
     nn.init.normal_(layer.weight, std=0.01, generator=generator)
     nn.init.zeros_(layer.bias)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    best, lowest, last_better, epoch = copy.deepcopy(layer), float("inf"), 0, 0
-    for epoch in range(1, epochs + 1):
-        run_epoch(layer, optimizer, inputs, labels, torch.randperm(len(inputs), generator=generator).split(batch_size))
-        with torch.no_grad():
-            loss = float(F.cross_entropy(layer(held_out), truth))
-        if loss < lowest:
-            best, lowest, last_better = copy.deepcopy(layer), loss, epoch
-        if epoch - last_better >= patience:
-            break
+
+    def epoch() -> None:
+        for batch in torch.randperm(len(inputs), generator=generator).split(batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(layer(inputs[batch]), labels[batch]).backward()
+            optimizer.step()
+
+    fitted = best_of(
+        layer, epoch, lambda: float(F.cross_entropy(layer(held_out), truth)), epochs=epochs, patience=patience
+    )
     with torch.no_grad():
-        best.weight.div_(deviation)
-        best.bias.sub_(best.weight @ mean)
-    return Fitted(best, epoch)
-
-
-def run_epoch(
-    layer: nn.Linear, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor, batches: tuple[Tensor, ...]
-) -> None:
-    """One step per batch of indices."""
-    for batch in batches:
-        optimizer.zero_grad()
-        F.cross_entropy(layer(inputs[batch]), labels[batch]).backward()
-        optimizer.step()
+        fitted.layer.weight.div_(deviation)
+        fitted.layer.bias.sub_(fitted.layer.weight @ mean)
+    return fitted

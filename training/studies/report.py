@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,30 @@ PANELS_IN_A_ROW = 4
 MISSING = "–"
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """Numbers in a rectangle; NaN where there is none."""
+
+    title: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: np.ndarray  # (rows, columns); better is more
+    texts: Sequence[Sequence[str]]  # what is written into each place
+
+
 def write(
-    out: Path, study: str, arguments: Any, records: Sequence[Record], table: str, figures: Figures
+    out: Path,
+    study: str,
+    arguments: Any,
+    records: Sequence[Record],
+    table: str,
+    figures: Figures,
+    draw: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
-    """Write the three files into `out`; a summary for the last line of stdout."""
+    """Write the three files into `out`; a summary for the last line of stdout.
+
+    `draw` writes another picture than the one of all figures.
+    """
     text = {
         "study": study,
         "arguments": {name: str(value) for name, value in dataclasses.asdict(arguments).items()},
@@ -33,7 +54,10 @@ def write(
     }
     (out / "results.json").write_text(json.dumps(text, indent=2) + "\n")
     (out / "table.md").write_text(f"# {study}\n\n{table}\n")
-    picture(figures, out / "picture.png")
+    if draw is None:
+        picture(figures, out / "picture.png")
+    else:
+        draw(out / "picture.png")
     failed = {record.cell: record.error for record in records if record.error is not None}
     return {"study": study, "out": str(out), "cells": len(records), "failed": failed}
 
@@ -84,6 +108,50 @@ def picture(figures: Figures, path: Path) -> None:
         axis.set_xticks(range(len(groups)), groups, rotation=30, ha="right", fontsize="small")
         axis.set_xlim(-0.6, len(groups) - 0.4)
         axis.grid(axis="y", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def gains_matrix(
+    title: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    signs: Sequence[Sequence[str]] | None = None,
+) -> Matrix:
+    """A matrix of gains in percent, None where there is none; `signs` stand below the numbers."""
+    numbers = np.array([[np.nan if value is None else value for value in row] for row in values], float)
+    below = signs or [[""] * len(columns)] * len(rows)
+    texts = [
+        ["" if np.isnan(value) else f"{value:+.1f}\n{sign}".rstrip() for value, sign in zip(*both, strict=True)]
+        for both in zip(numbers, below, strict=True)
+    ]
+    return Matrix(title, rows, columns, numbers, texts)
+
+
+def matrices(panels: Sequence[Matrix], path: Path) -> None:
+    """Matrices side by side, each place coloured by its sign (blue better, red worse) and size, its text inside."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    width, height = max(len(panel.columns) for panel in panels), max(len(panel.rows) for panel in panels)
+    size = ((1.1 * width + 2.2) * len(panels), 0.75 * height + 2.2)
+    figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        known = np.abs(panel.values[np.isfinite(panel.values)])
+        # Shades by the root of the size, so that one large figure leaves the small ones visible.
+        shade = np.sign(panel.values) * np.sqrt(np.abs(panel.values))
+        limit = float(np.sqrt(known.max())) if known.size and known.max() > 0 else 1.0
+        axis.imshow(shade, cmap="RdBu", vmin=-1.4 * limit, vmax=1.4 * limit, aspect="auto")
+        for row, texts in enumerate(panel.texts):
+            for column, text in enumerate(texts):
+                axis.text(column, row, text, ha="center", va="center", fontsize="small")
+        axis.set_xticks(range(len(panel.columns)), panel.columns, rotation=30, ha="right", fontsize="small")
+        axis.set_yticks(range(len(panel.rows)), panel.rows, fontsize="small")
+        axis.set_title(panel.title, fontsize="medium")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

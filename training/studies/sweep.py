@@ -20,7 +20,7 @@ from training.studies import fused, report
 from training.studies.grid import Cell, run_grid
 
 # What the shared encoder and body were pre-trained by: no cell can change it any more.
-PRETRAINING = ("encoder", "body", "scenes", "data_seed")
+PRETRAINING = ("encoder", "body", "captioning", "scenes", "described", "data_seed")
 
 
 @dataclass(frozen=True)

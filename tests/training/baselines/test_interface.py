@@ -14,12 +14,12 @@ from torch import nn
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.encoders import build_encoder
 from tests.tiny_models import CONFIG, fused_model
-from tests.training.baselines.tiny_vlms import SMALL, qwen2_vl
 from tests.training.baselines.trials import sample
 from training import loop
 from training.baselines.fused import FusedCandidate
 from training.baselines.gaze_lle import GazeLle, GazeLleConfig
 from training.baselines.interface import Candidate, check_questions
+from training.baselines.miniature import SMALL, qwen2_vl
 from training.baselines.vlm import load_vlm
 from training.config import StageConfig, preset
 from training.evaluate import score_gaze, score_labels
@@ -67,7 +67,9 @@ def fitted(candidate: Candidate, out: Path, stop_after: int | None = None) -> li
     def loss(step: int) -> loop.Losses:
         return candidate.loss([sample(task, 10 * step + i) for i, task in enumerate(candidate.questions)])
 
-    return loop.fit("race", candidate, loss, STAGE, out, precision="no", seed=3, save_every=2, stop_after=stop_after)
+    return loop.fit(
+        "candidate", candidate, loss, STAGE, out, precision="no", seed=3, save_every=2, stop_after=stop_after
+    )
 
 
 def trained(candidate: Candidate) -> dict[str, torch.Tensor]:

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from sf_ros.core.config import NotAvailable
 from sf_ros.core.tasks import TASKS
-from tests.training.baselines.tiny_vlms import SMALL, molmoe
 from tests.training.baselines.trials import sample
+from training.baselines.miniature import SMALL, molmoe
 from training.baselines.molmoe import MolmoE, configurations
 from training.baselines.vlm import Vlm, VlmConfig, load_vlm
 

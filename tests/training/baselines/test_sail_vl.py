@@ -15,8 +15,8 @@ from transformers import Aimv2VisionConfig, Qwen2Config
 
 from sf_ros.core.config import NotAvailable
 from sf_ros.core.tasks import TASKS
-from tests.training.baselines.tiny_vlms import SMALL, sail_vl
 from tests.training.baselines.trials import adam, sample, trained
+from training.baselines.miniature import SMALL, sail_vl
 from training.baselines.sail_vl import SailVl, merge_patches
 from training.baselines.vlm import Vlm, VlmConfig, load_vlm
 

@@ -20,9 +20,9 @@ from transformers import (
 from sf_ros.core.config import NotAvailable
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
-from tests.training.baselines.tiny_vlms import SMALL, internvl, qwen2_vl, tokenizer
 from tests.training.baselines.trials import adam, sample, trained
 from training.baselines.interface import load_trained, save_trained
+from training.baselines.miniature import SMALL, internvl, qwen2_vl, tokenizer
 from training.baselines.vlm import IGNORED, Vlm, VlmConfig, collate, load_vlm
 from training.evaluate import score_gaze, score_labels
 

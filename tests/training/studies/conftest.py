@@ -10,6 +10,7 @@ import pytest
 
 from training import evaluate
 from training.data import cache
+from training.data.scenes import descriptions
 
 
 @pytest.fixture(scope="session")
@@ -23,5 +24,5 @@ def shared(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads for processes: starting processes takes seconds."""
-    for module in (cache, evaluate):
+    for module in (cache, evaluate, descriptions):
         monkeypatch.setattr(module, "worker_pool", lambda workers: ThreadPoolExecutor(1))

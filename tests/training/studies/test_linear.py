@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import torch
 
-from training.studies import probes
 from training.studies.linear import fit_probe, pool
 
 MEANS = torch.tensor([[0.0, 0.0], [40.0, 0.0], [0.0, 4_000.0]])  # columns of very different sizes
@@ -48,13 +44,3 @@ def test_a_probe_is_a_function_of_its_seed() -> None:
         return fit_probe(clusters(90, 0), clusters(30, 1), 3, seed=seed, epochs=2, patience=2).layer.weight
 
     assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
-
-
-def test_a_miniature_probes_every_question_with_labels(shared: Path, tmp_path: Path) -> None:
-    arguments = probes.Arguments("smoke", "scenes", tmp_path, start=shared, seeds="0", samples=6, epochs=2)
-    assert probes.run(arguments) == {"study": "probes", "out": str(tmp_path), "cells": 5, "failed": {}}
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert {cell["settings"]["task"] for cell in results["cells"]} == set(probes.QUESTIONS)
-    assert results["cells"][0]["facts"]["samples"] == {"train": 8, "val": 6, "test": 6}
-    assert all(0 <= value <= 1 for values in results["figures"]["tiny"].values() for value in values)
-    assert (tmp_path / "table.md").read_text().count("\n| tiny ") == 1

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 
 from training.studies import __main__ as studies
-from training.studies import race
+from training.studies import transfer
 
 
 def test_an_unknown_study_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert studies.main(["rase", "tiny"]) == 2
-    assert "Unknown study 'rase'. Did you mean 'race'" in capsys.readouterr().err
+    assert studies.main(["transver", "tiny"]) == 2
+    assert "Unknown study 'transver'. Did you mean 'transfer'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"]])
@@ -34,9 +34,9 @@ def test_every_study_says_what_it_takes(name: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["race", "tinny", "--data", "scenes"], "Did you mean 'tiny'"),
-        (["race", "smoke", "--data", "scenes", "--split", "vall"], "Did you mean 'val'"),
-        (["race", "smoke", "--data", "scenes", "--set", "lora=1"], "Unknown field of TrainConfig 'lora'"),
+        (["transfer", "tinny", "--data", "scenes"], "Did you mean 'tiny'"),
+        (["transfer", "smoke", "--data", "scenes", "--split", "vall"], "Did you mean 'val'"),
+        (["transfer", "smoke", "--data", "scenes", "--set", "lora=1"], "Unknown field of TrainConfig 'lora'"),
         (["attention", "smoke", "--data", "scenes", "--cache", "feature"], "Did you mean 'features'"),
     ],
     ids=" ".join,
@@ -61,7 +61,7 @@ def test_shortcuts_of_what_is_no_model_are_refused_in_one_line(
 def test_the_last_line_is_one_json_object_and_a_failed_cell_a_status(
     failed: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = SimpleNamespace(Arguments=race.Arguments, __doc__="", run=lambda arguments: {"failed": failed})
-    monkeypatch.setitem(studies.STUDIES, "race", study)
-    assert studies.main(["race", "smoke", "--data", "scenes", "--out", "none"]) == status
+    study = SimpleNamespace(Arguments=transfer.Arguments, __doc__="", run=lambda arguments: {"failed": failed})
+    monkeypatch.setitem(studies.STUDIES, "transfer", study)
+    assert studies.main(["transfer", "smoke", "--data", "scenes", "--out", "none"]) == status
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"failed": failed}

@@ -28,8 +28,8 @@ def test_results_hold_every_cell_with_its_seed_commit_and_configuration(tmp_path
         Record("b", {"seed": 4}, "abc", error="out of memory"),
     ]
     arguments = StudyArguments("smoke", "scenes", tmp_path)
-    told = report.write(tmp_path, "race", arguments, records, "| |", {"joint": {"gaze AUC": [0.5]}, "single": {}})
-    assert told == {"study": "race", "out": str(tmp_path), "cells": 2, "failed": {"b": "out of memory"}}
+    told = report.write(tmp_path, "transfer", arguments, records, "| |", {"joint": {"gaze AUC": [0.5]}, "single": {}})
+    assert told == {"study": "transfer", "out": str(tmp_path), "cells": 2, "failed": {"b": "out of memory"}}
     results = json.loads((tmp_path / "results.json").read_text())
     first, second = results["cells"]
     assert (first["settings"]["seed"], first["commit"], first["settings"]["config"]) == (3, "abc", {"lora_alpha": 8})
@@ -38,7 +38,7 @@ def test_results_hold_every_cell_with_its_seed_commit_and_configuration(tmp_path
         "joint": {"gaze AUC": [0.5]},
         "single": {},
     }
-    assert (tmp_path / "table.md").read_text() == "# race\n\n| |\n"
+    assert (tmp_path / "table.md").read_text() == "# transfer\n\n| |\n"
 
 
 def test_a_picture_has_a_panel_for_every_figure(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random VLMs of toy size, saved in the published file layouts."""
+"""Random VLMs of toy size, saved in the published file layouts: for tests, and for studies where no weights are."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _sharded(weights: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.
     return weights
 
 
-def molmoe(folder: Path, rope: str) -> dict[str, torch.Tensor]:
+def molmoe(folder: Path, rope: str = "cockatoo") -> dict[str, torch.Tensor]:
     """A MolmoE folder in the published layout (one torch file), and the tensors that are in it."""
     tokenizer(folder).save_pretrained(folder)
     config = {

@@ -1,0 +1,158 @@
+"""Gradients are those of whole sets, whatever the batches; known gradients give known degrees; all is done once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.tiny_models import CONFIG, fused_model
+from tests.training import miniature
+from training.config import PRESETS
+from training.joint import Row, set_training
+from training.lora import attach
+from training.studies import conflict
+from training.studies.analysis import conflict_matrix
+from training.studies.fused import FIVE_TASKS
+from training.studies.towers import Pair
+
+TOY = dataclasses.replace(PRESETS["smoke"], model=CONFIG)
+
+
+def test_known_gradients_give_the_known_degree() -> None:
+    weight, other = nn.Parameter(torch.tensor([1.0, 2.0])), nn.Parameter(torch.zeros(1))
+    losses = {
+        "along x": [3 * weight[0], 2 * weight[0]],  # parts of one set
+        "along y": [7 * weight[1]],
+        "both": [weight.sum()],
+    }
+    gradients = conflict.task_gradients([weight, other], losses)
+    assert gradients.tolist() == [[5, 0, 0], [0, 7, 0], [1, 1, 0]]
+    half = 1 - np.sqrt(0.5)
+    assert conflict_matrix(gradients) == pytest.approx(np.array([[0, 1, half], [1, 0, half], [half, half, 0]]))
+    assert weight.grad is None
+
+
+def test_a_model_whose_tasks_share_no_weight_has_degree_one() -> None:
+    heads = nn.ModuleList([nn.Linear(3, 1) for _ in range(3)])
+    losses = {str(n): [head(torch.ones(2, 3)).sum()] for n, head in enumerate(heads)}
+    gradients = conflict.task_gradients(list(heads.parameters()), losses)
+    assert conflict_matrix(gradients).tolist() == (1 - np.eye(3)).tolist()
+
+
+class Made:
+    """Rows of noise for a question."""
+
+    def __init__(self, count: int, question: str) -> None:
+        generator = np.random.default_rng([5, count])
+        patches, dim = CONFIG.encoder.grid**2, CONFIG.encoder.dim
+        gaze = question == "gaze"
+        self.rows = [
+            Row(
+                mask=np.arange(patches) < 3,
+                boxes=np.zeros((2, 4), np.float32),
+                label=-1 if gaze else number % 2,
+                points=np.full((20, 2), 0.1 * number if gaze else np.nan, np.float32),
+                features=generator.normal(size=(patches, dim)).astype(np.float32),
+            )
+            for number in range(count)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row(self, index: int, generator: np.random.Generator | None = None) -> Row:
+        return self.rows[index]
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[int, np.ndarray]:
+    """Batch size -> gradients of the five tasks of a fresh model, and its facts."""
+    model = attach(fused_model(), 2, 4)
+    model.connector.requires_grad_(True)
+    model.heatmap.requires_grad_(True)
+    set_training(model, TOY)
+    data = {question: Made(5, question) for questions in FIVE_TASKS.values() for question in questions}
+    return {
+        size: conflict.task_gradients(
+            [p for p in model.parameters() if p.requires_grad],
+            {
+                task: conflict.set_losses(model, {q: data[q] for q in questions}, TOY, size)
+                for task, questions in FIVE_TASKS.items()
+            },
+        )
+        for size in (2, 5)
+    }
+
+
+def test_the_gradient_of_a_set_does_not_depend_on_how_it_is_cut_into_batches(found: dict[int, np.ndarray]) -> None:
+    assert np.abs(found[5]).max(1).min() > 0  # every task has one
+    assert found[2] == pytest.approx(found[5], rel=1e-3, abs=1e-6)
+
+
+def test_adapters_a_is_reached_by_no_task_at_the_start_and_the_heatmap_by_gaze_alone(
+    found: dict[int, np.ndarray],
+) -> None:
+    model = attach(fused_model(), 2, 4)
+    model.connector.requires_grad_(True)
+    model.heatmap.requires_grad_(True)
+    sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+    facts = conflict.degrees(found[5], sizes)
+    assert facts["unreached_parameters"] == sum(size for name, size in sizes.items() if "lora_A" in name) > 0
+    whole, shared = (np.array(facts["matrices"][name], float) for name in (conflict.DEGREE, conflict.SHARED))
+    texts = [number for number, task in enumerate(facts["tasks"]) if task not in ("gaze", "social_relation")]
+    assert shared[np.ix_(texts, texts)] == pytest.approx(whole[np.ix_(texts, texts)], abs=1e-5)
+    gaze = facts["tasks"].index("gaze")
+    assert all(abs(1 - shared[gaze, other]) > abs(1 - whole[gaze, other]) for other in texts)
+
+
+def test_the_table_has_the_papers_degrees_beside_and_says_what_below_one_means() -> None:
+    figures = {"a": {conflict.DEGREE: [0.9], "gaze / gesture": [0.8]}, "b": {conflict.DEGREE: [0.95]}}
+    text = conflict.table(figures, [Pair("MolmoE", "a", "b")])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    assert ["MolmoE", "after - before", "+0.050"] in [row[:3] for row in rows]
+    assert ["paper, MolmoE", "before", "0.947"] in [row[:3] for row in rows]
+    assert ["a", "0.800"] in [row[:2] for row in rows]
+    assert "mean cosines of .04 to .07" in text and "CLIP's last block" in text
+
+
+def test_a_miniature_measures_a_pair_and_a_trained_model_once(
+    shared: Path, smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = conflict.Arguments(
+        "smoke", "scenes", tmp_path, start=shared, seeds="0", samples=4, checkpoint=smoke_run / "checkpoint"
+    )
+    assert conflict.run(arguments) == {"study": "conflict", "out": str(tmp_path), "cells": 3, "failed": {}}
+    results = json.loads((tmp_path / "results.json").read_text())
+    before, after, trained = (results["figures"][name] for name in ("smoke", "smoke-captioned", "checkpoint"))
+    assert before["degree"] != after["degree"] and 0 <= before["degree"][0] <= 2
+    assert len([name for name in before if " / " in name]) == 10
+    facts = {cell["cell"]: cell["facts"] for cell in results["cells"]}
+    assert facts["smoke-seed0"]["unreached_parameters"] > facts["checkpoint"]["unreached_parameters"] == 0
+    assert facts["checkpoint"]["samples"] == dict.fromkeys(facts["checkpoint"]["samples"], 4)
+    assert trained["degree"][0] != before["degree"][0]
+    assert "smoke-captioned" not in (tmp_path / "table.md").read_text().split("pair of tasks")[0]
+    monkeypatch.setattr(conflict, "measure", pytest.fail)
+    assert conflict.run(arguments)["failed"] == {}
+
+
+def test_published_towers_and_datasets_are_measured(tmp_path: Path) -> None:
+    miniature.write_all(tmp_path / "world")
+    data, clip, llama = (tmp_path / "world" / name for name in ("data", "clip", "llama"))
+    from tests.model import published
+
+    molmo = published.molmoe(tmp_path / "world" / "molmoe").source
+    arguments = conflict.Arguments(
+        "paper-mini", str(data), tmp_path / "out", seeds="0", samples=3,
+        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), language=str(llama),
+    )  # fmt: skip
+    assert conflict.run(arguments)["failed"] == {}
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert set(results["figures"]) == {"paper-mini", "paper-mini-molmoe"}
+    encoders = {cell["settings"]["config"]["model"]["encoder"]["name"] for cell in results["cells"]}
+    assert encoders == {"clip-vit-l-14-336", "molmoe-1b"}

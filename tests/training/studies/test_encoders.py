@@ -1,0 +1,87 @@
+"""The fused model on every tower, all else kept, beside the paper's tables 3 and 8."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sf_ros.core.tasks import TASKS
+from tests.model import published
+from tests.training import miniature
+from training.studies import encoders
+from training.studies.fused import PAPER_FIGURES
+from training.studies.towers import OWN, PAIRS
+
+
+def arguments(preset: str = "paper", **changed) -> encoders.Arguments:
+    return encoders.Arguments(preset, "data", Path("out"), **changed)
+
+
+def test_every_tower_is_trained_jointly_with_every_seed_and_dinov2_too() -> None:
+    cells, groups = encoders.grid(arguments(seeds="0,1"))
+    towers = list(dict.fromkeys(preset for pair in PAIRS for preset in (pair.before, pair.after))) + ["paper-dinov2"]
+    assert [cell.name for cell in cells] == [f"{tower}-joint-seed{seed}" for seed in (0, 1) for tower in towers]
+    assert list(dict.fromkeys(groups.values())) == [f"{tower}, joint" for tower in towers]
+    assert all(cell.settings["tasks"] == list(TASKS) for cell in cells)
+
+
+def test_cells_differ_in_nothing_but_the_encoder() -> None:
+    cells, _ = encoders.grid(arguments(seeds="0", pairs="MolmoE", apart=False))
+    before, after = (dict(cell.settings["config"]) for cell in cells)
+    assert {key for key in before if before[key] != after[key]} == {"name", "model", "weights"}
+    assert {key for key in before["model"] if before["model"][key] != after["model"][key]} == {"encoder"}
+
+
+def test_single_tasks_are_trained_on_demand() -> None:
+    cells, groups = encoders.grid(arguments("smoke", seeds="0", training="both"))
+    assert [len(cell.settings["tasks"]) for cell in cells] == 2 * [6, 1, 2, 1, 1, 1]
+    assert groups["smoke-captioned-gaze-seed0"] == "smoke-captioned, single"
+    with pytest.raises(ValueError, match="Did you mean 'single'"):
+        encoders.grid(arguments(training="singel"))
+
+
+def test_the_section_has_differences_and_signs_and_the_papers_tables() -> None:
+    figures = {
+        "tiny, joint": {"gaze min_L2": [0.1], "gaze AUC": [0.9]},
+        "tiny-captioned, joint": {"gaze min_L2": [0.2], "gaze AUC": [0.95]},
+        "tiny, single": {"gaze min_L2": [0.9]},
+        "chance": {"gaze AUC": [0.5]},
+    }
+    lines = encoders.section(figures, (OWN["tiny"],), "joint").splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    rows = {(row[0], row[1]): dict(zip(PAPER_FIGURES, row[2:], strict=True)) for row in cells}
+    assert rows["tiny", "before"]["gaze min_L2"] == "0.100" and rows["tiny", "after"]["gaze AUC"] == "0.950"
+    assert rows["tiny", "after - before"]["gaze min_L2"] == "+0.100"
+    assert [rows["tiny", "sign"][name] for name in ("gaze min_L2", "gaze AUC", "domain mAP")] == ["-", "+", "–"]
+    assert rows["paper, table 8", "DINOv2"]["relation mAP"] == "0.641"
+    assert rows["paper, table 3, MolmoE", "after"]["relation mAP"] == "0.758"
+    assert set(rows["paper, table 3, MolmoE", "sign"].values()) == {"-"}
+    # Section 4.2: Qwen2-VL is mixed on relationships, better before on all others.
+    qwen = rows["paper, table 3, Qwen2-VL", "sign"]
+    assert [name for name, sign in qwen.items() if sign != "-"] == ["relation mAP"]
+
+
+def test_a_pair_on_scenes_and_one_of_published_towers_on_published_datasets_run_once(
+    shared: Path, tmp_path: Path
+) -> None:
+    drawn = encoders.Arguments(
+        "smoke", "scenes", tmp_path / "drawn", start=shared, seeds="0", samples=4, steps=1
+    )  # fmt: skip
+    miniature.write_all(tmp_path / "world")
+    clip, llama, data = (str(tmp_path / "world" / name) for name in ("clip", "llama", "data"))
+    molmo = published.molmoe(tmp_path / "world" / "molmoe").source
+    real = encoders.Arguments(
+        "paper-mini", data, tmp_path / "real", seeds="0", steps=2,
+        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), language=llama,
+    )  # fmt: skip
+    for told, names in ((drawn, ("smoke", "smoke-captioned")), (real, ("paper-mini", "paper-mini-molmoe"))):
+        assert encoders.run(told) == {"study": "encoders", "out": str(told.out), "cells": 2, "failed": {}}
+        results = json.loads((told.out / "results.json").read_text())
+        before, after = (results["figures"][f"{name}, joint"] for name in names)
+        assert all(len(values[name]) == 1 for values in (before, after) for name in PAPER_FIGURES)
+        assert before["gaze AUC"] != after["gaze AUC"]
+        written = {path: path.stat().st_mtime_ns for path in told.out.glob("*/record.json")}
+        encoders.run(told)
+        assert written == {path: path.stat().st_mtime_ns for path in told.out.glob("*/record.json")}

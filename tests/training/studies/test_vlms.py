@@ -1,0 +1,73 @@
+"""The paper's VLMs are cells like all others: published weights or miniatures, never a crash of the whole study."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from training.studies import candidates, fused, transfer, vlms
+from training.studies.grid import run_grid
+
+TASKS = ("gaze", "looking_at_me")
+
+
+def arguments(out: Path, **changed) -> fused.Arguments:
+    return fused.Arguments("smoke", "scenes", out, samples=4, steps=1, **changed)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR", "accelerate")  # tells of every tied weight that it saves once
+
+
+@pytest.mark.parametrize("model", vlms.BASELINES)
+def test_every_model_trains_and_is_scored_in_miniature(model: str, tmp_path: Path) -> None:
+    cell = vlms.cell("name", model, arguments(tmp_path), TASKS, 0, {})
+    (record,) = run_grid("study", [cell], tmp_path, Console(file=io.StringIO()))
+    assert record.error is None
+    assert set(record.facts["scores"]["gaze"]["metrics"]) == {"min_L2", "avg_L2", "avg_L2_each"}
+    assert record.facts["scores"]["looking_at_me"]["samples"] == 4
+    assert 0 <= record.facts["scores"]["gaze"]["unreadable"] <= 4
+    assert (tmp_path / "start" / "vlms" / model / "config.json").exists()
+
+
+def test_missing_weights_are_told_with_the_way_to_get_them_and_the_rest_goes_on(tmp_path: Path) -> None:
+    told = arguments(tmp_path)
+    cells = [
+        vlms.cell(name, "qwen2-vl-2b", told, ("looking_at_me",), 0, sources)
+        for name, sources in (("gone", {"qwen2-vl-2b": "nobody/nothing"}), ("here", {}))
+    ]
+    gone, here = run_grid("study", cells, tmp_path, Console(file=io.StringIO()))
+    assert gone.error is not None and "hf download nobody/nothing" in gone.error and here.error is None
+
+
+def test_a_study_killed_half_way_repeats_no_finished_cell(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = transfer.Arguments(
+        "smoke", "scenes", tmp_path, start=shared, seeds="0", samples=4, steps=1, models="internvl3-2b"
+    )
+    fit, begun = candidates.fit, []
+
+    def killed(*given, **named):
+        begun.append(given[3].name)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return fit(*given, **named)
+
+    monkeypatch.setattr(candidates, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        transfer.run(told)
+    assert transfer.run(told) == {"study": "transfer", "out": str(tmp_path), "cells": 6, "failed": {}}
+    names = ["joint", "gesture", "social_relation", "looking_at_me", "gaze", "expression"]
+    assert begun == [f"internvl3-2b-{name}-seed0" for name in (*names[:3], *names[2:])]
+    text = (tmp_path / "table.md").read_text()
+    assert vlms.NOT_EVIDENCE in text and "## internvl3-2b" in text and (tmp_path / "picture.png").exists()
+    results = json.loads((tmp_path / "results.json").read_text())
+    single, joint = (results["figures"][f"internvl3-2b {kind}"] for kind in ("single-task", "joint"))
+    assert len(single["relation mAP"]) == len(joint["gaze min_L2"]) == 1 and joint["gaze AUC"] == []
+    assert results["cells"][0]["facts"]["training"]["samples"]["domain"] == 8

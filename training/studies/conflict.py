@@ -1,0 +1,217 @@
+"""Do tasks pull apart?   python -m training.studies conflict PRESET --data ROOT --out DIR [--checkpoint DIR]
+
+The gradient conflict degree 1 - cos between the gradients of two tasks, each over the task's whole training set, with
+respect to what the fused model trains, at initialisation (paper section 3.3, table 4); for every tower of the pairs
+that PRESET has. LoRA starts with B = 0, so that A's gradient is exactly zero there: what is compared is connector, B
+and, of tasks with boxes, the box embedding. With --checkpoint a trained model is measured too, where A counts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from sf_ros.core.config import known
+from sf_ros.core.tasks import TASKS
+from sf_ros.model.fusion import FusedModel
+from training import checkpoint, paper, start, train
+from training.config import TrainConfig, preset
+from training.joint import TaskData, batch_losses, gaze_target, set_training, stacked
+from training.lora import attach
+from training.overrides import with_fields
+from training.studies import report, towers
+from training.studies.analysis import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
+from training.studies.fused import FIVE_TASKS
+from training.studies.grid import Cell, Record, run_grid
+from training.validation import Spread
+
+TRAINED = "checkpoint"  # the group of the trained model
+DEGREE, SHARED = "degree", "degree, shared weights"
+PARTS = {"connector": "connector.", "adapters": "body."}  # part of the model -> how its parameters' names begin
+FIGURES = (DEGREE, SHARED, *(f"degree, {part}" for part in PARTS))
+NOTE = (
+    "The degree is 1 - cos: 0 for the same direction, 1 for orthogonal gradients, more where they conflict. Below 1 "
+    "the paper calls tasks aligned; its .93 to .96 are mean cosines of .04 to .07, hardly more than none. 'Shared "
+    "weights' compares each pair on the tensors that both tasks reach: a tensor that only one reaches (the heatmap "
+    "head, the box embedding) takes part in its length alone. Tensors that no task reaches (LoRA's A at "
+    "initialisation) change nothing."
+)
+
+
+@dataclass(frozen=True)
+class Arguments(towers.TowerArguments):
+    """Command line of the measurement; seeds are those of the fresh weights."""
+
+    samples: int = 0  # of each question's training set, evenly spread over it; 0: all of it
+    checkpoint: Path | None = None  # a trained model to measure beside
+    cache: str = "auto"  # as in training.train
+    batch_size: int | None = None  # of a pass, which changes no result; None: the preset's
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Measure what is missing and write results.json, table.md, picture.png."""
+    cells, groups = grid(arguments)
+    records = run_grid("conflict", cells, arguments.out)
+    figures = figures_of(records, groups)
+    text = table(figures, towers.pairs_of(arguments))
+    return report.write(arguments.out, "conflict", arguments, records, text, figures)
+
+
+def grid(arguments: Arguments) -> tuple[list[Cell], dict[str, str]]:
+    """Cells tower by tower, and cell -> its group of figures. ValueError for what cannot be measured."""
+    known(arguments.cache, train.CACHES, "cache")
+    cells, groups = [], {}
+    for seed in arguments.seed_numbers:
+        for name in towers.presets_of(arguments):
+            told = towers.told(arguments, name)
+            config = dataclasses.replace(with_fields(preset(name), told.set), seed=seed)
+            cells.append(cell(f"{name}-seed{seed}", arguments, config, None))
+            groups[cells[-1].name] = name
+    if arguments.checkpoint is not None:
+        cells.append(cell(TRAINED, arguments, None, arguments.checkpoint))
+        groups[TRAINED] = TRAINED
+    return cells, groups
+
+
+def cell(name: str, arguments: Arguments, config: TrainConfig | None, trained: Path | None) -> Cell:
+    """One model: fresh by a configuration, or trained."""
+    settings: dict[str, Any] = {"data": arguments.data, "samples": arguments.samples}
+    settings |= {"config": config.to_dict()} if config else {"checkpoint": str(trained)}
+    return Cell(name, settings, functools.partial(measure, arguments, config, trained))
+
+
+def measure(arguments: Arguments, config: TrainConfig | None, trained: Path | None, folder: Path) -> dict[str, Any]:
+    """The degrees of one model."""
+    if config is not None:
+        model, _, config, _ = start.frozen(config, arguments.shared / "pretraining")
+        attach(model, config.lora_rank, config.lora_alpha)
+    else:
+        assert trained is not None
+        model, _, config = checkpoint.load(trained)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    set_training(model, config)
+    data = {question: training_set(arguments, model, config, question) for question in TASKS}
+    losses = {
+        task: set_losses(model, {q: data[q] for q in questions}, config, arguments.batch_size)
+        for task, questions in FIVE_TASKS.items()
+    }
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    gradients = task_gradients(list(trainable.values()), losses)
+    samples = {question: len(part) for question, part in data.items()}
+    return {"samples": samples, **degrees(gradients, {name: p.numel() for name, p in trainable.items()})}
+
+
+def training_set(arguments: Arguments, model: FusedModel, config: TrainConfig, question: str) -> TaskData:
+    """A question's training set, or samples spread evenly over it."""
+    samples = train.dataset(arguments.data, config, question)
+    if 0 < arguments.samples < len(samples):
+        samples = Spread(samples, arguments.samples)
+    features = arguments.data == "scenes" and arguments.cache == "auto"
+    mode = "features" if features else "none" if arguments.cache == "auto" else arguments.cache
+    return train.task_data(model, config, samples, mode, arguments.shared / "cache")
+
+
+def set_losses(
+    model: FusedModel, data: Mapping[str, TaskData], config: TrainConfig, batch_size: int | None
+) -> Iterator[Tensor]:
+    """Parts of the mean loss over all samples of a task's questions, to be summed."""
+    size, total = batch_size or config.joint.batch_size, sum(map(len, data.values()))
+    batches = [
+        (question, range(first, min(first + size, len(part))))
+        for question, part in data.items()
+        for first in range(0, len(part), size)
+    ]
+    device = next(model.parameters()).device.type
+    for question, indices in track(batches, description=f"gradient of {'+'.join(data)}"):
+        rows = [data[question].row(index) for index in indices]
+        batch = stacked(rows, config) | {"tasks": [question] * len(rows)}
+        if TASKS[question].kind == "heatmap":
+            batch["targets"] = torch.from_numpy(np.stack([gaze_target(row.points, config) for row in rows]))
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+            (loss,) = batch_losses(model, batch, config.heatmap_weight).values()
+        yield loss * len(rows) / total
+
+
+def task_gradients(parameters: Sequence[nn.Parameter], losses: Mapping[str, Iterable[Tensor]]) -> np.ndarray:
+    """The gradient of each task's summed losses (T, P) float32; zeros where a task does not reach a parameter."""
+    found = np.zeros((len(losses), sum(p.numel() for p in parameters)), np.float32)
+    for row, parts in zip(found, losses.values(), strict=True):
+        for loss in parts:
+            loss.backward()
+        first = 0
+        for parameter in parameters:
+            if parameter.grad is not None:
+                row[first : first + parameter.numel()] = parameter.grad.float().flatten().cpu().numpy()
+            parameter.grad = None
+            first += parameter.numel()
+    return found
+
+
+def degrees(gradients: np.ndarray, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """What gradients (T, P) say, as facts; `sizes` are the parameters' names and sizes in their order."""
+    ends = np.cumsum(list(sizes.values()))
+    pieces = np.split(gradients, ends[:-1], axis=1)
+    products = np.stack([np.asarray(piece @ piece.T, float) for piece in pieces])  # (N, T, T)
+    matrices = {DEGREE: conflict_matrix(gradients), SHARED: shared_conflict(products)}
+    for part, begin in PARTS.items():
+        members = [number for number, name in enumerate(sizes) if name.startswith(begin)]
+        matrices[f"degree, {part}"] = conflict_of_products(products[members].sum(0))
+    unreached = [name for name, product in zip(sizes, products, strict=True) if not product.any()]
+    return {
+        "tasks": list(FIVE_TASKS),
+        "parameters": int(ends[-1]),
+        "unreached_parameters": sum(sizes[name] for name in unreached),
+        "matrices": {name: _plain(matrix) for name, matrix in matrices.items()},
+    }
+
+
+def figures_of(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
+    """Group -> figure -> its value in every run: means over pairs by kind, and the degree of every pair of tasks."""
+    figures: dict[str, dict[str, list[float]]] = {group: {} for group in groups.values()}
+    for record in records:
+        if record.error is not None:
+            continue
+        found = figures[groups[record.cell]]
+        matrices = {name: np.array(matrix, float) for name, matrix in record.facts["matrices"].items()}
+        for name, matrix in matrices.items():
+            found.setdefault(name, []).append(mean_pair(matrix))
+        tasks = record.facts["tasks"]
+        for i, j in zip(*np.triu_indices(len(tasks), 1), strict=True):
+            found.setdefault(f"{tasks[i]} / {tasks[j]}", []).append(float(matrices[DEGREE][i, j]))
+    return figures
+
+
+def table(figures: report.Figures, pairs: Sequence[towers.Pair]) -> str:
+    """Means by pair of towers, the paper's table 4 below, then every pair of tasks."""
+    rows = towers.comparison(figures, pairs, FIGURES)
+    for name, (before, after) in paper.CONFLICT.items():
+        blank = [report.MISSING] * (len(FIGURES) - 1)
+        rows += [
+            [f"paper, {name}", "before", f"{before:.3f}", *blank],
+            [f"paper, {name}", "after", f"{after:.3f}", *blank],
+            [f"paper, {name}", "after - before", f"{after - before:+.3f}", *blank],
+        ]
+    names = list(dict.fromkeys(name for values in figures.values() for name in values if " / " in name))
+    by_tasks = [report.spread_row(group, values, names) for group, values in figures.items()]
+    return "\n\n".join(
+        [
+            report.markdown(("pair", "encoder", *FIGURES), rows),
+            "The degree of every pair of tasks:",
+            report.markdown(("encoder", *names), by_tasks),
+            towers.notes(pairs, NOTE),
+        ]
+    )
+
+
+def _plain(matrix: np.ndarray) -> list[list[float | None]]:
+    """For JSON, which has no NaN."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
