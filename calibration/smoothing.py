@@ -84,10 +84,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if shared := {one.clip for one in fit} & {one.clip for one in test}:
         raise StreamsError(f"{min(shared)} is in both folders: choose on some clips and measure on others.")
     names, left_out = changing(fit, arguments.cues.split(",") if arguments.cues else ())
-    choices = {
-        name: choose(try_all(fit, name), RuntimeConfig().cue(name), arguments.flicker)
-        for name in track(names, "cues", console=Console(stderr=True), transient=True)
-    }
+    choices = {}
+    for name in track(names, "cues", console=Console(stderr=True), transient=True):
+        today = RuntimeConfig().cue(name)
+        choices[name] = choose(try_all(fit, name, today), today, arguments.flicker)
     arguments.out.mkdir(parents=True, exist_ok=True)
     title = f"{arguments.bundle}, {len(fit)} clips"
     smoothing_curve.draw(choices, arguments.flicker, picture, title)
@@ -141,9 +141,8 @@ def questions(cue: str) -> list[str]:
     return [task for task, name in CUE_OF.items() if name == cue]
 
 
-def grid(name: str) -> list[CueConfig]:
+def grid(name: str, today: CueConfig) -> list[CueConfig]:
     """Every setting to try for a cue; today's is among them."""
-    today = RuntimeConfig().cue(name)
     if name == "gaze":  # a heatmap has no hysteresis
         return [dataclasses.replace(today, half_life_s=value) for value in sorted({*HALF_LIVES_S, today.half_life_s})]
     found = [
@@ -159,9 +158,9 @@ def measured(recordings: Sequence[Recording], name: str, cue: CueConfig) -> Stea
     return steadiness((one for task in questions(name) for one in streams.of_task(recordings, task)), cue)
 
 
-def try_all(recordings: Sequence[Recording], name: str) -> list[Tried]:
+def try_all(recordings: Sequence[Recording], name: str, today: CueConfig) -> list[Tried]:
     """Every setting of a cue, replayed."""
-    return [Tried(cue, measured(recordings, name, cue)) for cue in grid(name)]
+    return [Tried(cue, measured(recordings, name, cue)) for cue in grid(name, today)]
 
 
 def choose(tried: Sequence[Tried], today: CueConfig, limit_per_min: float) -> Choice:
@@ -223,10 +222,20 @@ def _warnings(name: str, choice: Choice, limit_per_min: float) -> list[str]:
 def _print(result: dict[str, Any], title: str) -> None:
     """The human-readable tables, on stdout."""
     console = Console()
-    for part, name in (("fit", title), ("test", f"the same on {result['test_clips']} other clips")):
+    for part, name in (("fit", title), ("test", f"{result['test_clips']} other clips")):
         if part == "test" and not result["test_clips"]:
             continue
-        table = Table("cue", "setting", "flicker/min", "delay s", "missed", "right", "jitter", title=name, box=SIMPLE)
+        table = Table(
+            "cue",
+            "setting",
+            "flicker",
+            "delay",
+            "missed",
+            "right",
+            "jitter",
+            title=f"{name}: flicker per minute, delay in s",
+            box=SIMPLE,
+        )
         for cue, one in result["cues"].items():
             for when in ("today", "chosen"):
                 found = one[when][part]

@@ -37,7 +37,7 @@ def front(tried: Sequence[Tried]) -> list[Tried]:
 
 
 def draw(choices: Mapping[str, Choice], limit_per_min: float, path: Path, title: str) -> None:
-    """Write the picture (PNG), a panel for each cue; gaze gets a second one, jitter against delay."""
+    """Write the picture (PNG), a panel for each cue; gaze gets a second one, jitter over half-life."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -71,20 +71,18 @@ def _flicker(panel, choice: Choice, limit_per_min: float, name: str) -> None:
     panel.plot(*zip(*best, strict=True), color="black", linewidth=0.8, drawstyle="steps-post", label="best")
     panel.axhline(limit_per_min, color="tab:red", linewidth=0.8, linestyle="--", label="limit")
     _marked(panel, [(one.found.delay_s, one.found.flicker_per_min) for one in (choice.today, choice.chosen)])
-    panel.set(
-        title=name, xlabel="delay, s (a miss: as long as the truth held)", ylabel="flicker per minute", ylim=(0, None)
-    )
+    panel.set(title=name, xlabel="delay, s (a miss: as long as the truth held)", ylabel="flicker per minute")
+    panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
     panel.legend(fontsize=7)
 
 
 def _jitter(panel, choice: Choice) -> None:
     ordered = sorted(choice.tried, key=lambda one: one.cue.half_life_s)
-    panel.plot([one.found.delay_s for one in ordered], [one.found.jitter_norm for one in ordered], "o-", markersize=3)
-    for one in ordered:
-        panel.annotate(f"{one.cue.half_life_s:g} s", (one.found.delay_s, one.found.jitter_norm), fontsize=6)
-    _marked(panel, [(one.found.delay_s, one.found.jitter_norm) for one in (choice.today, choice.chosen)])
-    panel.set(title="gaze, jitter by half-life", xlabel="delay, s", ylabel="way from look to look, of the picture")
-    panel.set(ylim=(0, None))
+    points = [(one.cue.half_life_s, one.found.jitter_norm) for one in ordered]
+    panel.plot(*zip(*points, strict=True), "o-", markersize=3)
+    _marked(panel, [(one.cue.half_life_s, one.found.jitter_norm) for one in (choice.today, choice.chosen)])
+    panel.set(title="gaze, jitter", xlabel="half-life, s", ylabel="way from look to look, of the picture")
+    panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
     panel.legend(fontsize=7)
 
 
@@ -92,4 +90,4 @@ def _marked(panel, points: Sequence[tuple[float, float]]) -> None:
     """Today's setting and the chosen one."""
     for point, label, marker, color in zip(points, ("today", "chosen"), "s*", ("tab:orange", "tab:red"), strict=True):
         panel.plot(*point, marker, color=color, markersize=10, markeredgecolor="black", linestyle="none", label=label)
-        panel.grid(alpha=0.3)
+    panel.grid(alpha=0.3)

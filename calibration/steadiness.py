@@ -129,7 +129,8 @@ def measure(stream: Stream, published: np.ndarray) -> Steadiness:
     """Compare what was published from each look on with the truth; of a gaze point, near is right."""
     found = Steadiness()
     parts = segments(stream)
-    for segment, after in zip(parts, [*parts[1:], None], strict=True):
+    for number, segment in enumerate(parts):
+        after = parts[number + 1] if number + 1 < len(parts) else None
         begin = int(np.searchsorted(stream.looks, segment.start_s))
         end = int(np.searchsorted(stream.looks, segment.end_s, "left" if after and after.follows else "right"))
         if end == 0:

@@ -111,6 +111,12 @@ def test_a_gaze_point_that_drifts_or_moves_a_little_stays_one_segment() -> None:
         assert len(segments(Stream("gaze", (1,), HALVES, np.zeros((21, 8, 8)), TENTHS, truth))) == 1
 
 
+def test_a_gaze_that_never_rests_tells_nothing() -> None:
+    restless = np.stack([0.5 + 0.4 * np.sin(8 * TENTHS), np.full_like(TENTHS, 0.5)], axis=1)
+    found = measure(Stream("gaze", (1,), HALVES, np.zeros((21, 8, 8)), TENTHS[::40], restless[::40]), np.zeros((21, 2)))
+    assert (found.frames, found.changes, found.still_s) == (0, 0, 0.0)
+
+
 def test_lag_jitter_and_error_of_a_gaze_counted_by_hand() -> None:
     points = np.tile([0.2, 0.5], (21, 1))
     points[4] = 0.2, 0.54  # there and back: 0.08 of way
