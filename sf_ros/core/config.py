@@ -287,7 +287,7 @@ class RuntimeConfig:
     min_face_px: int = described(16, "Smaller faces are not asked about.", 0, 10_000, live=True)
     lost_after_s: float = described(1.0, "A track unseen for longer is forgotten, with its cues.", 0.05, 60)
     gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
-    looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
+    looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.2, enter=0.7))
     expression: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
     gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
     relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0))
