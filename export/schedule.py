@@ -176,7 +176,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     """For people to read, 80 columns wide: p95 of ages, after the time in which a person's turn comes."""
     names = ("gaze", "at me", "expr.", "gest.", "rel.")
     shown = Table(
-        "device", "people", "frames\n/s", "budget\nused", "turn", *names, "worst\n/best",
+        "device", "people", "frames\n/s", "used", "turn", *names, "worst\n/best",
         box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for index, one in enumerate(found):
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     console.print(table(found))
     console.print(
-        "Seconds: how often a person's turn comes, then p95 of ages. Mean age of whoever was served worst, by the best."
+        "Used: of the budget. Seconds: how often a person's turn comes, p95 of ages. Worst served, by the best."
     )
     settings = {"budget_ms": config.budget_ms, "max_pairs": config.max_pairs}
     print(json.dumps({**settings, "seconds": options.seconds, "stay_s": options.stay, "runs": found}))

@@ -1,15 +1,17 @@
-"""Count the work of a frame:  python -m export.work [--preset paper|tiny] [--people 1,2,4,8]
+"""Count the work of a frame:  python -m export.work [--preset paper|tiny] [--people 1,2,4,8] [--sizes 224,336,448]
 
 Floating-point operations and passes per stage, without running anything: torch's counter watches the robot's own calls
 on the meta device, where tensors have shapes and no numbers. It counts products of matrices and convolutions (a
 multiplication with its addition is two), also those scores of an attention that its mask then hides, since they are
-computed too. It does not count norms, activations, softmax, rotary positions, resizing and the detector. The last
-line of stdout is one JSON object.
+computed too. It does not count norms, activations, softmax, rotary positions, resizing and the detector. Three crowds
+or more also make a law of growth with people and pairs; three --sizes of a picture, one with its visual tokens. The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import sys
@@ -22,7 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from export import crowd
+from export import crowd, growth
 from sf_ros.core.config import MODELS, ModelConfig, RuntimeConfig, known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.connector import Connector
@@ -128,6 +130,22 @@ def count(model: ModelConfig, crowds: Sequence[int]) -> dict[int, dict[str, dict
     return {people: {method: frame(counter, people, method) for method in METHODS} for people in crowds}
 
 
+def laws(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> dict[str, growth.Law]:
+    """How the operations of each method grow with people and pairs; empty for fewer than three crowds."""
+    flops = {m: {n: total(methods[m].values()).flops for n, methods in counted.items()} for m in METHODS}
+    found = {method: growth.by_crowd(values) for method, values in flops.items()}
+    return {method: law for method, law in found.items() if law is not None}
+
+
+def resolution(model: ModelConfig, sizes: Sequence[int], people: int = 1) -> growth.Law | None:
+    """How the operations of a packed frame grow with visual tokens, other pictures' sides being `sizes` pixels."""
+    flops = {}
+    for size in sizes:
+        other = dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, image_size=size))
+        flops[other.visual_tokens] = total(frame(Counter(other, PROMPT_TOKENS), people, "packed").values()).flops
+    return growth.by_tokens(flops)
+
+
 def table(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> Table:
     """For people to read, 80 columns wide: 1e9 operations and passes, and how much more naive and once take."""
     method_column = Column("method", no_wrap=True)
@@ -151,21 +169,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.work", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--preset", default="paper", help=f"one of {', '.join(MODELS)}")
     parser.add_argument("--people", default="1,2,4,8", help="numbers of people, separated by commas")
+    parser.add_argument("--sizes", help="sides of a picture in pixels, separated by commas, for the law of resolution")
     options = parser.parse_args(argv)
     try:
         model = MODELS[known(options.preset, MODELS, "preset")]
         counted = count(model, [int(number) for number in options.people.split(",")])
+        sizes = [int(number) for number in options.sizes.split(",")] if options.sizes else []
+        tokens = resolution(model, sizes)
     except ValueError as error:
         print(f"export.work: error: {error}", file=sys.stderr)
         return 2
     console = Console()
     console.print(table(counted))
     console.print("1e9 operations in so many passes, and how many times as many naive and once take.")
+    found = laws(counted)
+    for method, law in found.items():
+        console.print(f"{method}: {growth.sentence(law, 1e9)}")
+    if tokens is not None:
+        console.print(f"one person, packed: {growth.sentence(tokens, 1e9)}")
     by_people = {
         people: {method: {stage: asdict(work) for stage, work in stages.items()} for method, stages in methods.items()}
         for people, methods in counted.items()
     }
-    print(json.dumps({"preset": options.preset, "prompt_tokens": PROMPT_TOKENS, "people": by_people}))
+    result = {"preset": options.preset, "prompt_tokens": PROMPT_TOKENS, "people": by_people}
+    result["growth"] = {method: asdict(law) for method, law in found.items()}
+    result["resolution"] = asdict(tokens) if tokens is not None else None
+    print(json.dumps(result))
     return 0
 
 

@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from export import crowd
+from export import crowd, growth
 from export.benchmark import machine, report
 from export.benchmark.measure import Crowd, measure, picture
 from export.benchmark.methods import METHODS
@@ -112,6 +113,9 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "cold_start_s": {"load": round(loaded - start, 2), "first_answers": round(first - loaded, 2)},
         "peak_memory_mb": round(machine.peak_memory_bytes() / 1e6),
         "copy_bytes_per_s": round(copy_rate(engine.device)),
+        "growth": {
+            name: {unit: asdict(law) for unit, law in found.items()} for name, found in report.laws(measured).items()
+        },
         "crowds": [{**report.crowd_json(found), "joules": joules[found.people]} for found in measured],
     }
     _show(result, measured)
@@ -131,6 +135,8 @@ def _show(result: dict[str, Any], measured: Sequence[Crowd]) -> None:
     for found in measured:
         shares = ", ".join(f"{name} {report.achieved(found, name) / rate:.0%}" for name, rate in found.rates.items())
         console.print(f"{found.people} people, of the rate of its own products of matrices: {shares}")
+    for name, laws in report.laws(measured).items():
+        console.print(f"{name}, ms: {growth.sentence(laws['ms'])}")
     console.print(f"peak memory {result['peak_memory_mb']:,} MB, load {result['cold_start_s']['load']} s")
 
 

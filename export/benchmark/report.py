@@ -10,6 +10,7 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
+from export import growth
 from export.benchmark.measure import STAGES, Crowd, overhead_ms
 
 PARTS = ("all", "vision", "language")
@@ -93,6 +94,17 @@ def crowd_json(found: Crowd) -> dict[str, Any]:
         "Max. End-to-End Latency (ms)": round(max(whole), 3),
         "Min. End-to-End Latency (ms)": round(min(whole), 3),
     }
+
+
+def laws(crowds: Sequence[Crowd]) -> dict[str, dict[str, growth.Law]]:
+    """By method, how milliseconds and counted operations grow with people and pairs. Empty below three crowds."""
+    found = {}
+    for name in crowds[0].times:
+        milliseconds = growth.by_crowd({one.people: one.median(name) for one in crowds})
+        flops = growth.by_crowd({one.people: total_flops(one, name) for one in crowds})
+        if milliseconds is not None and flops is not None:
+            found[name] = {"ms": milliseconds, "flops": flops}
+    return found
 
 
 def achieved(found: Crowd, stage: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from transformers import (
 )
 
 from export import crowd
-from export.benchmark import machine, others, rates
+from export.benchmark import machine, others, rates, report
 from export.benchmark.__main__ import main
-from export.benchmark.measure import STAGES, overhead_ms
+from export.benchmark.measure import STAGES, Crowd, overhead_ms
 from export.benchmark.methods import METHODS, each_alone, largest_difference, planned
 from export.work import PROMPT_TOKENS, total
 from sf_ros.core import bundle as bundles
@@ -90,6 +91,7 @@ def test_a_report_has_every_method_stage_and_percentile(result: tuple[dict, Path
         assert one["Mean Frame Rate (fps)"] == pytest.approx(1e3 / one["Mean End-to-End Latency (ms)"], rel=1e-2)
     assert found["vision"] == "onnxruntime CPU float32" and found["language"] == "float32"
     assert found["machine"]["threads"] == 1 and found["machine"]["torch"] == version("torch")
+    assert found["growth"] == {}  # two crowds make no law
     assert found["peak_memory_mb"] > 100 and found["copy_bytes_per_s"] > 1e8
 
 
@@ -105,6 +107,17 @@ def test_counted_work_is_that_of_the_bundles_own_prompts(result: tuple[dict, Pat
         assert one["methods"]["naive"]["counted_times_ours"] == pytest.approx(naive / ours, abs=1e-3)
         share = one["roofline"]["language"]
         assert share["share"] == pytest.approx(share["achieved_flops_per_s"] / share["products_flops_per_s"], abs=1e-3)
+
+
+def test_growth_is_a_law_of_what_was_measured() -> None:
+    def one(people: int) -> Crowd:
+        times = {"ours": [{"all": 4.0 + 2.0 * people + math.comb(people, 2)}] * 2}
+        return Crowd(people, 4, times, {"ours": {"vision": 10 * people, "language": 5}}, {}, {}, {})
+
+    law = report.laws([one(people) for people in (1, 2, 4, 8)])["ours"]
+    assert law["ms"].coefficients == pytest.approx({"frame": 4.0, "person": 2.0, "pair": 1.0})
+    assert law["flops"].coefficients == pytest.approx({"frame": 5, "person": 10, "pair": 0}, abs=1e-6)
+    assert report.laws([one(1), one(2)]) == {}
 
 
 def test_pictures_are_drawn(result: tuple[dict, Path]) -> None:

@@ -76,6 +76,51 @@ def test_parts_at_paper_size_cost_what_arithmetic_says(paper: Counter) -> None:
     assert paper.language((Pass(("expression",), (0,)),), 1).flops == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(("people", "pairs", "flops"), [(1, 0, 6_426e9), (4, 6, 33_904e9)])
+def test_a_packed_frame_at_paper_size_is_the_sum_of_its_parts(
+    paper: Counter, people: int, pairs: int, flops: float
+) -> None:
+    def reading(prompts: int) -> int:  # one look's tokens through weights and scores
+        length = 576 + prompts
+        return 2 * 973_078_528 * length + 16 * 4 * 2048 * length**2
+
+    pictures = 1 + 2 * people
+    vision = pictures * 381_900_000_000 + (pictures + 1) * 2 * 576 * (1024 * 4096 + 4096 * 4096 + 4096 * 2048)
+    looks = people * (reading(0) + reading(99 + 103) + reading(563)) + pairs * reading(100 + 101)
+    found = total(frame(paper, people, "packed").values())
+    assert found.flops == pytest.approx(vision + looks, rel=1e-3)  # label rows and heatmaps are less than that
+    assert found.flops == pytest.approx(flops, rel=1e-4)
+    assert found.passes == 1 + 2 + 3 + (pairs > 0)
+
+
+def test_growth_with_people_and_pairs_is_exact_but_where_it_depends_on_how_high_heads_are() -> None:
+    found = work.laws(count(MODELS["tiny"], (1, 2, 4, 8)))
+    assert list(found) == list(METHODS) and {law.spare for law in found.values()} == {1}
+    assert all(found[method].residual < 1e-9 for method in ("naive", "once", "packed"))
+    assert 1e-4 < found["packed+reuse"].residual < 0.05
+    naive = found["naive"].coefficients
+    assert abs(naive["frame"]) < 1e-6 * naive["person"]  # nothing is shared
+    counter = Counter(MODELS["tiny"], PROMPT_TOKENS)
+    pair = Pass(("domain", "relation"), (0,))
+    assert found["packed"].coefficients["pair"] == pytest.approx(counter.language((pair,), 1).flops)
+    assert found["packed"].coefficients["frame"] == pytest.approx(
+        counter.encoder(1).flops + 2 * counter.connector(1).flops
+    )
+    assert work.laws(count(MODELS["tiny"], (1, 2))) == {}
+
+
+def test_growth_with_visual_tokens_is_exact() -> None:
+    model = MODELS["tiny"]
+    law = work.resolution(model, (96, 120, 144, 192))
+    assert law is not None and law.residual < 1e-9 and law.spare == 1
+    flops = total(frame(Counter(model, PROMPT_TOKENS), 1, "packed").values()).flops
+    expected = sum(value * 144**power for power, value in enumerate(law.coefficients.values()))
+    assert expected == pytest.approx(flops)
+    scores = 3 * 4 * model.encoder.depth * model.encoder.width + 3 * 4 * model.language.depth * model.language.dim
+    assert law.coefficients["token_squared"] == pytest.approx(scores)  # of three pictures and three looks
+    assert work.resolution(model, (96, 144)) is None
+
+
 def test_a_batch_of_pictures_is_one_pass_of_as_many_times_the_work() -> None:
     counter = Counter(MODELS["tiny"], PROMPT_TOKENS)
     one, three = counter.encoder(1), counter.encoder(3)
@@ -90,12 +135,15 @@ def test_a_reused_start_costs_a_pass_and_saves_its_tokens_in_the_others() -> Non
 
 
 def test_the_last_line_is_one_json_object_with_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--preset", "tiny", "--people", "1,2"]) == 0
+    assert main(["--preset", "tiny", "--people", "1,2,3", "--sizes", "96,120,144"]) == 0
     lines = capsys.readouterr().out.splitlines()
     result = json.loads(lines[-1])
-    assert result["preset"] == "tiny" and list(result["people"]) == ["1", "2"]
+    assert result["preset"] == "tiny" and list(result["people"]) == ["1", "2", "3"]
     assert result["people"]["1"]["packed"]["language"] == {"passes": 3, "flops": 5_851_933_824}
     assert any("packed+reuse" in line for line in lines[:-1])
+    assert list(result["growth"]) == list(METHODS)
+    assert set(result["growth"]["packed"]["coefficients"]) == {"frame", "person", "pair"}
+    assert set(result["resolution"]["coefficients"]) == {"constant", "token", "token_squared"}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +152,7 @@ def test_the_last_line_is_one_json_object_with_every_stage(capsys: pytest.Captur
         (["--preset", "papper"], "Unknown preset 'papper'. Did you mean 'paper'"),
         (["--preset", "tiny", "--people", "9"], "9 people; expected 1 to 8"),
         (["--preset", "tiny", "--people", "two"], "invalid literal"),
+        (["--preset", "tiny", "--people", "1", "--sizes", "100"], "image_size 100 is not a multiple of patch_size 12"),
     ],
 )
 def test_what_cannot_be_counted_is_refused_in_one_line(

@@ -14,7 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
 from sf_ros.model.fusion import build_body  # noqa: E402
 from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
-from sf_ros.runtime.llama import Cache, load_body  # noqa: E402
+from sf_ros.runtime.llama import Cache, Norm, load_body  # noqa: E402
 
 CPU = torch.device("cpu")
 LLAMA3 = dataclasses.replace(  # its rotary frequencies, in small
@@ -76,6 +76,25 @@ def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> N
             rest = body(tokens[:, known:], bias[:, :, known:], (cos[known:], sin[known:]), start.first(3, known))
             assert torch.allclose(rest, whole[:, known:], atol=1e-5)
     assert torch.allclose(first[0], whole[0, :7], atol=1e-5) and len(start.kept) == config.depth
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1.2e-2)], ids=str)
+def test_norms_are_rms_norms(dtype: torch.dtype, tolerance: float) -> None:
+    norm = Norm(64, 1e-3)
+    with torch.inference_mode():
+        norm.weight.normal_()
+        rows = (
+            torch.randn(3, 5, 64) * torch.tensor([1e-3, 1.0, 300.0])[:, None, None]
+        )  # next to epsilon, and far from it
+        rows[1, 2] = 0
+        rows = rows.to(dtype)
+        given = rows.clone()
+        found = norm.to(dtype)(rows)
+        scale = (rows.double().square().mean(-1, keepdim=True) + 1e-3).rsqrt()
+        expected = rows.double() * scale * norm.weight.double()
+    assert torch.equal(rows, given) and found.dtype == dtype
+    assert torch.allclose(found.double(), expected, rtol=tolerance, atol=1e-9)
+    assert found[1, 2].abs().max() == 0
 
 
 @pytest.mark.parametrize("change", ["missing", "left over"])
