@@ -36,7 +36,7 @@ def compare(
     return {
         task: {
             "samples": len(worst[task]),
-            "max_difference": max(worst[task]),
+            "max_difference": float(np.max(worst[task])),  # nan if one is
             "same_winner": float(np.mean(same[task])),
         }
         for task in worst

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -38,7 +39,10 @@ def test_a_bundle_knows_where_it_comes_from(smoke_run: Path, smoke_bundle: Path)
     provenance = bundles.load(smoke_bundle).manifest.provenance
     assert provenance["training"] == checkpoint.notes(smoke_run / "checkpoint")
     assert provenance["commit"] == checkpoint.commit()
-    assert provenance["command"].startswith("python -m export.bundle checkpoint ")
+    assert (
+        provenance["command"] == f"python -m export.bundle checkpoint {smoke_bundle.name} --samples 12 --vision float32"
+    )
+    assert set(provenance["vision"]) == {bundles.VISION}  # measured against the checkpoint
     assert set(provenance["versions"]) == {"torch", "onnx", "onnxruntime"}
 
 
@@ -94,7 +98,9 @@ def test_a_detector_travels_with_the_bundle_and_the_last_line_is_one_json_object
     assert exporter.main(command) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["bundle"] == str(out) and set(result["parity"]) == set(TASKS) and result["megabytes"] > 1
-    assert bundles.load(out).path(bundles.DETECTOR).read_bytes() == b"finds faces"
+    bundle = bundles.load(out)
+    assert bundle.path(bundles.DETECTOR).read_bytes() == b"finds faces"
+    assert "--detector faces.onnx --samples 6 --vision float32" in bundle.manifest.provenance["command"]
 
 
 @pytest.mark.parametrize("name", ["none", "empty", "file"])
@@ -146,12 +152,31 @@ def test_a_bundle_may_hold_every_form_of_vision_and_each_answers_alike(
             assert tokens.shape == expected.shape and torch.allclose(tokens, expected, atol=1e-2)
 
 
-def test_a_graph_that_differs_from_its_checkpoint_is_not_signed(
-    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(exporter, "MIN_COSINE", 1.1)
-    assert exporter.main([str(smoke_run / "checkpoint"), str(tmp_path), "--samples", "1"]) == 2
-    assert "vision.onnx: a token's cosine with the checkpoint's is" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("form", "damage", "words"),
+    [
+        ("float32", 0.01, "tokens differ from the checkpoint's by 0.0"),
+        ("float32", np.nan, "tokens differ from the checkpoint's by nan"),
+        ("float16", 0.2, "a token's cosine with the checkpoint's is 0.9"),
+        ("float16", np.nan, "a token's cosine with the checkpoint's is nan"),
+    ],
+)
+def test_a_damaged_graph_is_not_signed(
+    form: exporter.Form, damage: float, words: str, smoke_run: Path, smoke_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    graph, rng = onnx.load(smoke_bundle / bundles.VISION), np.random.default_rng(0)
+    for item in graph.graph.initializer:
+        if len(item.dims) == 2:
+            weight = onnx.numpy_helper.to_array(item)
+            noisy = weight * (1 + damage * rng.standard_normal(weight.shape))
+            item.CopyFrom(onnx.numpy_helper.from_array(noisy.astype(weight.dtype), item.name))
+    monkeypatch.setattr(exporter, "export_vision", lambda model, path: onnx.save(graph, path))
+    (tmp_path / bundles.MANIFEST).write_text("{}")
+    command = [str(smoke_run / "checkpoint"), str(tmp_path), "--samples", "1", "--vision", form]
+    assert exporter.main(command) == 2
+    error = capsys.readouterr().err
+    assert f"{exporter.FILES[form]}: {words}" in error and "Nothing was signed" in error
     assert not (tmp_path / bundles.MANIFEST).exists()
 
 
@@ -167,7 +192,9 @@ def test_weights_of_a_large_graph_lie_beside_it(
 def test_a_presets_random_weights_make_a_bundle_with_prompts_as_long_as_the_papers(tmp_path: Path) -> None:
     assert exporter.main([str(tmp_path), "--preset", "smoke", "--random", "--samples", "6", "--vision", "torch"]) == 0
     bundle = bundles.load(tmp_path)
-    assert bundle.manifest.provenance["training"] == "none: random weights"
+    provenance = bundle.manifest.provenance
+    assert provenance["training"] == "none: random weights"
+    assert provenance["command"].endswith(f" {tmp_path.name} --preset smoke --random --samples 6 --vision torch")
     with safe_open(bundle.path(bundles.ANSWERS), "pt") as answers:
         lengths = {name: answers.get_slice(f"prompt.{name}").get_shape()[0] for name in PROMPT_TOKENS}
     assert lengths == PROMPT_TOKENS

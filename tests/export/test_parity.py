@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 import torch
 
+from export.bundle import check_answers
 from export.language import export_language
 from export.parity import compare, unproven
 from export.vision import INPUTS, OUTPUTS, VisionGraph, export_vision
-from sf_ros.core.bundle import ANSWERS, LANGUAGE, VISION
+from sf_ros.core.bundle import ANSWERS, LANGUAGE, VISION, BundleError
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from sf_ros.model.fusion import FusedModel
@@ -97,6 +98,14 @@ def test_the_difference_of_one_answer_is_found_and_not_spread(model: FusedModel)
     parity = difference(model, Off(model, "domain", np.array([0.0, 0.03, -0.01], np.float32)))
     assert parity["domain"]["max_difference"] == pytest.approx(0.03, abs=1e-6)
     assert all(result["max_difference"] == 0 for task, result in parity.items() if task != "domain")
+
+
+def test_an_answer_that_is_no_number_is_found_and_refused(model: FusedModel) -> None:
+    engine = Off(model, "domain", np.array([0.0, np.nan, 0.0], np.float32))
+    parity = difference(model, engine)
+    assert np.isnan(parity["domain"]["max_difference"]) and parity["relation"]["max_difference"] == 0
+    with pytest.raises(BundleError, match=r"answers differ from the checkpoint's by nan .* Nothing was signed"):
+        check_answers(Path("bundle"), parity)
 
 
 def test_another_winner_is_counted(model: FusedModel) -> None:
