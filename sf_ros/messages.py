@@ -6,18 +6,17 @@ has the time of the look it rests on (frame time minus the cue's age).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeGuard, TypeVar
 
-import numpy as np
-
-from sf_ros.core.attention import pixel_of
 from sf_ros.core.config import CueConfig, known
-from sf_ros.core.space import GazeInSpace, spread_px
+from sf_ros.core.space import GazeInSpace
 from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.core.types import Box, FrameCues, Gaze, Label
+from sf_ros.detections import Detections
 from sf_ros.topics import (
     ALL_TOPICS,
     EXPRESSIONS,
@@ -139,14 +138,6 @@ def topic_message(
     return TopicMessage(names.topic(key, subject), topic.type, build, topic.qos, subject)
 
 
-def hypotheses(label: Label, names: Iterable[str], best: int | None = None) -> list[tuple[str, float]]:
-    """Class names with scores, the chosen label first, then by score; without probabilities the label alone."""
-    scores = dict(zip(names, label.probabilities, strict=True)) if label.probabilities else {}
-    if label.name:
-        scores[label.name] = label.confidence
-    return sorted(scores.items(), key=lambda item: (item[0] != label.name, -item[1]))[:best]
-
-
 def _persons(frame: _Frame, told: Told) -> tuple[dict[str, tuple[str, str]], dict[str, float]]:
     """Links and last sightings after this frame; a person out of sight keeps its id for a while, without links."""
     now, keep = frame.cues.stamp, frame.settings.forget_after_s
@@ -262,14 +253,15 @@ class _Frame:
             yield self._send("groups", header=self.header, group_id=name, members=list(members))
 
     def aggregates(self) -> Iterator[TopicMessage]:
-        """One Detection2DArray per cue, with scores; pairs are named 'p00001|p00002'."""
-        people = self.cues.people
-        yield self._array("persons", lambda: [self._of(c, [("person", c.person.score)], 0.0) for c in people])
-        yield self._array("gaze_targets", lambda: [self._gaze_target(c, c.gaze) for c in people if c.gaze])
-        yield self._array("looking_at_me", lambda: self._labelled("looking_at_me"))
-        yield self._array("expressions", lambda: self._labelled("expression"))
-        yield self._array("gestures", lambda: self._labelled("gesture", self.settings.gesture_hypotheses))
-        yield self._array("relationships", self._related)
+        """One Detection2DArray per cue, with scores."""
+
+        def fields(detections: Callable[[], list[Any]]) -> dict[str, Any]:
+            return {"header": self.header, "detections": detections()}
+
+        best = self.settings.gesture_hypotheses
+        detections = Detections(self.cues, self.types, self._name, self._look_header, self.spaces, best)
+        for key, build in detections.arrays().items():
+            yield topic_message(self.types, self.settings.names, key, "", functools.partial(fields, build))
 
     def labels(self) -> Iterator[TopicMessage]:
         """Class names of every question that has some, by index."""
@@ -279,6 +271,9 @@ class _Frame:
                 classes = [kind(class_id=index, class_name=label) for index, label in enumerate(spec.labels)]
                 threshold = float(self.settings.threshold)
                 yield self._send("labels", name, header=self.header, class_map=classes, threshold=threshold)
+
+    def _look_header(self, age_s: float) -> Any:
+        return self._header(age_s) if age_s else self.header
 
     def _header(self, age_s: float) -> Any:
         sec, nanosec = divmod(max(self.stamp_ns - round(age_s * 1e9), 0), 1_000_000_000)
@@ -290,12 +285,6 @@ class _Frame:
 
     def _ids(self, key: str, names: list[str]) -> TopicMessage:
         return self._send(key, header=self.header, ids=names)
-
-    def _array(self, key: str, detections: Callable[[], list[Any]]) -> TopicMessage:
-        def fields() -> dict[str, Any]:
-            return {"header": self.header, "detections": detections()}
-
-        return topic_message(self.types, self.settings.names, key, "", fields)
 
     def _roi(self, key: str, box: Box, score: float, subject: str) -> Iterator[TopicMessage]:
         width, height = self.cues.width, self.cues.height
@@ -330,75 +319,6 @@ class _Frame:
     def _name(self, track_id: int) -> str:
         """The id used in the arrays: a person's, or the body's where the person is not known."""
         return self.person(track_id) or body_id(track_id)
-
-    def _labelled(self, task: str, best: int | None = None) -> list[Any]:
-        """A detection per person with an answer to the question: the face's box, of a gesture the body's."""
-        found = []
-        for cues in self.cues.people:
-            label: Label | None = getattr(cues, task)
-            if label is not None:
-                scored = hypotheses(label, TASKS[task].labels, best)
-                found.append(self._of(cues, scored, label.age_s, task != "gesture"))
-        return found
-
-    def _related(self) -> list[Any]:
-        """A detection per pair with an answer whose two people are both in this frame."""
-        seen = {c.person.track_id: c.person for c in self.cues.people}
-        relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
-        return [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations]
-
-    def _of(self, cues: PersonCues, results: list[tuple[str, float]], age_s: float, face: bool = False) -> Any:
-        box = cues.person.face if face and cues.person.face else cues.person.body
-        return self._detection(self._name(cues.person.track_id), box, results, age_s)
-
-    def _gaze_target(self, cues: PersonCues, gaze: Gaze) -> Any:
-        """A box (px) around the gaze point, the heat's standard deviation to each side; whom it is on, or 'scene'.
-
-        The pose is the target's in space.
-        """
-        size = self.cues.width, self.cues.height
-        (x, y), spread = pixel_of(gaze, size), spread_px(gaze, size)
-        across, down = (0.0, 0.0) if spread is None else np.sqrt(np.diag(spread))
-        target = "scene" if gaze.target_id is None else self._name(gaze.target_id)
-        name, box = self._name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
-        space = self.spaces.get(cues.person.track_id)
-        pose = space.pose if space is not None else None
-        return self._detection(name, box, [(target, gaze.confidence)], gaze.age_s, pose and self._pose(*pose))
-
-    def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
-        both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
-        found = [(label, spec.labels) for label, spec in both if label is not None]
-        results = [item for label, names in found for item in hypotheses(label, names)]
-        name = "|".join(sorted(self._name(track) for track in relation.track_ids))
-        age_s = max((label.age_s for label, _ in found), default=0.0)
-        return self._detection(name, first.body.union(second.body), results, age_s)
-
-    def _detection(self, name: str, box: Box, results: list[tuple[str, float]], age_s: float, pose: Any = None) -> Any:
-        """Box in pixels. The look's own time goes into the detection's header."""
-        types = self.types
-        x, y = box.center
-        point = types("vision_msgs/msg/Point2D")(x=float(x), y=float(y))
-        center = types("vision_msgs/msg/Pose2D")(position=point, theta=0.0)
-        bbox = types("vision_msgs/msg/BoundingBox2D")(center=center, size_x=float(box.width), size_y=float(box.height))
-        hypothesis = types("vision_msgs/msg/ObjectHypothesis")
-        with_pose = types("vision_msgs/msg/ObjectHypothesisWithPose")
-        bare = [hypothesis(class_id=label, score=float(score)) for label, score in results]
-        scored = [with_pose(hypothesis=item, pose=pose or self._no_pose) for item in bare]
-        header = self._header(age_s) if age_s else self.header
-        return types("vision_msgs/msg/Detection2D")(header=header, results=scored, bbox=bbox, id=name)
-
-    @cached_property
-    def _no_pose(self) -> Any:
-        """The pose every hypothesis must have and few here know: zeros, the message's own default, shared."""
-        return self._pose(np.zeros(3), np.array([0.0, 0, 0, 1]), np.zeros((6, 6)))
-
-    def _pose(self, place: np.ndarray, turn: np.ndarray, covariance: np.ndarray) -> Any:
-        """A PoseWithCovariance: metres, a quaternion (x, y, z, w), and (6, 6) of place and rotation."""
-        types = self.types
-        position = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, place), strict=True)))
-        orientation = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, turn), strict=True)))
-        pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
-        return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())
 
 
 def _unit(value: float) -> float:

@@ -10,8 +10,10 @@ import numpy as np
 
 NEWTON_STEPS = 4  # of undoing distortion
 FISHEYE_STEPS = 12  # of undoing a fisheye's, which starts further away
-PINHOLE, FISHEYE = ("plumb_bob", "rational_polynomial"), ("equidistant",)
-COEFFICIENTS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}  # of each model, as ROS writes them
+FISHEYE = ("equidistant",)
+# Numbers of coefficients that OpenCV knows; what is left out is 0. Drivers write 8 for plumb_bob too.
+LENGTHS = {"plumb_bob": (5, 8, 12, 14), "rational_polynomial": (8, 12, 14), "equidistant": (4,)}
+COEFFICIENTS = {model: lengths[0] for model, lengths in LENGTHS.items()}  # of each model, as ROS writes them
 
 
 class CalibrationError(ValueError):
@@ -45,13 +47,17 @@ class Camera:
         if width < 1 or height < 1:
             raise CalibrationError(f"camera_info is of an image of {width}x{height}.")
         distortion = np.asarray(d, float)
-        if model in FISHEYE and distortion.size:  # even where all are 0; a rectified image has none, and is a pinhole's
-            missing = COEFFICIENTS[model] - distortion.size
-            distortion = np.append(distortion, np.zeros(max(missing, 0)))[: COEFFICIENTS[model]]
-        elif not np.any(distortion):
+        # A fisheye's coefficients count even where all are 0; a rectified image has none, and is a pinhole's.
+        if not np.any(distortion) and not (model in FISHEYE and distortion.size):
             distortion, model = np.zeros(0), "plumb_bob"
-        elif model not in PINHOLE:
-            raise CalibrationError(f"Distortion model '{model}'; expected one of {', '.join((*PINHOLE, *FISHEYE))}.")
+        elif model not in LENGTHS:
+            raise CalibrationError(f"Distortion model '{model}'; expected one of {', '.join(LENGTHS)}.")
+        else:
+            given = np.trim_zeros(distortion, "b")
+            if given.size > LENGTHS[model][-1]:
+                raise CalibrationError(f"{given.size} coefficients; '{model}' has {LENGTHS[model][-1]} at most.")
+            length = min(length for length in LENGTHS[model] if length >= given.size)
+            distortion = np.append(given, np.zeros(length - given.size))
         return Camera(int(width), int(height), matrix.reshape(3, 3), distortion, model, frame_id)
 
     def scaled(self, width: int, height: int) -> Camera:

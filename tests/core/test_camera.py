@@ -48,6 +48,18 @@ def test_a_fisheye_without_coefficients_keeps_its_angles_and_a_rectified_one_is_
     assert rectified.rays(CORNERS) == pytest.approx(camera().rays(CORNERS))
 
 
+@pytest.mark.parametrize("given", [2, 3, 4, 5, 6, 8, 12])
+def test_coefficients_that_are_left_out_are_zero(given: int) -> None:
+    short, full = ((0.1, -0.05, *(0.0,) * (length - 2)) for length in (given, 14))
+    lenses = [Camera.from_info(640, 480, K, distortion, "plumb_bob", "lens") for distortion in (short, full)]
+    assert lenses[0].rays(CORNERS) == pytest.approx(lenses[1].rays(CORNERS), abs=1e-9)
+
+
+def test_more_coefficients_than_a_model_has_are_refused() -> None:
+    with pytest.raises(CalibrationError, match="15 coefficients; 'plumb_bob' has 14 at most"):
+        Camera.from_info(640, 480, K, (0.1,) * 15, "plumb_bob", "lens")
+
+
 def test_the_middle_looks_ahead_and_the_right_half_to_the_right() -> None:
     middle, right, below = camera().rays(np.array([(319.5, 239.5), (319.5 + 525, 239.5), (319.5, 239.5 + 520)]))
     assert middle == pytest.approx([0, 0, 1])

@@ -1,0 +1,116 @@
+"""FrameCues -> vision_msgs: one array of detections per cue, with all scores. Pure, as `messages` is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sf_ros.core.attention import pixel_of
+from sf_ros.core.space import GazeInSpace, spread_px
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The detections of one frame, built when asked for."""
+
+    cues: FrameCues
+    types: Callable[[str], Any]  # as messages.MessageTypes
+    name: Callable[[int], str]  # track id -> the id used here: a person's, or the body's where the person is not known
+    header: Callable[[float], Any]  # age of a look in seconds -> header with the look's own time
+    spaces: Mapping[int, GazeInSpace]  # track id -> where somebody looks in metres
+    gesture_hypotheses: int  # best of 33, listed per person
+
+    def arrays(self) -> dict[str, Callable[[], list[Any]]]:
+        """Topic of ALL_TOPICS -> its detections; pairs are named 'p00001|p00002'."""
+        people = self.cues.people
+        return {
+            "persons": lambda: [self._of(c, [("person", c.person.score)], 0.0) for c in people],
+            "gaze_targets": lambda: [self._gaze_target(c, c.gaze) for c in people if c.gaze],
+            "looking_at_me": lambda: self._labelled("looking_at_me"),
+            "expressions": lambda: self._labelled("expression"),
+            "gestures": lambda: self._labelled("gesture", self.gesture_hypotheses),
+            "relationships": self._related,
+        }
+
+    def _labelled(self, task: str, best: int | None = None) -> list[Any]:
+        """A detection per person with an answer to the question: the face's box, of a gesture the body's."""
+        found = []
+        for cues in self.cues.people:
+            label: Label | None = getattr(cues, task)
+            if label is not None:
+                scored = hypotheses(label, TASKS[task].labels, best)
+                found.append(self._of(cues, scored, label.age_s, task != "gesture"))
+        return found
+
+    def _related(self) -> list[Any]:
+        """A detection per pair with an answer whose two people are both in this frame."""
+        seen = {c.person.track_id: c.person for c in self.cues.people}
+        relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
+        return [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations]
+
+    def _of(self, cues: PersonCues, results: list[tuple[str, float]], age_s: float, face: bool = False) -> Any:
+        box = cues.person.face if face and cues.person.face else cues.person.body
+        return self._detection(self.name(cues.person.track_id), box, results, age_s)
+
+    def _gaze_target(self, cues: PersonCues, gaze: Gaze) -> Any:
+        """A box (px) around the gaze point, the heat's standard deviation to each side; whom it is on, or 'scene'.
+
+        The pose is the target's in space.
+        """
+        size = self.cues.width, self.cues.height
+        (x, y), spread = pixel_of(gaze, size), spread_px(gaze, size)
+        across, down = (0.0, 0.0) if spread is None else np.sqrt(np.diag(spread))
+        target = "scene" if gaze.target_id is None else self.name(gaze.target_id)
+        name, box = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
+        space = self.spaces.get(cues.person.track_id)
+        pose = space.pose if space is not None else None
+        return self._detection(name, box, [(target, gaze.confidence)], gaze.age_s, pose and self._pose(*pose))
+
+    def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
+        both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
+        found = [(label, spec.labels) for label, spec in both if label is not None]
+        results = [item for label, names in found for item in hypotheses(label, names)]
+        name = "|".join(sorted(self.name(track) for track in relation.track_ids))
+        age_s = max((label.age_s for label, _ in found), default=0.0)
+        return self._detection(name, first.body.union(second.body), results, age_s)
+
+    def _detection(self, name: str, box: Box, results: list[tuple[str, float]], age_s: float, pose: Any = None) -> Any:
+        """Box in pixels. The look's own time goes into the detection's header."""
+        types = self.types
+        x, y = box.center
+        point = types("vision_msgs/msg/Point2D")(x=float(x), y=float(y))
+        center = types("vision_msgs/msg/Pose2D")(position=point, theta=0.0)
+        bbox = types("vision_msgs/msg/BoundingBox2D")(center=center, size_x=float(box.width), size_y=float(box.height))
+        hypothesis = types("vision_msgs/msg/ObjectHypothesis")
+        with_pose = types("vision_msgs/msg/ObjectHypothesisWithPose")
+        bare = [hypothesis(class_id=label, score=float(score)) for label, score in results]
+        scored = [with_pose(hypothesis=item, pose=pose or self._no_pose) for item in bare]
+        header = self.header(age_s)
+        return types("vision_msgs/msg/Detection2D")(header=header, results=scored, bbox=bbox, id=name)
+
+    @cached_property
+    def _no_pose(self) -> Any:
+        """The pose every hypothesis must have and few here know: zeros, the message's own default, shared."""
+        return self._pose(np.zeros(3), np.array([0.0, 0, 0, 1]), np.zeros((6, 6)))
+
+    def _pose(self, place: np.ndarray, turn: np.ndarray, covariance: np.ndarray) -> Any:
+        """A PoseWithCovariance: metres, a quaternion (x, y, z, w), and (6, 6) of place and rotation."""
+        types = self.types
+        position = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, place), strict=True)))
+        orientation = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, turn), strict=True)))
+        pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
+        return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())
+
+
+def hypotheses(label: Label, names: Iterable[str], best: int | None = None) -> list[tuple[str, float]]:
+    """Class names with scores, the chosen label first, then by score; without probabilities the label alone."""
+    scores = dict(zip(names, label.probabilities, strict=True)) if label.probabilities else {}
+    if label.name:
+        scores[label.name] = label.confidence
+    return sorted(scores.items(), key=lambda item: (item[0] != label.name, -item[1]))[:best]
