@@ -69,12 +69,8 @@ def test_nobody_starves_on_any_device(people: int, scale: float) -> None:
     pairs = min(people * (people - 1) // 2, config.max_pairs)
     # When all cannot be asked in time, a look comes round every load * period / weight seconds, where load is the
     # device time per second that looks at their own rates (times weight) would take.
-    looks = {
-        "gaze": (people, 0.2, 1.0),
-        "face": (people, 0.2, 1.0),
-        "gesture": (people, 0.4, 1.0),
-        "pair": (pairs, 1.2, 0.7),
-    }
+    cues = {"gaze": config.gaze, "face": config.looking_at_me, "gesture": config.gesture, "pair": config.relation}
+    looks = {kind: (pairs if kind == "pair" else people, cue.period_s, cue.weight) for kind, cue in cues.items()}
     price_s = {kind: scale * (CALL_MS + sum(PRICES[task] for task in LOOKS[kind])) / 1e3 for kind in looks}
     load = sum(count * price_s[kind] * weight / period for kind, (count, period, weight) in looks.items())
     load /= min(1.0, config.budget_ms / (1000 / 15))
@@ -86,7 +82,7 @@ def test_nobody_starves_on_any_device(people: int, scale: float) -> None:
     gaps = run.gaps(warm_up_s)
     for kind, tasks in LOOKS.items():
         waits = [gap for (task, _), gap in gaps.items() if task in tasks]
-        period = 0.4 if kind == "face" else 0.0  # the expression's own
+        period = config.expression.period_s if kind == "face" else 0.0
         assert max(waits, default=0.0) <= 1.5 * max(interval[kind], period) + 0.3, kind
 
 
