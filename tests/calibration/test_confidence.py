@@ -115,7 +115,7 @@ def test_a_picture_a_report_and_parameters_are_written(answered: Path, capsys: p
     image = cv2.imread(str(picture))
     assert image is not None and image.std() > 10
     assert json.loads(report.read_text()) == result
-    assert "expression.enter" in parameters.read_text()
+    assert "expression.min_confidence" in parameters.read_text()
 
 
 def test_vector_scaling_is_written_instead_of_a_temperature(answered: Path) -> None:
