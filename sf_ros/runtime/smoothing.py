@@ -147,12 +147,13 @@ class Smoother:
         self._forget(present, stamp)
         pairs = sorted(key for key in self._tracks if len(key) == 2 and present.issuperset(key))
         pairs = pairs if self._config.relation.enabled else []
+        relations = (
+            Relation((key[0], key[1]), self._label(key, "domain", stamp), self._label(key, "relation", stamp))
+            for key in pairs
+        )
         return (
             tuple(self._person(person, people, stamp, width, height) for person in people),
-            tuple(
-                Relation((key[0], key[1]), self._label(key, "domain", stamp), self._label(key, "relation", stamp))
-                for key in pairs
-            ),
+            tuple(found for found in relations if found.domain or found.relation),
         )
 
     def _person(self, person: Person, people: Sequence[Person], stamp: float, width: int, height: int) -> PersonCues:

@@ -106,6 +106,15 @@ def test_the_bundles_operating_point_counts_unless_the_cue_has_its_own(own: floa
     assert (cues.expression.name if cues.expression else None) == expected
 
 
+@pytest.mark.parametrize(("domain", "pairs"), [(0.95, 0), (0.9, 1)])
+def test_a_pair_of_which_nothing_is_given_is_left_out(domain: float, pairs: int) -> None:
+    smoother = Smoother(RuntimeConfig(), {"domain": domain, "relation": 0.95})
+    asked = [Question(task, (1, 2), (BODY, BODY)) for task in ("domain", "relation")]
+    smoother.update(asked, [probabilities(question.task, 0) for question in asked], 0.0)
+    _, relations = smoother.cues([person(1), person(2, 60)], 0.0, 200, 100)
+    assert len(relations) == pairs and all(found.domain and found.relation is None for found in relations)
+
+
 def test_the_least_confidence_changes_while_it_runs() -> None:
     smoother = Smoother(RuntimeConfig())
     question, answer = Question("expression", (1,), (FACE,)), probabilities("expression", 1, top=0.6)
