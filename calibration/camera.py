@@ -9,7 +9,6 @@ The last line of stdout is one JSON object.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from rich.table import Table
 from calibration import camera_info, quality, report
 from calibration.boards import Board, BoardError
 from calibration.collect import Collection, coverage, to_grey
+from calibration.command import command
 from calibration.fit import Fit, Model, Residuals, agreeing, residuals
 from calibration.topic import PREFIX, TopicSource
 from calibration.views import ViewsError
@@ -56,14 +56,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, 1 where a validated calibration does not hold, 2 after an error its user can mend."""
-    try:
-        arguments = tyro.cli(Arguments, args=argv, description=__doc__)
-        result = run(arguments)
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0 if result.get("holds", True) else 1
+    return command(Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from scipy.special import softmax
 
 from calibration import answers, operating, reliability, scores
 from calibration.answers import Answers, AnswersError
+from calibration.command import command
 from calibration.reliability import Judged
 from calibration.scaling import Temperature, Vector, fit_temperature, fit_vector, nll
 from sf_ros.core import bundle as bundles
@@ -70,13 +71,7 @@ class Calibrated:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, or 2 after an error that its user can mend."""
-    try:
-        result = run(tyro.cli(Arguments, args=argv, description=__doc__))
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0
+    return command(Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from rich.table import Table
 from calibration import camera_info
 from calibration.boards import Board, BoardError
 from calibration.collect import Collection
+from calibration.command import command
 from calibration.hand_eye import MIN_VIEWS, HandEye, hand_eye
 from calibration.recordings import Shot, read_bag, read_folder
 from calibration.transforms import PoseError
@@ -67,14 +68,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
-    try:
-        arguments = tyro.cli(Arguments, args=argv, description=__doc__)
-        result = run(arguments)
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0
+    return command(Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from rich.progress import track
 from rich.table import Table
 
 from calibration import smoothing_curve, streams
+from calibration.command import command
 from calibration.smoothing_curve import Choice, Tried, front
 from calibration.steadiness import Steadiness, steadiness
 from calibration.streams import Recording, StreamsError
@@ -62,13 +63,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, or 2 after an error that its user can mend."""
-    try:
-        result = run(tyro.cli(Arguments, args=argv, description=__doc__))
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0
+    return command(Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from rich.progress import track
 from scipy.optimize import linear_sum_assignment
 
 from calibration import streams
+from calibration.command import command
 from calibration.streams import Recording, Stream, StreamsError
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
@@ -56,13 +57,7 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, or 2 after an error that its user can mend."""
     process.prepare()
-    try:
-        result = run(tyro.cli(Arguments, args=argv, description=__doc__))
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(json.dumps(result))
-    return 0
+    return command(Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
