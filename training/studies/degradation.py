@@ -24,6 +24,7 @@ from training.config import TrainConfig, preset
 from training.overrides import with_fields
 from training.studies import conflict, fused, probes, report, towers
 from training.studies.fused import FIVE_TASKS, PAPER_FIGURES
+from training.studies.gains import direction
 from training.studies.grid import Cell, Record, StudyArguments, run_grid
 
 PARTS = ("captioning", "probes", "conflict", "transfer")
@@ -196,8 +197,7 @@ def gains(figure: str, joint: Mapping[str, Sequence[float]], single: Mapping[str
     pairs = joint.get(figure, ()), single.get(figure, ())
     if len(pairs[0]) != len(pairs[1]):
         return []
-    better = -1 if figure.endswith("L2") else 1
-    return [better * (j - s) for j, s in zip(*pairs, strict=True)]
+    return [direction(figure) * (j - s) for j, s in zip(*pairs, strict=True)]
 
 
 def table(pair: towers.Pair, figures: Mapping[str, report.Figures]) -> str:

@@ -34,20 +34,21 @@ def sign(name: str, before: Values, after: Values) -> int | None:
     first, second = (np.array(values.get(name, ()), float)[:, None] for values in (before, after))
     if not (len(first) and len(second)):
         return None
-    return int(transfer_signs(_direction(name) * first, _direction(name) * second)[0])
+    return int(transfer_signs(direction(name) * first, direction(name) * second)[0])
 
 
 def relative_gain(names: Sequence[str], before: Values, after: Values) -> float | None:
     """Mean over figures of how much better after is, in percent of before; None where neither has any of them."""
     gains = [
-        100 * _direction(name) * (_mean(after[name]) - _mean(before[name])) / abs(_mean(before[name]))
+        100 * direction(name) * (_mean(after[name]) - _mean(before[name])) / abs(_mean(before[name]))
         for name in names
         if len(before.get(name, ())) and len(after.get(name, ())) and _mean(before[name])
     ]
     return float(np.mean(gains)) if gains else None
 
 
-def _direction(name: str) -> int:
+def direction(name: str) -> int:
+    """1 where more of a figure is better, -1 where less is."""
     return -1 if SMALLER_IS_BETTER in name else 1
 
 
