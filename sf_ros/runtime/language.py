@@ -43,6 +43,7 @@ class Script:
     bias: Tensor  # (1, 1, L - reused, L)
     angles: tuple[Tensor, Tensor]  # cosines and sines (L - reused, 1, half a head)
     last: tuple[int, ...]  # of each question, from the end of the sequence
+    causal: int  # of how many first tokens it need not be read: they see what comes before them, nothing else
 
 
 class Language:
@@ -81,14 +82,14 @@ class Language:
         """The frame's own pass over its first tokens (1, n, D)."""
         length, script, cache = frame.shape[1], self._script(("gaze",), 0, frame), Cache(keep=True)
         bias, (cos, sin) = script.bias[:, :, :length, :length], script.angles
-        return Start(cache, self.body(frame, bias, (cos[:length], sin[:length]), cache))
+        return Start(cache, self.body(frame, bias, (cos[:length], sin[:length]), cache, causal=length))
 
     def _read(self, one: Pass, visual: Tensor, start: Start | None) -> list[Tensor]:
         """`visual`: the tokens (B, N - reused, D) behind the reused ones."""
         batch, script = len(visual), self._script(one.questions, one.reused, visual)
         cache = start.cache.first(batch, one.reused) if start is not None and one.reused else None
         sequence = torch.cat([visual, script.prompts.expand(batch, -1, -1)], dim=1)
-        states = self.body(sequence, script.bias, script.angles, cache)  # (B, L - reused, D)
+        states = self.body(sequence, script.bias, script.angles, cache, script.causal)  # (B, L - reused, D)
         if TASKS[one.questions[0]].kind == "heatmap":
             if start is not None and one.reused:
                 states = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
@@ -118,6 +119,7 @@ class Language:
                 attention_bias(plan.mask[reused:], like),
                 self.body.angles(plan.positions[reused:].to(like.device), like),
                 tuple(last - len(plan.positions) for last in plan.last.tolist()),
+                self.model.visual_tokens if self.model.attention == "causal" and not reused else 0,
             )
         return self._scripts[key]
 

@@ -7,6 +7,7 @@ memory that is asked for and given back. Training has transformers' own; tests h
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from sf_ros.model.fusion import llama_config
 from sf_ros.model.skeleton import read_weights, without_numbers
 
 QKV = ("q_proj", "k_proj", "v_proj")
+
+# Several small steps over a tensor take it in blocks of so many bytes for each thread, which a core's own cache holds.
+BLOCK_BYTES = 2**19
 
 
 @dataclass
@@ -47,9 +51,12 @@ class Norm(nn.RMSNorm):
         """(..., D) in any floating type, not overwritten."""
         if x.is_cuda:  # there it is one kernel, and these would be several
             return super().forward(x)
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        scale = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
-        normalised: Tensor = (x * scale.to(x.dtype)).mul_(self.weight)
+        rows, normalised = x.reshape(-1, x.shape[-1]), torch.empty(x.shape, dtype=x.dtype)
+        size = _block(rows, 0)
+        for part, result in zip(torch.split(rows, size), torch.split(normalised.view_as(rows), size), strict=True):
+            length = torch.linalg.vector_norm(part, dim=-1, keepdim=True, dtype=torch.float32)
+            scale = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
+            torch.mul(part, scale.to(x.dtype), out=result).mul_(self.weight)
         return normalised
 
 
@@ -68,8 +75,10 @@ class Layer(nn.Module):
         self.before = Norm(config.dim, config.norm_eps)
         self.behind = Norm(config.dim, config.norm_eps)
 
-    def forward(self, x: Tensor, bias: Tensor, angles: tuple[Tensor, Tensor], cache: Cache, index: int) -> Tensor:
-        """Overwrites x (B, n, D). bias: (1, 1, n, L); angles: cosines and sines (n, 1, head size / 2)."""
+    def forward(
+        self, x: Tensor, bias: Tensor, causal: int, angles: tuple[Tensor, Tensor], cache: Cache, index: int
+    ) -> None:
+        """Overwrites contiguous x (B, n, D). bias: (1, 1, n, L); angles: cosines and sines (n, 1, head size / 2)."""
         turned = self.heads + self.kv_heads
         rows = self.qkv(self.before(x)).unflatten(-1, (turned + self.kv_heads, self.size))  # (B, n, heads, size)
         _turn(rows[:, :, :turned], *angles)
@@ -78,14 +87,11 @@ class Layer(nn.Module):
             cache.kept.append((k, v))
         if cache.known:
             k, v = (torch.cat(pair, dim=2) for pair in zip(cache.known[index], (k, v), strict=True))
-        groups = self.heads // self.kv_heads
-        seen = F.scaled_dot_product_attention(q, _repeated(k, groups), _repeated(v, groups), attn_mask=bias)
-        x += self.output(seen.transpose(1, 2).flatten(2))
+        _add_product(x, _attended(q, k, v, bias, causal).transpose(1, 2).flatten(2), self.output.weight)
         y = self.behind(x)
         hidden = F.silu(self.gate(y), inplace=True)
         hidden *= self.up(y)
-        x += self.down(hidden)
-        return x
+        _add_product(x, hidden, self.down.weight)
 
 
 class LlamaBody(nn.Module):
@@ -100,12 +106,21 @@ class LlamaBody(nn.Module):
         self.rotary = LlamaRotaryEmbedding(config=llama_config(config))
 
     def forward(
-        self, tokens: Tensor, bias: Tensor, angles: tuple[Tensor, Tensor], cache: Cache | None = None
+        self,
+        tokens: Tensor,
+        bias: Tensor,
+        angles: tuple[Tensor, Tensor],
+        cache: Cache | None = None,
+        causal: int = 0,
     ) -> Tensor:
-        """tokens (B, n, D) at the places of `angles`, behind what `cache` knows; bias (1, 1, n, L): added to scores."""
-        x, cache = tokens.clone(), cache or Cache()
+        """tokens (B, n, D) at the places of `angles`, behind what `cache` knows; bias (1, 1, n, L): added to scores.
+
+        `causal`: of how many first tokens it is known that they see what comes before them and nothing else, so that
+        their bias need not be read; 0 where the cache knows anything.
+        """
+        x, cache = tokens.clone(memory_format=torch.contiguous_format), cache or Cache()
         for index, layer in enumerate(self.layers):
-            x = layer(x, bias, angles, cache, index)
+            layer(x, bias, causal, angles, cache, index)
         states: Tensor = self.norm(x)
         return states
 
@@ -136,12 +151,46 @@ def load_body(config: LanguageConfig, path: Path, device: torch.device, dtype: t
     return body.to(device).eval()
 
 
+def _block(x: Tensor, dim: int) -> int:
+    """How many entries along `dim` are taken at a time."""
+    if x.is_cuda:
+        return x.shape[dim]
+    each = x.numel() // x.shape[dim] * x.element_size()
+    return max(1, BLOCK_BYTES * torch.get_num_threads() // each)
+
+
 def _turn(heads: Tensor, cos: Tensor, sin: Tensor) -> None:
     """Rotary positions onto (B, n, heads, size), in place: halves are turned against each other, as Llama has it."""
-    one, other = heads.chunk(2, dim=-1)
-    turned = (one * cos).addcmul_(other, sin, value=-1)
-    other.mul_(cos).addcmul_(one, sin)
-    one.copy_(turned)
+    size = _block(heads, 1)
+    for part, part_cos, part_sin in zip(
+        torch.split(heads, size, 1), torch.split(cos, size), torch.split(sin, size), strict=True
+    ):
+        one, other = part.chunk(2, dim=-1)
+        turned = (one * part_cos).addcmul_(other, part_sin, value=-1)
+        other.mul_(part_cos).addcmul_(one, part_sin)
+        one.copy_(turned)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:
+    """Attention (B, heads, n, size): of the first `causal` queries to what comes before them, of others as `bias` says.
+
+    Half the work of the former is known to be hidden, and left out.
+    """
+    groups = q.shape[1] // k.shape[1]
+    if q.is_cuda:  # there a masked kernel with groups is a slow one
+        k, v, groups = _repeated(k, groups), _repeated(v, groups), 1
+    attend = functools.partial(F.scaled_dot_product_attention, enable_gqa=groups > 1)
+    if not causal:
+        return attend(q, k, v, attn_mask=bias)
+    seen = attend(q[:, :, :causal], k[:, :, :causal], v[:, :, :causal], is_causal=True)
+    if causal == q.shape[2]:
+        return seen
+    return torch.cat([seen, attend(q[:, :, causal:], k, v, attn_mask=bias[:, :, causal:])], dim=2)
+
+
+def _add_product(x: Tensor, y: Tensor, weight: Tensor) -> None:
+    """x (B, n, D) += y (B, n, d) weight^T, without a tensor between."""
+    x.view(-1, x.shape[-1]).addmm_(y.flatten(0, 1), weight.t())
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:

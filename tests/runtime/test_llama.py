@@ -14,6 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
 from sf_ros.model.fusion import build_body  # noqa: E402
 from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
+from sf_ros.runtime import llama  # noqa: E402
 from sf_ros.runtime.llama import Cache, Norm, load_body  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -57,8 +58,30 @@ def test_states_are_those_of_transformers(
         expected = theirs(
             inputs_embeds=tokens, attention_mask=bias, position_ids=plan.positions[None], use_cache=False
         ).last_hidden_state
+        plain = plan.mask[:9].tril().sum() == plan.mask[:9].sum()
+        shorter = [ours(tokens, bias, ours.angles(plan.positions, tokens), causal=n) for n in ((4, 9) if plain else ())]
+        alone = ours(tokens[:, :9], bias[:, :, :9, :9], ours.angles(plan.positions[:9], tokens), causal=9 * int(plain))
     assert torch.equal(tokens, given), "the caller's tokens were overwritten"
     assert (found.float() - expected.float()).abs().max() < tolerance
+    assert plain != full, "the mask of visual tokens is not the kind that this test is about"
+    for states in shorter:
+        assert (states.float() - expected.float()).abs().max() < tolerance
+    assert (alone.float() - expected[:, :9].float()).abs().max() < tolerance
+
+
+def test_blocks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SIZES["grouped"]
+    stored(config, tmp_path / "it.safetensors")
+    body = load_body(config, tmp_path / "it.safetensors", CPU, torch.float32)
+    plan, tokens = layout(9, [4, 3]), torch.randn(2, 16, config.dim)
+    bias, angles = attention_bias(plan.mask, tokens), body.angles(plan.positions, tokens)
+    found = []
+    with torch.inference_mode():
+        for size in (llama.BLOCK_BYTES, 4 * config.dim * 5, 1):  # all at once; five rows and a rest; one by one
+            monkeypatch.setattr(llama, "BLOCK_BYTES", size)
+            found.append(body(tokens, bias, angles))
+    for states in found[1:]:
+        assert torch.allclose(states, found[0], atol=1e-5)
 
 
 def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> None:
