@@ -31,7 +31,6 @@ from export.vision import VisionGraph, export_vision, likeness
 from export.work import PROMPT_TOKENS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.config import ModelConfig, NotAvailable
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training import checkpoint, start
@@ -50,7 +49,6 @@ MAX_DIFFERENCE = 2e-2  # of a probability
 MIN_SAME_WINNER = 0.99
 MAX_RELATIVE_ERROR = 1e-3  # of vision.onnx's tokens against the modules' own, by the largest token value
 MIN_COSINE = 0.999  # of every token of an ONNX file, in float16 too, with the same of the modules in float32
-ENGINE = {"boxes": "patch", "order": "visual_first"}  # field of ModelConfig -> the only choice that the engine runs
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def export(
 ) -> bundles.Manifest:
     """Checkpoint folder -> bundle folder.
 
-    NotAvailable for a model that the engine cannot run; BundleError when the bundle does not answer as the checkpoint.
+    BundleError when the bundle does not answer as the checkpoint.
     """
     model, _, _ = checkpoint.load(source)
     command = _command((source.name, out.name), detector, samples, vision)
@@ -145,7 +143,6 @@ def _write(
 ) -> bundles.Manifest:
     """All files of a bundle, the manifest last. The model is used up: its adapters go into its weights."""
     config = model.config
-    check_engine(config)
     out.mkdir(parents=True, exist_ok=True)
     (out / bundles.MANIFEST).unlink(missing_ok=True)
     each = max(1, samples // len(TASKS))
@@ -205,13 +202,6 @@ def check_answers(out: Path, parity: Mapping[str, Mapping[str, float]]) -> None:
             f"{same:.1%} equal winners (at least {MIN_SAME_WINNER:.0%} expected). Nothing was signed; report this. "
             f"By question: {parity}"
         )
-
-
-def check_engine(config: ModelConfig) -> None:
-    """NotAvailable, with the field, for a model that the robot's engine cannot run in this version."""
-    for name, built in ENGINE.items():
-        if (value := getattr(config, name)) != built:
-            raise NotAvailable(f"{name}={value!r} trains but cannot be exported in this version; use {name}={built!r}.")
 
 
 if __name__ == "__main__":

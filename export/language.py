@@ -22,9 +22,12 @@ def export_language(merged: FusedModel, root: Path) -> None:
     (root / LANGUAGE).parent.mkdir(parents=True, exist_ok=True)
     save_file(body, root / LANGUAGE)
     answers = {}
-    for name, ids in merged.answer_ids.items():
+    for name in merged.prompted:
         answers[f"prompt.{name}"] = merged.prompt(name).detach().to(PRECISION).contiguous()
+    for name, ids in merged.answer_ids.items():
         answers[f"rows.{name}"] = merged.output_rows.detach()[ids].to(PRECISION).contiguous()
-    for key, value in merged.heatmap.state_dict().items():
-        answers[f"heatmap.{key}"] = value.to(PRECISION).contiguous()
+    parts = {name: part for name, part in merged.parts().items() if name in ("heatmap", "box_tokens")}
+    for name, part in parts.items():
+        for key, value in part.state_dict().items():
+            answers[f"{name}.{key}"] = value.to(PRECISION).contiguous()
     save_file(answers, root / ANSWERS)

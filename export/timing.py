@@ -23,6 +23,7 @@ from rich.table import Table
 from export import crowd
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.tasks import MAX_BOXES
 from sf_ros.runtime.fused import fetch
 from sf_ros.runtime.language import Language, load_language
 from sf_ros.runtime.packing import looks, marks, plan
@@ -52,7 +53,8 @@ def reading(language: Language, people: int, reuse: str) -> Callable[[], object]
     slots = [0 if look.view == "frame" else 1 + index for index, look in enumerate(asked)]
     patches, dim = model.encoder.grid**2, model.language.dim
     plain, special = torch.randn(1 + len(asked), patches, dim, dtype=dtype), torch.randn(patches, dim, dtype=dtype)
-    banks = Banks(plain, special, slots, torch.from_numpy(marked), model)
+    boxes = torch.zeros(len(asked), MAX_BOXES, 4)
+    banks = Banks(plain, special, slots, torch.from_numpy(marked), model, boxes)
 
     def read() -> object:
         answers = language.read(plan(asked, marked, model, reuse), banks)

@@ -35,8 +35,7 @@ class VisionGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> (B, N, D), (1, N, D)."""
         features = self.encoder(images.to(next(self.connector.parameters()).dtype))
-        everywhere = torch.ones(1, features.shape[1], dtype=torch.bool, device=features.device)
-        return self.connector(features), self.connector(features[:1], everywhere)
+        return self.connector.banks(features)
 
 
 def export_vision(model: FusedModel, path: Path) -> None:

@@ -26,8 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export import crowd, growth
 from sf_ros.core.config import MODELS, ModelConfig, RuntimeConfig, known
-from sf_ros.core.tasks import TASKS
-from sf_ros.model.connector import Connector
+from sf_ros.core.tasks import MAX_BOXES, TASKS
+from sf_ros.model.connector import BoxTokens, Connector
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import HeatmapHead
 from sf_ros.runtime.language import Language
@@ -35,8 +35,10 @@ from sf_ros.runtime.llama import LlamaBody
 from sf_ros.runtime.packing import Pass, looks, marks, plan
 from sf_ros.runtime.vision import Banks
 
-# Tokens of the paper's prompts (Appendix D: words x 1.35). Gaze has none: visual tokens come first.
+# Tokens of the paper's prompts (Appendix D: words x 1.35). Gaze has none where visual tokens come first.
 PROMPT_TOKENS = {"looking_at_me": 99, "expression": 103, "gesture": 563, "domain": 100, "relation": 101}
+GAZE_TOKENS = 146  # of its prompt where prompts come first
+CHOICES = {"boxes": ("patch", "token"), "order": ("visual_first", "prompt_first"), "attention": ("causal", "full")}
 METHODS = ("naive", "once", "packed", "packed+reuse")
 
 
@@ -66,7 +68,7 @@ class Counter:
         dim = model.language.dim
         with torch.device("meta"):
             self._encoder = build_encoder(model.encoder).eval()
-            self._connector = Connector(model.encoder.dim, model.connector_hidden, dim)
+            self._connector = Connector(model.encoder.dim, model.connector_hidden, dim, marks=model.boxes == "patch")
             self._language = Language(
                 model,
                 LlamaBody(model.language).eval(),
@@ -74,6 +76,7 @@ class Counter:
                 {name: torch.empty(length, dim) for name, length in prompt_tokens.items()},
                 {name: torch.empty(len(spec.labels), dim) for name, spec in TASKS.items() if spec.labels},
                 temperatures={},
+                box_tokens=BoxTokens(dim) if model.boxes == "token" else None,
             )
         self.encoder = functools.cache(self._encode)
         self.connector = functools.cache(self._connect)
@@ -92,7 +95,12 @@ class Counter:
         patches, dim = self.model.encoder.grid**2, self.model.language.dim
         with torch.device("meta"):
             marked = torch.empty(looks, patches, dtype=torch.bool)
-            banks = Banks(torch.empty(1, patches, dim), torch.empty(patches, dim), [0] * looks, marked, self.model)
+            plain, special, boxes = (
+                torch.empty(1, patches, dim),
+                torch.empty(patches, dim),
+                torch.empty(looks, MAX_BOXES, 4),
+            )
+            banks = Banks(plain, special, [0] * looks, marked, self.model, boxes)
         shared = any(one.reused for one in planned)  # then the frame has a pass of its own
         return Work(len(planned) + shared, _flops(lambda: self._language.read(planned, banks)))
 
@@ -116,7 +124,8 @@ def frame(counter: Counter, people: int, method: str) -> dict[str, Work]:
     marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, counter.model.encoder.grid)
     planned = plan(asked, marked, counter.model, "off" if method == "packed" else RuntimeConfig.prefix_reuse)
     language = counter.language(tuple(planned), len(asked))
-    return {"encoder": encoder, "connector": counter.connector(pictures) + counter.connector(1), "language": language}
+    banks = counter.connector(pictures) + counter.connector(1) * (counter.model.boxes == "patch")
+    return {"encoder": encoder, "connector": banks, "language": language}
 
 
 def total(parts: Iterable[Work]) -> Work:
@@ -126,8 +135,13 @@ def total(parts: Iterable[Work]) -> Work:
 
 def count(model: ModelConfig, crowds: Sequence[int]) -> dict[int, dict[str, dict[str, Work]]]:
     """Work by number of people, method and stage."""
-    counter = Counter(model, PROMPT_TOKENS)
+    counter = Counter(model, prompt_tokens(model))
     return {people: {method: frame(counter, people, method) for method in METHODS} for people in crowds}
+
+
+def prompt_tokens(model: ModelConfig) -> dict[str, int]:
+    """Tokens by question. Those that come first are read once, when a bundle is loaded, and are in no count."""
+    return PROMPT_TOKENS | ({"gaze": GAZE_TOKENS} if model.order == "prompt_first" else {})
 
 
 def laws(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> dict[str, growth.Law]:
@@ -142,7 +156,8 @@ def resolution(model: ModelConfig, sizes: Sequence[int], people: int = 1) -> gro
     flops = {}
     for size in sizes:
         other = dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, image_size=size))
-        flops[other.visual_tokens] = total(frame(Counter(other, PROMPT_TOKENS), people, "packed").values()).flops
+        counter = Counter(other, prompt_tokens(other))
+        flops[other.visual_tokens] = total(frame(counter, people, "packed").values()).flops
     return growth.by_tokens(flops)
 
 
@@ -168,11 +183,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.work", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--preset", default="paper", help=f"one of {', '.join(MODELS)}")
+    for field, choices in CHOICES.items():
+        parser.add_argument(f"--{field}", choices=choices, help="of the model (default: the preset's)")
     parser.add_argument("--people", default="1,2,4,8", help="numbers of people, separated by commas")
     parser.add_argument("--sizes", help="sides of a picture in pixels, separated by commas, for the law of resolution")
     options = parser.parse_args(argv)
     try:
-        model = MODELS[known(options.preset, MODELS, "preset")]
+        chosen = {field: value for field in CHOICES if (value := getattr(options, field)) is not None}
+        model = dataclasses.replace(MODELS[known(options.preset, MODELS, "preset")], **chosen)
         counted = count(model, [int(number) for number in options.people.split(",")])
         sizes = [int(number) for number in options.sizes.split(",")] if options.sizes else []
         tokens = resolution(model, sizes)
@@ -191,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         people: {method: {stage: asdict(work) for stage, work in stages.items()} for method, stages in methods.items()}
         for people, methods in counted.items()
     }
-    result = {"preset": options.preset, "prompt_tokens": PROMPT_TOKENS, "people": by_people}
+    result = {"preset": options.preset, **chosen, "prompt_tokens": prompt_tokens(model), "people": by_people}
     result["growth"] = {method: asdict(law) for method, law in found.items()}
     result["resolution"] = asdict(tokens) if tokens is not None else None
     print(json.dumps(result))

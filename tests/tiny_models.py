@@ -46,7 +46,7 @@ def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
         for name, weight in model.named_parameters():
             if name.startswith("body") and weight.ndim == 2:
                 weight.mul_(8.0)  # from a standard deviation of 0.02
-            if name.startswith(("body", "heatmap", "learned_prompts")):
+            if name.startswith(("body", "heatmap", "learned_prompts", "box_tokens")):
                 weight.copy_(weight.half())  # what a bundle stores, so that nothing is lost on the way
         if model.connector.box_embedding is not None:
             model.connector.box_embedding.mul_(50.0)

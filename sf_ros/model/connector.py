@@ -30,6 +30,14 @@ class Connector(nn.Module):
             features = features + mask.unsqueeze(-1).to(features.dtype) * self.box_embedding
         return self.layers(features)
 
+    def banks(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, N, dim_in) -> tokens with no patch boxed (B, N, dim_out), and the first picture's with all."""
+        plain: Tensor = self(features)
+        if self.box_embedding is None:
+            return plain, plain[:1]
+        everywhere = torch.ones(1, features.shape[1], dtype=torch.bool, device=features.device)
+        return plain, self(features[:1], everywhere)
+
 
 def pool(tokens: Tensor, grid: int, size: int) -> Tensor:
     """Tokens (..., grid * grid, D) in raster order -> means of size x size neighbours (..., (grid // size)^2, D).
@@ -56,4 +64,5 @@ class BoxTokens(nn.Module):
     def forward(self, boxes: Tensor) -> Tensor:
         """Corners x1, y1, x2, y2 in 0..1 (B, K, 4), zeros for a box outside the picture -> tokens (B, K, dim_out)."""
         angles = (boxes.unsqueeze(-1) * self.frequencies).flatten(-2)  # (B, K, 4 * FREQUENCIES)
-        return self.layers(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        features = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return self.layers(features.to(next(self.layers.parameters()).dtype))

@@ -1,9 +1,10 @@
 """The language body's sequence: which token sees which, at which position, and where answers are read.
 
-Attention is causal; with full attention visual tokens see one another in both directions, and text stays causal behind
-(or before) them. Questions about the same picture and boxes share one visual prefix: [V ; T1 ; T2 ...]. Each Ti sees V
-and itself, and its positions start again behind V, so the packed answers are those of asking one by one. The mask is
-always given: restarted positions alone make transformers guess at packed sequences and cut later questions off V.
+Attention is causal; with full attention visual tokens see one another in both directions, and the tokens of boxes and
+text stay causal behind (or before) them. Questions about the same picture and boxes share one visual prefix:
+[V ; T1 ; T2 ...]. Each Ti sees V and itself, and its positions start again behind V, so the packed answers are those of
+asking one by one. The mask is always given: restarted positions alone make transformers guess at packed sequences and
+cut later questions off V.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Layout:
 
     mask: Tensor  # (L, L) bool, True: the row may see the column
     positions: Tensor  # (L,)
-    last: Tensor  # (questions,) index of each prompt's last token
+    last: Tensor  # (questions,) where each answer is read: index of its last token
 
 
 def visible(length: int, full: slice = slice(0)) -> Tensor:
@@ -31,21 +32,25 @@ def visible(length: int, full: slice = slice(0)) -> Tensor:
     return mask
 
 
-def layout(visual_tokens: int, prompt_lengths: Sequence[int], full: bool = False) -> Layout:
-    """Mask, positions and read-out places of [V ; T1 ; T2 ...]; `full`: visual tokens see one another both ways.
+def layout(
+    visual_tokens: int, prompt_lengths: Sequence[int], full: bool = False, lead: int = 0, boxes: int = 0
+) -> Layout:
+    """Mask, positions and read-out places of [lead ; V ; boxes ; T1 ; T2 ...].
 
-    With no prompts it is V alone, as for gaze.
+    `full`: visual tokens see one another both ways; `lead`: tokens of a prompt before them; `boxes`: tokens of boxes
+    behind them. With no prompts behind, as for gaze or with a lead, the one place is the last of all.
     """
-    total = visual_tokens + sum(prompt_lengths)
-    mask = visible(total, slice(visual_tokens if full else 0))
+    start = lead + visual_tokens + boxes
+    total = start + sum(prompt_lengths)
+    mask = visible(total, slice(lead, lead + visual_tokens) if full else slice(0))
     positions = torch.arange(total)
-    last, start = [], visual_tokens
+    last, behind = [], start
     for length in prompt_lengths:
-        mask[start : start + length, visual_tokens:start] = False  # not the questions before it
-        positions[start : start + length] = torch.arange(visual_tokens, visual_tokens + length)
-        start += length
-        last.append(start - 1)
-    return Layout(mask, positions, torch.tensor(last, dtype=torch.long))
+        mask[behind : behind + length, start:behind] = False  # not the questions before it
+        positions[behind : behind + length] = torch.arange(start, start + length)
+        behind += length
+        last.append(behind - 1)
+    return Layout(mask, positions, torch.tensor(last or [total - 1], dtype=torch.long))
 
 
 def attention_bias(mask: Tensor, like: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class FusedEngine:
     def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None) -> None:
         config = config or RuntimeConfig()
         self.model = bundle.manifest.model
-        if config.prefix_reuse == "on" and self.model.attention != "causal":
+        if config.prefix_reuse == "on" and self.model.attention != "causal" and self.model.boxes == "patch":
             raise ValueError(
                 f"prefix_reuse is 'on', but the visual tokens of {bundle.root} see one another both ways "
                 f"(attention={self.model.attention!r}): boxes change all of them. Use auto or off."
@@ -60,9 +60,13 @@ class FusedEngine:
         asked = looks(questions)
         pictures, slots = self._views(image, asked)
         marked = marks(asked, image.shape[1], image.shape[0], self.model.encoder.grid)
-        uploaded = torch.from_numpy(marked).to(self.device)  # before there is work on the device to wait for
+        boxes = np.stack([views.box_coordinates(look.marked, image.shape[1], image.shape[0]) for look in asked])
+        uploaded = [
+            torch.from_numpy(one).to(self.device) for one in (marked, boxes)
+        ]  # while it has no work to wait for
         seen = time.perf_counter()
-        banks = Banks(*self.vision.encode(pictures), slots, uploaded, self.model)
+        plain, special = self.vision.encode(pictures)
+        banks = Banks(plain, special, slots, uploaded[0], self.model, uploaded[1])
         self._settle()
         encoded = time.perf_counter()
         planned = self.planner(asked, marked)

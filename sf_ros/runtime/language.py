@@ -1,7 +1,8 @@
 """The language side of the engine: packed reading of visual tokens and prompts, with a frame's shared start reused.
 
-Everything stays on the device: nothing here waits for a number from it. Masks and positions are always given; without
-them transformers would guess (see sf_ros.model.sequence).
+Prompts that come first are read once, when a bundle is loaded, and their keys and values kept. Everything stays on the
+device: nothing here waits for a number from it. Masks and positions are always given; without them transformers would
+guess (see sf_ros.model.sequence).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import ModelConfig
 from sf_ros.core.tasks import TASKS
+from sf_ros.model.connector import BoxTokens
 from sf_ros.model.fusion import HeatmapHead
 from sf_ros.model.sequence import attention_bias, layout
 from sf_ros.model.skeleton import fill, without_numbers
@@ -29,7 +31,7 @@ from sf_ros.runtime.vision import Banks
 
 @dataclass(frozen=True)
 class Start:
-    """What is known of a frame's first visual tokens: keys and values of every layer, and states (1, n, D)."""
+    """What looks may reuse of a frame: keys and values of a leading prompt and of n visual tokens, states (1, n, D)."""
 
     cache: Cache
     states: Tensor
@@ -39,10 +41,11 @@ class Start:
 class Script:
     """What is the same in every pass with the same questions and the same number of reused tokens."""
 
-    prompts: Tensor  # (T, D)
-    bias: Tensor  # (1, 1, L - reused, L)
-    angles: tuple[Tensor, Tensor]  # cosines and sines (L - reused, 1, half a head)
-    last: tuple[int, ...]  # of each question, from the end of the sequence
+    prompts: Tensor  # (T, D) behind the visual tokens
+    boxes: int  # tokens of boxes between them
+    bias: Tensor  # (1, 1, n, L): of the pass's own tokens, the last of L
+    angles: tuple[Tensor, Tensor]  # cosines and sines (n, 1, half a head)
+    last: tuple[int, ...]  # where each answer is read, from the end of the sequence
     causal: int  # of how many first tokens it need not be read: they see what comes before them, nothing else
 
 
@@ -58,15 +61,19 @@ class Language:
         rows: Mapping[str, Tensor],
         temperatures: Mapping[str, float],
         scaling: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        box_tokens: BoxTokens | None = None,
     ) -> None:
         """prompts: (T, D) by question; rows: the output layer's (labels, D); temperatures: of the softmax, else 1.
 
         scaling: float32 scale and bias (labels,) of the logits, of questions that have them instead of a temperature.
+        box_tokens: of a model whose boxes are tokens.
         """
-        self.model, self.body, self.heatmap = model, body, heatmap
+        self.model, self.body, self.heatmap, self.box_tokens = model, body, heatmap, box_tokens
         self.prompts, self.rows, self.temperatures = prompts, rows, temperatures
         self.scaling = scaling or {}
         self._scripts: dict[tuple[tuple[str, ...], int], Script] = {}
+        leads = prompts.items() if model.order == "prompt_first" else ()
+        self._leads: dict[tuple[str, ...], Cache] = {(name,): self._lead(prompt[None]) for name, prompt in leads}
 
     @torch.inference_mode()
     def read(self, planned: Sequence[Pass], banks: Banks) -> list[list[Tensor]]:
@@ -74,26 +81,42 @@ class Language:
 
         Probabilities (looks, labels), or for gaze heatmaps (looks, size, size).
         """
-        longest = max(one.reused for one in planned)
-        start = self._start(banks.frame()[:, :longest]) if longest else None
-        return [self._read(one, banks.visual(one.looks)[:, one.reused :], start) for one in planned]
+        longest: dict[tuple[str, ...], int] = {}  # reused behind each leading prompt, or behind none
+        for one in planned:
+            lead = one.questions if self._leads else ()
+            longest[lead] = max(longest.get(lead, 0), one.reused)
+        starts = {lead: self._start(lead, banks.frame()[:, :most]) for lead, most in longest.items()}
+        return [self._read(one, banks, starts[one.questions if self._leads else ()]) for one in planned]
 
-    def _start(self, frame: Tensor) -> Start:
-        """The frame's own pass over its first tokens (1, n, D)."""
-        length, script, cache = frame.shape[1], self._script(("gaze",), 0, frame), Cache(keep=True)
-        bias, (cos, sin) = script.bias[:, :, :length, :length], script.angles
-        return Start(cache, self.body(frame, bias, (cos[:length], sin[:length]), cache, causal=length))
+    @torch.inference_mode()
+    def _lead(self, prompt: Tensor) -> Cache:
+        """Keys and values of a prompt (1, T, D) that comes first: the same in every frame."""
+        plan, cache = layout(0, [], lead=prompt.shape[1]), Cache(keep=True)
+        angles = self.body.angles(plan.positions.to(prompt.device), prompt)
+        self.body(prompt, attention_bias(plan.mask, prompt), angles, cache, causal=prompt.shape[1])
+        return Cache(cache.kept)
 
-    def _read(self, one: Pass, visual: Tensor, start: Start | None) -> list[Tensor]:
-        """`visual`: the tokens (B, N - reused, D) behind the reused ones."""
-        batch, script = len(visual), self._script(one.questions, one.reused, visual)
-        cache = start.cache.first(batch, one.reused) if start is not None and one.reused else None
-        sequence = torch.cat([visual, script.prompts.expand(batch, -1, -1)], dim=1)
-        states = self.body(sequence, script.bias, script.angles, cache, script.causal)  # (B, L - reused, D)
+    def _start(self, lead: tuple[str, ...], frame: Tensor) -> Start:
+        """The frame's own pass over its first tokens (1, n, D), which may be none."""
+        length, known = frame.shape[1], self._leads.get(lead, Cache()).known
+        if not length:
+            return Start(Cache(known), frame)
+        script, cache = self._script(lead or ("gaze",), 0, frame), Cache(known, keep=True)
+        bias, (cos, sin) = script.bias[:, :, :length], script.angles
+        bias = bias[..., : script.bias.shape[3] - script.bias.shape[2] + length]  # a leading prompt is in its columns
+        return Start(cache, self.body(frame, bias, (cos[:length], sin[:length]), cache, min(script.causal, length)))
+
+    def _read(self, one: Pass, banks: Banks, start: Start) -> list[Tensor]:
+        script = self._script(one.questions, one.reused, banks.plain)
+        parts = [banks.visual(one.looks, one.reused)]  # (B, N - reused, D)
+        batch = len(parts[0])
+        if script.boxes and self.box_tokens is not None:
+            parts.append(self.box_tokens(torch.stack([banks.boxes[i, : script.boxes] for i in one.looks])))
+        sequence = torch.cat([*parts, script.prompts.expand(batch, -1, -1)], dim=1)
+        states = self.body(sequence, script.bias, script.angles, start.cache.first(batch, one.reused), script.causal)
         if TASKS[one.questions[0]].kind == "heatmap":
-            if start is not None and one.reused:
-                states = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
-            maps = self.heatmap(states, states[:, -1]).sigmoid().float()
+            seen = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
+            maps = self.heatmap(seen[:, : self.model.visual_tokens], states[:, -1]).sigmoid().float()
             return [maps] * len(one.questions)  # more than one where two people were given the same face
         answers = []
         for name, last in zip(one.questions, script.last, strict=True):
@@ -112,14 +135,18 @@ class Language:
         """Made when first needed, in the type and on the device of `like`. There is one per kind of look and row."""
         key = questions, reused
         if key not in self._scripts:
-            prompts = [self.prompts[name] for name in questions if name in self.prompts]  # gaze has none
-            plan = layout(self.model.visual_tokens, [len(p) for p in prompts], self.model.attention == "full")
+            prompts = [self.prompts[name] for name in questions if name in self.prompts]  # gaze may have none
+            lead = len(prompts.pop()) if self._leads else 0
+            boxes = TASKS[questions[0]].boxes if self.model.boxes == "token" else 0
+            full, visual = self.model.attention == "full", self.model.visual_tokens
+            plan = layout(visual, [len(prompt) for prompt in prompts], full, lead, boxes)
             self._scripts[key] = Script(
                 torch.cat([like.new_empty(0, like.shape[-1]), *prompts]),
-                attention_bias(plan.mask[reused:], like),
-                self.body.angles(plan.positions[reused:].to(like.device), like),
+                boxes,
+                attention_bias(plan.mask[lead + reused :], like),
+                self.body.angles(plan.positions[lead + reused :].to(like.device), like),
                 tuple(last - len(plan.positions) for last in plan.last.tolist()),
-                self.model.visual_tokens if self.model.attention == "causal" and not reused else 0,
+                0 if full or lead or reused else visual + boxes,
             )
         return self._scripts[key]
 
@@ -129,12 +156,16 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> L
     model = bundle.manifest.model
     with without_numbers():
         heatmap = HeatmapHead(model)
+        box_tokens = BoxTokens(model.language.dim) if model.boxes == "token" else None
     try:
         body = load_body(model.language, bundle.path(bundles.LANGUAGE), device, dtype)
         fill(heatmap, bundle.path(bundles.ANSWERS), device, dtype, "heatmap.")
+        if box_tokens is not None:
+            fill(box_tokens, bundle.path(bundles.ANSWERS), device, dtype, "box_tokens.")
         answers = load_file(bundle.path(bundles.ANSWERS))
         labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]
-        prompts = {name: answers[f"prompt.{name}"].to(device, dtype) for name in labelled}
+        prompted = TASKS if model.order == "prompt_first" else labelled
+        prompts = {name: answers[f"prompt.{name}"].to(device, dtype) for name in prompted}
         rows = {name: answers[f"rows.{name}"].to(device, dtype) for name in labelled}
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise BundleError(
@@ -144,4 +175,4 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> L
         name: (torch.tensor(one.scale, device=device), torch.tensor(one.bias, device=device))
         for name, one in bundle.manifest.vector_scaling.items()
     }
-    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures, scaling)
+    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures, scaling, box_tokens)

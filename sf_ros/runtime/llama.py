@@ -37,8 +37,14 @@ class Cache:
     kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def first(self, batch: int, length: int) -> Cache:
-        """What was kept of the first `length` tokens, known to `batch` sequences."""
-        return Cache([tuple(t[:, :, :length].expand(batch, -1, -1, -1) for t in pair) for pair in self.kept])  # type: ignore[misc]
+        """What was known and what was kept of the first `length` tokens behind it, known to `batch` sequences."""
+        pairs = [(k[:, :, :length], v[:, :, :length]) for k, v in self.kept] if length else self.known
+        if length and self.known:
+            pairs = [
+                (torch.cat([lead[0], own[0]], dim=2), torch.cat([lead[1], own[1]], dim=2))
+                for lead, own in zip(self.known, pairs, strict=True)
+            ]
+        return Cache([(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in pairs])
 
 
 class Norm(nn.RMSNorm):
@@ -51,7 +57,7 @@ class Norm(nn.RMSNorm):
         """(..., D) in any floating type, not overwritten."""
         if x.is_cuda:  # there it is one kernel, and these would be several
             return super().forward(x)
-        rows, normalised = x.reshape(-1, x.shape[-1]), torch.empty(x.shape, dtype=x.dtype)
+        rows, normalised = x.reshape(-1, x.shape[-1]), torch.empty(x.shape, dtype=x.dtype, device=x.device)
         size = _block(rows, 0)
         for part, result in zip(torch.split(rows, size), torch.split(normalised.view_as(rows), size), strict=True):
             length = torch.linalg.vector_norm(part, dim=-1, keepdim=True, dtype=torch.float32)
@@ -190,7 +196,8 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Ten
 
 def _add_product(x: Tensor, y: Tensor, weight: Tensor) -> None:
     """x (B, n, D) += y (B, n, d) weight^T, without a tensor between."""
-    x.view(-1, x.shape[-1]).addmm_(y.flatten(0, 1), weight.t())
+    rows = x.view(-1, x.shape[-1])
+    torch.addmm(rows, y.flatten(0, 1), weight.t(), out=rows)
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:

@@ -2,12 +2,14 @@
 
 Questions about one thing share a look. Looks that ask the same are read together, as one batch. Looks at the frame have
 the same picture and other boxes: under causal attention their tokens before the first boxed patch are the same, so
-that these may be read once per frame and their keys and values reused. (The sequence itself: sf_ros.model.sequence.)
+that these may be read once per frame and their keys and values reused; where boxes are tokens of their own, behind
+the picture, it is all of them. Where prompts come first a question shares tokens with its own kind only, and is read
+in passes of its own. (The sequence itself: sf_ros.model.sequence.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +36,11 @@ class Look:
     boxes: tuple[Box, ...]
     questions: tuple[str, ...]
     indices: tuple[int, ...]
+
+    @property
+    def marked(self) -> tuple[Box, ...]:
+        """The boxes that are told to the model: those of a frame, as a crop's is all that is seen."""
+        return self.boxes if TASKS[self.questions[0]].boxes else ()
 
     def asking(self, question: str) -> list[int]:
         """The positions of one of its questions: several where people were given the same box."""
@@ -68,17 +75,19 @@ def marks(asked: Sequence[Look], width: int, height: int, grid: int) -> np.ndarr
     """Which patches each look marks in a picture of (width, height) pixels: bool (looks, grid * grid)."""
     marked = np.zeros((len(asked), grid * grid), bool)
     for row, look in zip(marked, asked, strict=True):
-        if TASKS[look.questions[0]].boxes:
-            row[:] = views.box_mask(look.boxes, width, height, grid)
+        if look.marked:
+            row[:] = views.box_mask(look.marked, width, height, grid)
     return marked
 
 
 def reusable(asked: Sequence[Look], marked: np.ndarray, model: ModelConfig) -> list[int]:
     """How many of each look's first visual tokens are the bare frame's: whole rows, so that few lengths occur.
 
-    None of a crop, and none where visual tokens see one another both ways. The last row is never among them: a
-    pass without tokens of its own would have no answer to read.
+    None of a crop. Where boxes mark patches, none either if visual tokens see one another both ways, and the last row
+    is never among them: a pass without tokens of its own would have no answer to read.
     """
+    if model.boxes == "token":
+        return [model.visual_tokens if look.view == "frame" else 0 for look in asked]
     counts = []
     for look, patches in zip(asked, marked, strict=True):
         rows = patches.reshape(model.encoder.grid, -1).any(axis=1)
@@ -94,29 +103,43 @@ def plan(asked: Sequence[Look], marked: np.ndarray, model: ModelConfig, reuse: s
     `reuse` as in RuntimeConfig.prefix_reuse: off, on (the fewest tokens) or auto (the least work, passes counted too).
     """
     counts = [0] * len(asked) if reuse == "off" else reusable(asked, marked, model)
-    return passes(asked, counts, 0.0 if reuse == "on" else PASS_TOKENS)
+    pass_tokens = 0.0 if reuse == "on" else PASS_TOKENS
+    apart = model.order == "prompt_first"
+    groups = kinds(asked, apart)
+    if not apart:
+        return passes(groups, counts, pass_tokens)
+    return [one for kind, members in groups.items() for one in passes({kind: members}, counts, pass_tokens)]
 
 
-def passes(asked: Sequence[Look], counts: Sequence[int], pass_tokens: float) -> list[Pass]:
-    """The cheapest passes that read all looks; `counts` of each look's first visual tokens may be reused.
+def kinds(asked: Sequence[Look], apart: bool = False) -> dict[tuple[str, ...], list[int]]:
+    """Questions that are read together -> the looks that ask them; `apart`: every question by itself."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for index, look in enumerate(asked):
+        for questions in [(name,) for name in look.questions] if apart else [look.questions]:
+            members = found.setdefault(questions, [])
+            if members[-1:] != [index]:  # a question that is asked twice is read once
+                members.append(index)
+    return found
+
+
+def passes(groups: Mapping[tuple[str, ...], Sequence[int]], counts: Sequence[int], pass_tokens: float) -> list[Pass]:
+    """The cheapest passes that read all looks of some kinds; `counts` of each look's first tokens may be reused.
 
     Reuse costs one pass more, over the most tokens that any look takes from it, and looks that are read together take
     what the least of them can: every choice of "the most" is tried, a pass being worth `pass_tokens` tokens.
     """
-    kinds: dict[tuple[str, ...], list[int]] = {}
-    for index, look in enumerate(asked):
-        kinds.setdefault(look.questions, []).append(index)
+    levels = sorted({0, *(counts[index] for members in groups.values() for index in members)}, reverse=True)
 
     def cheapest(most: int) -> tuple[float, list[Pass]]:
         found, saved = [], -(most + pass_tokens) if most else 0.0
-        for questions, members in kinds.items():
+        for questions, members in groups.items():
             for group in _groups({index: min(counts[index], most) for index in members}, pass_tokens):
                 reused = min(min(counts[index], most) for index in group)
                 found.append(Pass(questions, tuple(group), reused))
                 saved += reused * len(group) - pass_tokens
         return saved, found
 
-    return max((cheapest(most) for most in sorted({0, *counts}, reverse=True)), key=lambda tried: tried[0])[1]
+    return max(map(cheapest, levels), key=lambda tried: tried[0])[1]
 
 
 def _groups(counts: dict[int, int], pass_tokens: float) -> list[list[int]]:

@@ -72,7 +72,9 @@ class TorchVision:
         model = bundle.manifest.model
         with without_numbers():
             self._encoder: nn.Module = build_encoder(model.encoder)
-            self._connector = Connector(model.encoder.dim, model.connector_hidden, model.language.dim)
+            self._connector = Connector(
+                model.encoder.dim, model.connector_hidden, model.language.dim, marks=model.boxes == "patch"
+            )
         path = bundle.path(bundles.VISION_TORCH)
         try:
             fill(self._encoder, path, device, dtype, "encoder.")
@@ -91,8 +93,8 @@ class TorchVision:
         """See Vision."""
         colours = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # bytes: a fourth of the way there
         features = self._encoder(((colours - self._mean) / self._deviation).to(self._dtype))
-        everywhere = torch.ones(features.shape[1], dtype=torch.bool, device=self._device)
-        return self._connector(features), self._connector(features[:1], everywhere[None])[0]
+        plain, marked = self._connector.banks(features)
+        return plain, marked[0]
 
 
 def choose_vision(name: str, files: Collection[str], device: torch.device, dtype: torch.dtype) -> str:
@@ -151,11 +153,14 @@ class Banks:
     slots: Sequence[int]  # (looks,) each look's picture
     marks: Tensor  # (looks, P) bool, on the tokens' device
     model: ModelConfig
+    boxes: Tensor  # (looks, MAX_BOXES, 4) float32 there, as in core.views.box_coordinates: for boxes that are tokens
 
-    def visual(self, looks: Sequence[int]) -> Tensor:
-        """Visual tokens (looks, N, D): the marked bank where a look marks a patch, the plain one elsewhere."""
+    def visual(self, looks: Sequence[int], first: int = 0) -> Tensor:
+        """Visual tokens (looks, N - first, D) from the `first` on: the marked bank where a look marks a patch."""
+        if first == self.model.visual_tokens:
+            return self.plain.new_empty(len(looks), 0, self.plain.shape[-1])
         chosen = [torch.where(self.marks[i][:, None], self.marked, self.plain[self.slots[i]]) for i in looks]
-        return self._pooled(torch.stack(chosen))
+        return self._pooled(torch.stack(chosen))[:, first:]
 
     def frame(self) -> Tensor:
         """Visual tokens (1, N, D) of the first picture with nothing marked."""

@@ -36,7 +36,7 @@ def test_one_question_is_laid_out_causally_and_none_is_the_picture_alone() -> No
     assert torch.equal(plan.mask, torch.ones(5, 5).tril().bool())
     assert (plan.positions.tolist(), plan.last.tolist()) == ([0, 1, 2, 3, 4], [4])
     plan = layout(3, [])
-    assert torch.equal(plan.mask, torch.ones(3, 3).tril().bool()) and plan.last.tolist() == []
+    assert torch.equal(plan.mask, torch.ones(3, 3).tril().bool()) and plan.last.tolist() == [2]
 
 
 @pytest.mark.parametrize("lengths", [[1], [4, 1], [2, 5, 3], [1, 1, 1, 1]])
@@ -74,3 +74,15 @@ def test_a_bias_is_zero_where_a_token_sees_and_takes_all_weight_where_it_does_no
     bias = attention_bias(visible(2), torch.zeros(1, dtype=torch.bfloat16))
     assert bias.shape == (1, 1, 2, 2) and bias.dtype == torch.bfloat16
     assert bias[0, 0].tolist() == [[0.0, -torch.inf], [0.0, 0.0]]
+
+
+def test_a_prompt_may_lead_and_boxes_follow_the_picture() -> None:
+    plan = layout(2, [], lead=3, boxes=1)
+    assert torch.equal(plan.mask, torch.ones(6, 6).tril().bool())
+    assert (plan.positions.tolist(), plan.last.tolist()) == ([0, 1, 2, 3, 4, 5], [5])
+    plan = layout(2, [1, 2], full=True, boxes=1)
+    expected = [[1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 1, 0]]
+    assert torch.equal(plan.mask, torch.tensor([*expected, [1, 1, 1, 0, 1, 1]]).bool())
+    assert (plan.positions.tolist(), plan.last.tolist()) == ([0, 1, 2, 3, 3, 4], [3, 5])
+    led = layout(2, [], full=True, lead=1).mask
+    assert torch.equal(led, torch.tensor([[1, 0, 0], [1, 1, 1], [1, 1, 1]]).bool())

@@ -53,7 +53,8 @@ def reference(model: FusedModel, question: Question, image: np.ndarray = IMAGE) 
     picture = views.view(image, spec, question.boxes, encoder.image_size)
     mask = views.box_mask(question.boxes if spec.boxes else (), image.shape[1], image.shape[0], encoder.grid)
     features = model.encode(torch.from_numpy(views.normalise(picture[None], encoder)))
-    visual = model.visual(features, torch.from_numpy(mask[None]))
+    boxes = views.box_coordinates(question.boxes if spec.boxes else (), image.shape[1], image.shape[0])
+    visual = model.visual(features, torch.from_numpy(mask[None]), torch.from_numpy(boxes[None]))
     if spec.kind == "heatmap":
         return model.heatmap_logits(visual).sigmoid()[0].numpy()
     return model.label_logits(visual, question.task).softmax(-1)[0].numpy()
@@ -195,5 +196,6 @@ def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: s
     picture, mask, _ = model_inputs(sample, fused_engine.model.encoder)
     assert np.array_equal(pictures[slots[0]], picture)
     marked = torch.from_numpy(marks([look], IMAGE.shape[1], IMAGE.shape[0], fused_engine.model.encoder.grid))
-    banks = Banks(torch.zeros(1, 16, 1), torch.ones(16, 1), slots, marked, fused_engine.model)  # show which was chosen
+    plain, special = torch.zeros(1, 16, 1), torch.ones(16, 1)  # show which was chosen
+    banks = Banks(plain, special, slots, marked, fused_engine.model, torch.zeros(1, 2, 4))
     assert np.array_equal(banks.visual([0])[0, :, 0].bool().numpy(), mask)

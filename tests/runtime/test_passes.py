@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 from sf_ros.core.config import EncoderConfig, ModelConfig
 from sf_ros.core.types import Box
 from sf_ros.runtime.engine import Question
-from sf_ros.runtime.packing import Look, Pass, looks, marks, passes, plan, reusable
+from sf_ros.runtime.packing import Look, Pass, kinds, looks, marks, passes, plan, reusable
 
 MODEL = ModelConfig(encoder=EncoderConfig(image_size=48, patch_size=6))  # 8 x 8 patches
 SIZE = 80  # px of a square frame: 10 px a patch
@@ -78,14 +78,14 @@ def test_on_reads_the_fewest_tokens_and_auto_one_pass_where_passes_are_dear() ->
 def test_the_choice_is_worked_by_hand() -> None:
     asked = gaze(*range(3))  # where the boxes are does not matter here: counts are given
     # Together behind 100: 3 * 100 saved for a start of 100. Apart: 100 + 2 * 300 for a start of 300 and a pass more.
-    assert passes(asked, [100, 300, 300], 0) == [Pass(("gaze",), (1, 2), 300), Pass(("gaze",), (0,), 100)]
-    assert passes(asked, [100, 300, 300], 150) == [Pass(("gaze",), (1, 2), 300), Pass(("gaze",), (0,), 100)]
-    assert passes(asked, [100, 200, 200], 150) == [Pass(("gaze",), (0, 1, 2), 100)]
-    assert passes(asked, [100, 200, 200], 250) == [Pass(("gaze",), (0, 1, 2))]
+    assert passes(kinds(asked), [100, 300, 300], 0) == [Pass(("gaze",), (1, 2), 300), Pass(("gaze",), (0,), 100)]
+    assert passes(kinds(asked), [100, 300, 300], 150) == [Pass(("gaze",), (1, 2), 300), Pass(("gaze",), (0,), 100)]
+    assert passes(kinds(asked), [100, 200, 200], 150) == [Pass(("gaze",), (0, 1, 2), 100)]
+    assert passes(kinds(asked), [100, 200, 200], 250) == [Pass(("gaze",), (0, 1, 2))]
 
 
 def test_one_look_saves_nothing_and_gets_no_pass_more() -> None:
-    assert passes(gaze(40), [56], 1) == [Pass(("gaze",), (0,))]
+    assert passes(kinds(gaze(40)), [56], 1) == [Pass(("gaze",), (0,))]
 
 
 @pytest.mark.parametrize("pass_tokens", [0, 5, 30, 200])
@@ -103,13 +103,34 @@ def test_no_other_passes_are_cheaper(pass_tokens: float) -> None:
         given = [int(8 * generator.integers(0, 8)) for _ in range(4)]
         every_way = itertools.product(itertools.product(range(4), repeat=4), {0, *given})
         best = min(cost(grouped(labels, most)) for labels, most in every_way)
-        assert cost(passes(gaze(*range(4)), given, pass_tokens)) == best, given
+        assert cost(passes(kinds(gaze(*range(4))), given, pass_tokens)) == best, given
 
 
 def test_every_look_is_read_once_and_reuses_no_more_than_it_may() -> None:
     asked = [*gaze(12, 30, 30, 66), *looks([Question("domain", (1, 2), (Box(0, 25, 9, 60), Box(30, 41, 50, 70)))])]
     allowed = counts(asked)
     for cost in (0.0, 10.0, 1e6):
-        found = passes(asked, allowed, cost)
+        found = passes(kinds(asked), allowed, cost)
         assert sorted(i for one in found for i in one.looks) == list(range(len(asked)))
         assert all(one.reused <= allowed[i] and asked[i].questions == one.questions for one in found for i in one.looks)
+
+
+def test_all_of_a_frame_is_reused_where_boxes_are_tokens() -> None:
+    for attention in ("causal", "full"):
+        model = dataclasses.replace(MODEL, boxes="token", attention=attention)
+        asked = [*gaze(0, 40), *looks([Question("expression", (1,), (Box(0, 0, 9, 9),))])]
+        assert counts(asked, model) == [64, 64, 0]
+
+
+def test_prompts_that_come_first_are_read_apart_each_behind_its_own_start() -> None:
+    model = dataclasses.replace(MODEL, order="prompt_first")
+    faces = [Question(task, (1,), (Box(0, 0, 9, 9),)) for task in ("expression", "looking_at_me")]
+    pair = [Question(task, (1, 2), (Box(0, 45, 20, 80), Box(50, 45, 70, 80))) for task in ("domain", "relation")]
+    asked = looks([*faces, *pair, pair[0]])
+    marked = marks(asked, SIZE, SIZE, 8)
+    alone = {("expression",): (0,), ("looking_at_me",): (0,), ("domain",): (1,), ("relation",): (1,)}
+    for reuse in ("off", "auto"):  # one look a question: a start of its own saves nothing
+        assert plan(asked, marked, model, reuse) == [Pass(names, members) for names, members in alone.items()]
+    heads = gaze(45, 45, 45)
+    found = plan(heads, marks(heads, SIZE, SIZE, 8), model, "on")
+    assert found == [Pass(("gaze",), (0, 1, 2), 32)]
