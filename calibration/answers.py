@@ -46,6 +46,8 @@ def read(path: Path, weights: str) -> AnswersFile:
     if not path.is_file():
         raise AnswersError(f"{path}: no such file. Make it with: {COMMAND} {path}")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no .npz file")  # numpy would advise to unpickle it
         with path.open("rb") as stream, np.load(stream) as stored:
             about = json.loads(str(stored["about"]))
             names = [name for name in TASKS if f"{name}/labels" in stored]

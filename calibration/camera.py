@@ -19,44 +19,47 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from calibration import camera_info, quality, report
 from calibration.boards import Board, BoardError
 from calibration.collect import Collection, coverage, to_grey
-from calibration.command import command
+from calibration.command import command, print_table
 from calibration.fit import Fit, Model, Residuals, agreeing, residuals
 from calibration.topic import PREFIX, TopicSource
 from calibration.views import ViewsError
 from calibration.window import Window
-from sf_ros.core.camera import CalibrationError
+from sf_ros.core.camera import CalibrationError, Camera
 from sf_ros.runtime.sources import ImagesSource, Source, SourceError, open_source
+from sf_ros.runtime.window import WindowError
 
 INTERVAL_S = 0.25  # between frames of a video or live camera that are looked at
 MIN_VALIDATION_VIEWS = 3
 HOLDS_PX = 0.5  # error up to which a calibration holds
-USER_ERRORS = (ViewsError, BoardError, CalibrationError, SourceError, OSError)
+USER_ERRORS = (ViewsError, BoardError, CalibrationError, SourceError, WindowError, OSError)
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the intrinsics."""
 
-    source: Annotated[str, tyro.conf.Positional]  # folder of images | video | camera index | topic:/camera/image_raw
-    out: Path  # folder for camera_info.yaml and report.png
+    # folder of images | video | camera index | topic:/camera/image_raw
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for camera_info.yaml and report.png
     board: Annotated[Board, tyro.conf.arg(name="")] = field(default_factory=Board)
     model: Model = "plumb_bob"  # rational_polynomial for strong distortion, equidistant for fisheyes
     camera_name: str = "camera"  # as the camera's driver calls it: camera_info_manager compares
-    validate: Path | None = None  # a camera_info.yaml to measure on these pictures
-    distance: tuple[str, float] | None = None  # a picture, and metres from the lens to the board's middle in it
-    max_frames: int | None = None  # stop after so many
+    # a camera_info.yaml to measure on these pictures; fits nothing
+    validate: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    # a picture, and metres from the lens to the board's middle in it
+    distance: Annotated[tuple[str, float] | None, tyro.conf.arg(metavar="PICTURE METRES")] = None
+    max_frames: Annotated[int | None, tyro.conf.arg(metavar="N")] = None  # stop after so many
     show: bool = False  # show pictures, coverage and error in a window; q ends
     replace: bool = False  # replace the results of an earlier run in --out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, 1 where a validated calibration does not hold, 2 after an error its user can mend."""
-    return command(Arguments, run, __doc__, USER_ERRORS, argv)
+    return command("camera", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     written = [picture] if arguments.validate else [picture, file]
     if not arguments.replace and any(path.exists() for path in written):
         raise BoardError(f"{arguments.out} holds a calibration's results: name another --out, or give --replace.")
+    known = camera_info.read(arguments.validate) if arguments.validate else None
     with open_pictures(arguments.source) as source:
         collection = collect(source, arguments)
         result: dict[str, Any] = {
@@ -75,8 +79,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "refused": collection.refused_by_reason,
             "alike": len(collection.spare),
         }
-    if arguments.validate:
-        found, figures = _validated(collection, arguments.validate)
+    found: Residuals
+    if known is not None:
+        found, figures = _validated(collection, known, str(arguments.validate))
     else:
         found, figures = calibrated(collection, arguments)
     if arguments.distance:
@@ -87,7 +92,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     result["files"] = [str(path) for path in written]
     if not arguments.validate:
         camera_info.write(file, found.camera)
-    _print(result, collection)
+    shown = {name: value for name, value in result.items() if name not in ("source", "warnings")}
+    print_table(f"{result['source']}: {collection.board}", shown, result["warnings"])
     return result
 
 
@@ -144,39 +150,29 @@ def calibrated(collection: Collection, arguments: Arguments) -> tuple[Fit, dict[
     }
 
 
-def _validated(collection: Collection, path: Path) -> tuple[Residuals, dict[str, Any]]:
-    """How well a calibration explains these views, and its figures. ViewsError where there are too few."""
-    camera = camera_info.read(path)
+def _validated(collection: Collection, camera: Camera, name: str) -> tuple[Residuals, dict[str, Any]]:
+    """How well a camera, read from file `name`, explains these views, and its figures. ViewsError: too few of them."""
     views = [*collection.views, *collection.spare]
     if len(views) < MIN_VALIDATION_VIEWS:
         raise ViewsError(collection.too_few(len(views), MIN_VALIDATION_VIEWS))
     if views[0].size != (camera.width, camera.height):
         raise ViewsError(
             f"The pictures have {views[0].size[0]}x{views[0].size[1]} pixels, "
-            f"{path} is for {camera.width}x{camera.height}."
+            f"{name} is for {camera.width}x{camera.height}."
         )
     found = residuals(camera, views)
+    holds = found.rms_px <= HOLDS_PX
+    failed = f"It misses these corners by more than {HOLDS_PX} px: check --squares and the board, or calibrate again"
     return found, {
-        "validated": str(path),
+        "validated": name,
         "views": len(views),
         "model": camera.model,
         "rms_px": round(found.rms_px, 4),
         "worst_view_rms_px": round(float(found.view_rms_px.max()), 4),
         "coverage": round(float(coverage(views).mean()), 3),
-        "holds": found.rms_px <= HOLDS_PX,
+        "holds": holds,
+        "warnings": [] if holds else [failed],
     }
-
-
-def _print(result: dict[str, Any], collection: Collection) -> None:
-    """The human-readable table, on stdout."""
-    console = Console()
-    table = Table("", "", show_header=False, title=f"{result['source']}: {collection.board}")
-    for name, value in result.items():
-        if name not in ("source", "warnings"):
-            table.add_row(name.replace("_", " "), str(value))
-    console.print(table)
-    for warning in result.get("warnings", ()):
-        console.print(f"[yellow]warning:[/] {warning}.")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def write(path: Path, camera: Camera) -> None:
 
 
 def read(path: Path) -> Camera:
-    """The camera of such a file; CalibrationError that names the field where it is not one."""
+    """The camera of such a file; CalibrationError where it is not there, or that names the field that is wrong."""
+    if not path.is_file():
+        raise CalibrationError(f"{path}: no such file. Name the camera_info.yaml that calibration.camera has written.")
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -103,11 +103,12 @@ class Collection:
     def too_few(self, good: int, least: int) -> str:
         """What to say where fewer than `least` views are good."""
         counts = Counter(self.refused.values())
-        found = ", ".join(f"{count} {refusal.what}" for refusal, count in counts.most_common())
-        text = f"{good} good views of {self.pictures} pictures ({found or 'none refused'}); {least} are the least."
+        found = "; ".join(f"{refusal.what}: {count}" for refusal, count in counts.most_common())
+        text = f"{good} good views of {self.pictures} pictures ({found or 'none refused'}), {least} are the least."
         if not counts:
             return f"{text} Take more: 20 to 40, all over the picture, near and far, tilted to all sides."
-        cause = diagnose(self.board, self._unseen)
+        seen = counts[Refusal.NO_BOARD] < self.pictures  # the board is the one described
+        cause = None if seen else diagnose(self.board, self._unseen)
         remedies = [
             refusal.remedy for refusal, _ in counts.most_common() if not (refusal is Refusal.NO_BOARD and cause)
         ]

@@ -45,14 +45,18 @@ SHOWN = ("ece", "nll", "brier", "accuracy")
 class Arguments:
     """Command line of the confidences."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]  # whose manifest gets what is found
-    fit: Path  # answers to fit on, as training.evaluate --answers writes them
-    test: Path  # answers to others, to measure on
-    out: Path  # folder for reliability.png, report.json and cues.yaml
-    tasks: str | None = None  # comma-separated questions; None: all that both files answer
+    # the exported model whose manifest gets what is found
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
+    fit: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # answers to fit on, as training.evaluate --answers writes them
+    test: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # answers to others, to measure on
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for reliability.png, report.json and cues.yaml
+    # questions; all that both files answer, unless given
+    tasks: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
     method: Literal["temperature", "vector"] = "temperature"  # vector: a scale and a bias for each label
-    precision: float | None = None  # wanted share of right ones among the labels announced; 0.9 unless either is given
-    false_alarm_rate: float | None = None  # or: wanted share of wrong ones among the answers that could be wrong
+    # wanted share of right ones among the labels announced; 0.9 unless either is given
+    precision: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
+    # or: wanted share of wrong ones among the answers that could be wrong
+    false_alarm_rate: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
     write: bool = True  # --no-write: leave the bundle as it is
     replace: bool = False  # replace the results of an earlier run in --out
 
@@ -71,7 +75,7 @@ class Calibrated:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, or 2 after an error that its user can mend."""
-    return command(Arguments, run, __doc__, USER_ERRORS, argv)
+    return command("confidence", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -129,12 +133,14 @@ def calibrate(
     change: Temperature | Vector | None
     change = (fit_temperature if method == "temperature" else fit_vector)(fit.logits, fit.labels)
     fitted, after = (one.logits if change is None else change.logits(one.logits) for one in (fit, test))
-    point = operating.point(
-        operating.alarms(name, softmax(fitted, axis=1), fit.labels),
-        operating.alarms(name, softmax(after, axis=1), test.labels),
-        precision=precision,
-        false_alarm_rate=false_alarm_rate,
-    )
+    point = None
+    if change is not None:  # otherwise nothing is wrong: any threshold would do, and the bundle's own stays
+        point = operating.point(
+            operating.alarms(name, softmax(fitted, axis=1), fit.labels),
+            operating.alarms(name, softmax(after, axis=1), test.labels),
+            precision=precision,
+            false_alarm_rate=false_alarm_rate,
+        )
     figures: dict[str, Any] = {
         "samples": {"fit": len(fit.labels), "test": len(test.labels)},
         **_described(change),
@@ -172,7 +178,11 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def updated(manifest: Manifest, found: dict[str, Calibrated]) -> Manifest:
-    """The manifest with the new calibration of these questions in place of their old one; others keep theirs."""
+    """The manifest with the new calibration of these questions in place of their old one; others keep theirs.
+
+    So do those of which nothing could be fitted.
+    """
+    found = {name: one for name, one in found.items() if one.change is not None}
     temperatures = {name: one.change.value for name, one in found.items() if isinstance(one.change, Temperature)}
     scaling = {name: one.change.field() for name, one in found.items() if isinstance(one.change, Vector)}
     points = {name: one.point for name, one in found.items() if one.point is not None}
@@ -211,7 +221,7 @@ def _warnings(change: Temperature | Vector | None, point: OperatingPoint | None)
             f"the temperature {change.value:.2f} is uncertain by {change.deviation / change.value:.0%}; "
             "answer more samples for --fit"
         )
-    if point is None:
+    if change is not None and point is None:
         warnings.append("no threshold reaches what is wanted on --fit, so it has none")
     return warnings
 
@@ -248,8 +258,11 @@ def _print(result: dict[str, Any], title: str) -> None:
             wanted = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in point["wanted"].items())
             told = ("-" if value is None else f"{value:.3f}" for value in point["measured"].values())
             table.add_row(name, wanted, f"{point['threshold']:.3f}", *told)
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     console.print("'gaze' is left out: a heatmap has no softmax over answers.", highlight=False)
+    done = "written into" if result["written"] else "--no-write: not written into"
+    console.print(f"{done} {result['bundle']}/{bundles.MANIFEST}", highlight=False, markup=False)
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/] {warning}.")
 

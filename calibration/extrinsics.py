@@ -20,12 +20,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from calibration import camera_info
 from calibration.boards import Board, BoardError
 from calibration.collect import Collection
-from calibration.command import command
+from calibration.command import command, print_table
 from calibration.hand_eye import MIN_VIEWS, HandEye, hand_eye
 from calibration.recordings import Shot, read_bag, read_folder
 from calibration.transforms import PoseError
@@ -55,20 +54,25 @@ def generate_launch_description() -> LaunchDescription:
 class Arguments:
     """Command line of the extrinsics."""
 
-    source: Annotated[Path, tyro.conf.Positional]  # folder with pictures and poses.jsonl, or a rosbag2 recording
-    camera_info: Path  # the camera's intrinsics, from calibration.camera
-    out: Path  # folder for extrinsics.launch.py
+    # folder with pictures and poses.jsonl, or a rosbag2 recording
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    # the camera's intrinsics, camera_info.yaml of calibration.camera
+    camera_info: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for extrinsics.launch.py
     board: Annotated[Board, tyro.conf.arg(name="")] = field(default_factory=Board)
-    base: str = "base_link"  # frame that stands still with the board (recordings)
-    head: str = "head_link"  # frame that moves with the camera
-    camera: str = "camera_color_optical_frame"  # the camera's optical frame (z forward), as its images name it
-    image_topic: str = "/camera/image_raw"  # of a recording; raw or compressed
+    # frame that stands still with the board (recordings)
+    base: Annotated[str, tyro.conf.arg(metavar="FRAME")] = "base_link"
+    head: Annotated[str, tyro.conf.arg(metavar="FRAME")] = "head_link"  # frame that moves with the camera
+    # the camera's optical frame (z forward), as its images name it
+    camera: Annotated[str, tyro.conf.arg(metavar="FRAME")] = "camera_color_optical_frame"
+    # of a recording; raw or compressed
+    image_topic: Annotated[str, tyro.conf.arg(metavar="TOPIC")] = "/camera/image_raw"
     replace: bool = False  # replace the result of an earlier run in --out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
-    return command(Arguments, run, __doc__, USER_ERRORS, argv)
+    return command("extrinsics", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -90,6 +94,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     result: dict[str, Any] = {
         "source": str(arguments.source),
         "pictures": collection.pictures,
+        "refused": collection.refused_by_reason,
+        "alike": len(collection.spare),
         "views": len(collection.views),
         "translation_m": found.translation_m.round(5).tolist(),
         "rotation_xyzw": found.rotation.as_quat(canonical=True).round(6).tolist(),
@@ -101,14 +107,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "warnings": warnings,
         "file": str(file),
     }
-    table = Table("", "", show_header=False, title=f"{arguments.camera} in {arguments.head}")
-    for name, value in result.items():
-        if name != "warnings":
-            table.add_row(name.replace("_", " "), str(value))
-    console = Console()
-    console.print(table)
-    for warning in warnings:
-        console.print(f"[yellow]warning:[/] {warning}.")
+    shown = {name: value for name, value in result.items() if name != "warnings"}
+    print_table(f"{arguments.camera} in {arguments.head}", shown, warnings)
     return result
 
 

@@ -12,6 +12,7 @@ from calibration.uncertainty import uncertainty_px
 LEVELS_PX = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # of the uncertainty's map
 MAP = (48, 36)  # its points, columns and rows
 MAX_BARS = 60  # views whose names still fit
+BAR_LABELS_PT = 180  # width of their panel, for the names' letters
 
 
 def draw(found: Residuals, path: Path, title: str) -> None:
@@ -44,7 +45,7 @@ def draw(found: Residuals, path: Path, title: str) -> None:
     bars.set(title="error of each view", ylabel="RMS, px")
     if len(found.views) <= MAX_BARS:
         names = [view.name for view in found.views]
-        bars.set_xticks(range(len(names)), names, rotation=90, fontsize=4)
+        bars.set_xticks(range(len(names)), names, rotation=90, fontsize=min(7, BAR_LABELS_PT / len(names)))
 
     errors, reach = panels["E"], max(float(np.quantile(distances, 0.995)), 0.05)
     errors.scatter(*np.concatenate(found.errors).T, s=3, alpha=0.4)

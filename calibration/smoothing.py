@@ -52,18 +52,21 @@ SAME_DELAY_S = 0.01  # delays closer than this are equal
 class Arguments:
     """Command line of the smoothing."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]  # that answered
-    answers: Path  # folder of recordings to choose on, as calibration.smoothing_record writes them
-    out: Path  # folder for curve.png, report.json and smoothing.yaml
-    test: Path | None = None  # folder of recordings of other clips, to measure the choice on
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]  # the exported model that answered
+    # folder of recordings to choose on, as calibration.smoothing_record writes them
+    answers: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for curve.png, report.json and smoothing.yaml
+    # folder of recordings of other clips, to measure the choice on
+    test: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     flicker: float = 10.0  # needless changes per minute that are allowed
-    cues: str | None = None  # comma-separated; None: all whose truth changes
+    # which ones; all whose truth changes, unless given
+    cues: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
     replace: bool = False  # replace the results of an earlier run in --out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, or 2 after an error that its user can mend."""
-    return command(Arguments, run, __doc__, USER_ERRORS, argv)
+    return command("smoothing", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -222,21 +225,23 @@ def _print(result: dict[str, Any], title: str) -> None:
             continue
         table = Table(
             "cue",
-            "setting",
+            "",
+            "half-life, enter, leave",
             "flicker",
             "delay",
             "missed",
             "right",
             "jitter",
-            title=f"{name}: flicker per minute, delay in s",
+            title=f"{name}: flicker per minute, half-life and delay in s",
             box=SIMPLE,
         )
         for cue, one in result["cues"].items():
             for when in ("today", "chosen"):
                 found = one[when][part]
                 table.add_row(
-                    cue if when == "today" else f"  {when}",
-                    " ".join(f"{value:g}" for value in one[when]["settings"].values()),
+                    cue if when == "today" else "",
+                    when,
+                    ", ".join(f"{value:g}" for value in one[when]["settings"].values()),
                     _shown(found["flicker_per_min"], 1),
                     _shown(found["delay_s"], 2),
                     f"{found['missed']}/{found['changes']}",

@@ -47,17 +47,18 @@ EVERYTHING_MS = 1e7  # a budget that every question due fits into
 class Arguments:
     """Command line of the recording."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]  # exported model, with its detector
-    clips: Annotated[tuple[Path, ...], tyro.conf.Positional]  # videos, each beside its truth
-    out: Path  # folder for one .npz a clip; those that are there are kept
-    device: str = RuntimeConfig.device
-    threads: int = RuntimeConfig.threads
+    bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]  # exported model, with its detector
+    # videos, each beside its truth
+    clips: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLIP...")]
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for one .npz a clip; those that are there are kept
+    device: str = RuntimeConfig.device  # auto, cpu or cuda
+    threads: int = RuntimeConfig.threads  # of the model; 0: as many as there are cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0, or 2 after an error that its user can mend."""
     process.prepare()
-    return command(Arguments, run, __doc__, USER_ERRORS, argv)
+    return command("smoothing_record", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -71,6 +71,8 @@ def write(path: Path, recording: Recording) -> None:
 def read(path: Path) -> Recording:
     """Read one file; StreamsError where it is not one."""
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("no .npz file")  # numpy would advise to unpickle it
         with path.open("rb") as file, np.load(file) as stored:
             about = json.loads(str(stored["about"]))
             streams = tuple(

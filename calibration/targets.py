@@ -6,17 +6,18 @@ side is what every other command wants as --square-mm. The last line of stdout i
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 import tyro
 
 from calibration.boards import Board, BoardError, dictionary_of
+from calibration.command import command
 
 # Width and height in millimetres, landscape; 'board' is a page as large as the board needs.
 PAPERS = {"a4": (297.0, 210.0), "a3": (420.0, 297.0), "a2": (594.0, 420.0), "letter": (279.4, 215.9)}
@@ -25,28 +26,31 @@ MM_PER_INCH = 25.4
 MARGIN_MM = 8.0  # that no printer can print on
 LINE_MM = 5.0  # of text and ruler below the board
 RULER_MM = 100.0
+USER_ERRORS = (BoardError, OSError)
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the targets."""
 
-    out: Annotated[Path, tyro.conf.Positional]  # the PDF to write
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BOARD.pdf")]  # the file to write
     board: Annotated[Board, tyro.conf.arg(name="")] = field(default_factory=Board)
-    paper: Paper = "a4"
+    paper: Paper = "a4"  # landscape; board: a page as large as the board needs
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    try:
-        arguments = tyro.cli(Arguments, args=argv, description=__doc__)
-        page_mm = write_pdf(arguments.out, arguments.board, arguments.paper)
-    except (BoardError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line: 0, or 2 after an error that its user can mend."""
+    return command("targets", Arguments, run, __doc__, USER_ERRORS, argv)
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Write the board and say what to do with it; what the JSON line says."""
+    if arguments.out.suffix.lower() != ".pdf":
+        raise BoardError(f"{arguments.out}: a board is written as a PDF, which keeps its size: name a file.pdf.")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    page_mm = write_pdf(arguments.out, arguments.board, arguments.paper)
     print(f"{arguments.out}: {arguments.board}. Print it at 100 % and measure a square.")
-    print(json.dumps({"file": str(arguments.out), "board": str(arguments.board), "page_mm": page_mm}))
-    return 0
+    return {"file": str(arguments.out), "board": str(arguments.board), "page_mm": page_mm}
 
 
 def write_pdf(path: Path, board: Board, paper: Paper) -> tuple[float, float]:

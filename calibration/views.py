@@ -21,7 +21,7 @@ class Refusal(Enum):
     """Why a picture is not used: what is wrong, and what to do about it."""
 
     NO_BOARD = (
-        "no board found",
+        "no board found, or too little of it",
         "show all of a chessboard or a good part of a ChArUco board, near, sharp and evenly lit",
     )
     BLURRED = (

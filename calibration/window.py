@@ -5,14 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from calibration.boards import BoardError
 from calibration.collect import GRID, Collection, coverage
 from calibration.fit import MIN_VIEWS, Model, fit
-from calibration.views import View, ViewsError
+from calibration.views import Refusal, View, ViewsError
+from sf_ros.runtime.window import show
 
 NAME = "calibration"
 REFIT_VIEWS = 5  # new views after which the error is computed again
-GREEN, RED, WHITE = (0, 200, 0), (0, 0, 230), (255, 255, 255)
+GREEN, RED, WHITE = (0, 200, 0), (60, 60, 255), (255, 255, 255)
+FONT, SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 class Window:
@@ -25,11 +26,7 @@ class Window:
 
     def show(self, image: np.ndarray, view: View | None) -> bool:
         """Put a picture (H, W, 3) RGB uint8 on the screen; False when the user pressed q."""
-        try:
-            cv2.imshow(NAME, self.overlay(image, view))
-            return cv2.waitKey(1) & 0xFF != ord("q")
-        except cv2.error as error:
-            raise BoardError("--show needs a display and an OpenCV built with windows. Leave it out.") from error
+        return show(NAME, self.overlay(image, view))
 
     def overlay(self, image: np.ndarray, view: View | None) -> np.ndarray:
         """The picture (H, W, 3) BGR with covered cells tinted, corners and a line of figures."""
@@ -37,7 +34,7 @@ class Window:
         views = self._collection.views
         covered = cv2.resize(coverage(views).astype(np.uint8), out.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
         out[covered] = out[covered] // 4 * 3 + np.array(GREEN, np.uint8) // 4
-        refusal = None if view is None else view.refusal
+        refusal = Refusal.NO_BOARD if view is None else view.refusal
         for x, y in [] if view is None else view.pixels:
             cv2.circle(out, (round(x), round(y)), 3, GREEN if refusal is None else RED, -1)
         if len(views) >= max(MIN_VIEWS, self._fitted + REFIT_VIEWS):
@@ -58,6 +55,8 @@ class Window:
 
 
 def _write(picture: np.ndarray, text: str, row: int, color: tuple[int, int, int]) -> None:
-    """A line of text with a black edge, readable on anything."""
-    for shade, width in (((0, 0, 0), 3), (color, 1)):
-        cv2.putText(picture, text, (8, row), cv2.FONT_HERSHEY_SIMPLEX, 0.5, shade, width, cv2.LINE_AA)
+    """A line of text on a dark plate, readable on anything."""
+    width = cv2.getTextSize(text, FONT, SIZE, 1)[0][0]
+    plate = picture[row - 15 : row + 6, : width + 16]
+    plate[:] = plate // 4
+    cv2.putText(picture, text, (8, row), FONT, SIZE, color, 1, cv2.LINE_AA)

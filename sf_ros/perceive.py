@@ -31,9 +31,10 @@ from sf_ros.runtime.pipeline import Pipeline, load_pipeline
 from sf_ros.runtime.recorders import RecorderError, open_recorders
 from sf_ros.runtime.sources import Source, SourceError, demo_file, open_source
 from sf_ros.runtime.truth import compare
+from sf_ros.runtime.window import WindowError, show
 
 KEPT = 100_000  # newest values that percentiles are taken of; a live run may last for days
-USER_ERRORS = (SourceError, BundleError, DetectorError, RecorderError, OSError)
+USER_ERRORS = (SourceError, BundleError, DetectorError, RecorderError, WindowError, OSError)
 
 
 class OptionError(ValueError):
@@ -122,11 +123,7 @@ def _show(image: np.ndarray, cues: FrameCues) -> bool:
     """Put the annotated picture on the screen; False when the user pressed q."""
     from sf_ros.runtime.draw import draw
 
-    try:
-        cv2.imshow("sf_ros", cv2.cvtColor(draw(image, cues), cv2.COLOR_RGB2BGR))
-        return cv2.waitKey(1) & 0xFF != ord("q")
-    except cv2.error as error:
-        raise OptionError("--show needs a display and an OpenCV built with windows. Leave it out.") from error
+    return show("sf_ros", cv2.cvtColor(draw(image, cues), cv2.COLOR_RGB2BGR))
 
 
 class Summary:

@@ -130,7 +130,7 @@ BAD_SETS: dict[str, tuple[Board, Model, Callable[[], list[np.ndarray]], list[str
         ["blurred", "hold the board still", "focus"],
     ),
     "moving": (CHESSBOARD, "plumb_bob", lambda: moved(good(CHESSBOARD)), ["blurred", "hold the board still"]),
-    "a wall": (CHARUCO, "plumb_bob", lambda: WALL, ["10 no board found", "show all of a chessboard"]),
+    "a wall": (CHARUCO, "plumb_bob", lambda: WALL, ["too little of it: 10", "show all of a chessboard"]),
     "darkness": (
         CHARUCO,
         "plumb_bob",
@@ -218,6 +218,14 @@ def test_a_wrong_square_size_leaves_the_intrinsics_right_and_shows_against_a_tap
         check_distance(found, wrong, "0", distance_m)
     right, _ = calibrated(collected(CHESSBOARD, good(CHESSBOARD)), arguments(CHESSBOARD, "plumb_bob"))
     assert check_distance(right, CHESSBOARD, "0", distance_m) == pytest.approx(distance_m, rel=0.01)
+
+
+def test_where_the_board_is_seen_in_some_pictures_it_is_not_the_board_that_is_blamed() -> None:
+    collection = collected(CHARUCO, [*good()[:4], np.where(np.arange(640) < 220, good()[4], 150).astype(np.uint8)])
+    assert len(collection.views) == 4 and len(collection.refused) == 1
+    with pytest.raises(ViewsError, match="4 good views of 5 pictures") as refused:
+        collection.check()
+    assert "near, sharp and evenly lit" in str(refused.value) and "--squares" not in str(refused.value)
 
 
 def collected(board: Board, pictures: list[np.ndarray]) -> Collection:

@@ -82,6 +82,12 @@ def test_a_file_that_is_no_calibration_is_refused_by_its_name(change: dict, word
         camera_info.read(path)
 
 
+def test_a_file_that_is_not_there_is_told_and_so_is_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.yaml", tmp_path):
+        with pytest.raises(CalibrationError, match=f"{path.name}: no such file. Name the camera_info.yaml"):
+            camera_info.read(path)
+
+
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
     path = tmp_path / "camera_info.yaml"
     camera_info.write(path, PINHOLE)

@@ -84,7 +84,7 @@ def test_the_command_line_works_as_its_users_type_it(folder: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["views"] == COUNT and result["alike"] == COUNT and result["warnings"] == []
-    assert result["refused"] == {"no board found": ["wall.png"]}
+    assert result["refused"] == {"no board found, or too little of it": ["wall.png"]}
     assert result["unreadable"] == {"broken.png: empty, broken or cut short": 1}
     assert 0 < result["rms_px"] < 0.1 and result["held_out_rms_px"] == pytest.approx(result["rms_px"], rel=0.3)
 
@@ -102,7 +102,8 @@ def test_a_calibration_holds_on_its_camera_and_not_on_another(
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(fields))
     arguments = [str(folder), "--out", str(tmp_path / "other"), "--validate", str(tmp_path / "other.yaml")]
     assert camera.main(arguments) == 1
-    assert said(capsys)["holds"] is False
+    result = said(capsys)
+    assert result["holds"] is False and "more than 0.5 px" in result["warnings"][0]
 
 
 def test_a_video_is_looked_at_from_time_to_time(
@@ -125,6 +126,7 @@ def test_the_window_tints_what_is_covered_and_tells_views_and_error(folder: Path
     pictures = [cv2.imread(str(path)) for path in sorted(folder.glob("??a.png"))]
     assert pictures[0] is not None
     before = window.overlay(pictures[0], None)
+    assert (before[..., 2].astype(int) - before[..., 1] > 100).any(), "red words say that no board is found"
     for picture in pictures:
         view = collection.add(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), str(len(collection.views)))
         after = window.overlay(picture, view)
@@ -149,7 +151,8 @@ def test_results_are_not_overwritten_unasked(
         (["nowhere"], "no such file or folder"),
         (["FOLDER", "--camera-name", "head camera"], "letters, digits and _"),
         (["FOLDER", "--squares", "9", "7"], "correct --squares"),
-        (["FOLDER", "--validate", "missing.yaml"], "missing.yaml"),
+        (["nowhere", "--validate", "missing.yaml"], "missing.yaml: no such file"),  # told before pictures are looked at
+        (["FOLDER", "--show"], "--show needs a display"),
         (["FOLDER", "--distance", "00a.png", "9.0"], "by tape 9 m"),
         (["FOLDER", "--distance", "zebra.png", "1.0"], "zebra.png is not among the views"),
         pytest.param(
@@ -160,8 +163,15 @@ def test_results_are_not_overwritten_unasked(
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(
-    arguments: list[str], words: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
     arguments = [str(folder) if part == "FOLDER" else part for part in arguments]
     assert camera.main([*arguments, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -175,7 +185,10 @@ def test_pictures_with_poses_become_a_launch_file_with_the_static_transform(
     folder, truth = shots
     options = ["--camera-info", str(folder / "camera_info.yaml"), "--out", str(tmp_path), "--head", "neck"]
     assert extrinsics.main([str(folder), *options, "--camera", "eye"]) == 0
-    check_transform(said(capsys), truth)
+    result = said(capsys)
+    check_transform(result, truth)
+    refused = sum(map(len, result["refused"].values()))
+    assert result["pictures"] == result["views"] + result["alike"] + refused == 16
     arguments = launched(tmp_path / "extrinsics.launch.py")
     assert arguments["--frame-id"] == "neck" and arguments["--child-frame-id"] == "eye"
     place = [float(arguments[name]) for name in ("--x", "--y", "--z")]

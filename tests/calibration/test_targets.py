@@ -88,3 +88,12 @@ def test_the_command_writes_a_pdf_and_says_so(tmp_path: Path, capsys: pytest.Cap
     assert said["file"] == str(path) and "8x5 squares of 30 mm" in said["board"]
     assert main([str(path), "--squares", "2", "5"]) == 2
     assert "too small" in capsys.readouterr().err
+
+
+def test_a_folder_for_the_board_is_made_and_another_format_than_pdf_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path / "new" / "board.pdf")]) == 0
+    assert (tmp_path / "new" / "board.pdf").is_file()
+    assert main([str(tmp_path / "board.png")]) == 2
+    assert "name a file.pdf" in capsys.readouterr().err and not (tmp_path / "board.png").exists()

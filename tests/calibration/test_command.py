@@ -1,0 +1,59 @@
+"""What all commands share: how they call themselves, and results as tables for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from calibration import camera, confidence, extrinsics, smoothing, smoothing_record, targets
+from calibration.command import labelled, print_table, told
+
+COMMANDS = {
+    "targets": (targets.main, "BOARD.pdf"),
+    "camera": (camera.main, "SOURCE"),
+    "extrinsics": (extrinsics.main, "SOURCE"),
+    "confidence": (confidence.main, "BUNDLE"),
+    "smoothing": (smoothing.main, "BUNDLE"),
+    "smoothing_record": (smoothing_record.main, "BUNDLE CLIP..."),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_usage_says_what_is_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main, positional = COMMANDS[name]
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert said.startswith(f"usage: python -m calibration.{name} [-h]") and positional in said.splitlines()[0]
+    assert "{None}" not in said
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (0.05, "0.05"),
+        ({}, "none"),
+        ([], "none"),
+        ({"fx": 0.1, "fy": 0.2}, "fx: 0.1, fy: 0.2"),
+        ({"blurred": ["a.png", "b.png"], "too oblique": ["c.png"]}, "blurred: a.png, b.png\ntoo oblique: c.png"),
+        ({"a.png: empty": 1, "b.png: empty": 1}, "a.png: empty: 1\nb.png: empty: 1"),
+        ([[1.0, 0.0], [0.0, 2.0]], "1.0, 0.0\n0.0, 2.0"),
+    ],
+)
+def test_values_are_told_in_words(value: object, text: str) -> None:
+    assert told(value) == text
+
+
+def test_units_follow_the_name_of_a_figure() -> None:
+    names = ("rms_px", "held_out_rms_px", "translation_m", "camera_name", "views", "m")
+    assert [labelled(name) for name in names] == [
+        "rms, px", "held out rms, px", "translation, m", "camera name", "views", "m",
+    ]  # fmt: skip
+
+
+def test_a_table_takes_names_with_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("[red]", {"file": "[bold]x"}, ["[a] is blurred"])
+    said = capsys.readouterr().out
+    assert "[red]" in said and "[bold]x" in said and "warning: [a] is blurred." in said
