@@ -70,11 +70,11 @@ class Worker:
             return [line for line in lines if line]
 
 
-Start = Callable[[], Worker]
+Start = Callable[[Sequence[Cell]], Worker]
 
 
 @pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Callable[[Sequence[Cell]], Worker]]:
+def workers(tmp_path: Path) -> Iterator[Start]:
     """Starts processes that run a grid in tmp_path/out."""
     started = []
 
@@ -124,7 +124,7 @@ def fail(log: Path, begun: Event, go_on: Event, folder: Path) -> dict[str, Any]:
     raise ValueError("no such weights")
 
 
-def test_two_processes_share_the_cells_and_leave_the_same_results(tmp_path: Path, workers) -> None:
+def test_two_processes_share_the_cells_and_leave_the_same_results(tmp_path: Path, workers: Start) -> None:
     log, both = tmp_path / "log", PROCESSES.Barrier(2)
     cells = [cell(name, functools.partial(meet, log, both)) for name in ("a", "b")]
     cells += [cell(name, functools.partial(note, log)) for name in ("c", "d", "e", "f")]
@@ -138,7 +138,7 @@ def test_two_processes_share_the_cells_and_leave_the_same_results(tmp_path: Path
     ]  # fmt: skip
 
 
-def test_the_cell_of_a_process_that_is_killed_is_taken_over(tmp_path: Path, workers) -> None:
+def test_the_cell_of_a_process_that_is_killed_is_taken_over(tmp_path: Path, workers: Start) -> None:
     log, begun = tmp_path / "log", PROCESSES.Event()
     hang = functools.partial(hang_once, log, begun, PROCESSES.Event())
     cells = [cell("long", hang), cell("short", functools.partial(note, log))]
@@ -154,7 +154,7 @@ def test_the_cell_of_a_process_that_is_killed_is_taken_over(tmp_path: Path, work
 
 
 def test_a_failure_is_tried_by_one_process_told_by_all_and_tried_again_by_a_later_command(
-    tmp_path: Path, workers
+    tmp_path: Path, workers: Start
 ) -> None:
     log, begun, go_on = tmp_path / "log", PROCESSES.Event(), PROCESSES.Event()
     cells = [cell("bad", functools.partial(fail, log, begun, go_on)), cell("good", functools.partial(note, log))]
