@@ -16,6 +16,7 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import normalise
 from sf_ros.model.encoders import build_encoder
+from training import lock
 from training.data import cache
 from training.data.sample import Sample
 
@@ -159,7 +160,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda place: SimpleNamespace(free=2**20))
     with pytest.raises(ValueError, match=r"views of gaze take 0\.3 GB and .* has 0\.0 GB free.*--cache none"):
         cache.load_or_build(Pictures("gaze", 50_000), ENCODER, tmp_path / "views")
-    assert "views of gaze: 0.3 GB into" in capsys.readouterr().err and not (tmp_path / "views").exists()
+    assert "views of gaze: 0.3 GB into" in capsys.readouterr().err and not list(tmp_path.rglob("*.npy"))
 
 
 def test_the_key_of_weights_sees_values_names_and_buffers_and_nothing_else() -> None:
@@ -176,3 +177,24 @@ def test_features_half_written_when_killed_are_made_again(tmp_path: Path) -> Non
     (tmp_path / f"features-{cache.features_key(encoder, ENCODER)}.part.npy").write_bytes(b"half")
     assert cache.load_or_encode(views, encoder, ENCODER, tmp_path).shape == (2, 16, 32)
     assert not list(tmp_path.glob("*.part.npy"))
+
+
+def test_views_and_features_are_made_under_locks_of_their_own(tmp_path: Path) -> None:
+    held: list[str] = []
+
+    def look() -> None:
+        for path in tmp_path.glob("*.lock"):
+            with lock.held(path, wait=False) as free:
+                held.extend([] if free else [path.name])
+
+    class Watched(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            look()
+            return super().__getitem__(index)
+
+    views = in_this_process(Watched("gaze", 1), tmp_path)
+    encoder = build_encoder(ENCODER).eval()
+    encoder.register_forward_pre_hook(lambda *_: look())
+    cache.load_or_encode(views, encoder, ENCODER, tmp_path)
+    assert held == ["tags.json.lock", f"features-{cache.features_key(encoder, ENCODER)}.npy.lock"]
+    assert not list(tmp_path.glob("*.lock"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig
 from sf_ros.core.tasks import TASKS
+from training import lock
 from training.data.sample import Sample
 from training.data.workers import worker_pool
 
@@ -98,10 +100,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
 
 def load_or_build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int = 2) -> ViewCache:
     """The cached views of a dataset, built first when they are not there. Broken samples are skipped and listed."""
-    if not all((folder / name).exists() for name in ("tags.json", *(f"{array}.npy" for array in _ARRAYS))):
-        require_space(folder, len(dataset) * 3 * encoder.image_size**2, f"views of {dataset.task}")
-        folder.mkdir(parents=True, exist_ok=True)
-        _build(dataset, encoder, folder, workers)
+    lock.once(folder / "tags.json", functools.partial(_build, dataset, encoder, folder, workers))
     text = json.loads((folder / "tags.json").read_text())
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "views" else None) for name in _ARRAYS}
     return ViewCache(task=text["task"], tags=text["tags"], **arrays)
@@ -110,7 +109,9 @@ def load_or_build(dataset: Dataset, encoder: EncoderConfig, folder: Path, worker
 _ARRAYS = ("views", "masks", "boxes", "labels", "points", "sizes")
 
 
-def _build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int) -> None:
+def _build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int, tags: Path) -> None:
+    """Write the arrays into `folder`, then the file that says that they are whole."""
+    require_space(folder, len(dataset) * 3 * encoder.image_size**2, f"views of {dataset.task}")
     jobs = [
         (dataset, encoder, range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)
     ]
@@ -125,7 +126,7 @@ def _build(dataset: Dataset, encoder: EncoderConfig, folder: Path, workers: int)
     for name, column in zip(_ARRAYS, zip(*(row[:-1] for row in rows), strict=True), strict=True):
         np.save(folder / f"{name}.npy", np.stack(column))
     text = {"task": dataset.task, "skipped": skipped, "tags": [row[-1] for row in rows]}
-    (folder / "tags.json").write_text(json.dumps(text))
+    tags.write_text(json.dumps(text))
 
 
 def _read_chunk(job: tuple[Dataset, EncoderConfig, range]) -> tuple[list[tuple], list[str]]:
@@ -144,7 +145,6 @@ def _read_chunk(job: tuple[Dataset, EncoderConfig, range]) -> tuple[list[tuple],
     return rows, skipped
 
 
-@torch.no_grad()
 def load_or_encode(
     cache: ViewCache,
     encoder: nn.Module,
@@ -158,20 +158,23 @@ def load_or_encode(
     As training sees them (float16), or `exact` as training.evaluate does (float32).
     """
     path = folder / f"features-{features_key(encoder, config)}{'-exact' if exact else ''}.npy"
-    shape, dtype = (len(cache), config.grid**2, config.dim), np.dtype(np.float32 if exact else np.float16)
-    if not path.exists():
-        unfinished = path.with_suffix(".part.npy")
-        require_space(folder, dtype.itemsize * math.prod(shape), f"features of {cache.task}")
-        out = np.lib.format.open_memmap(unfinished, mode="w+", dtype=dtype, shape=shape)
-        for start in track(range(0, len(cache), batch_size), description=f"features of {cache.task}"):
-            images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
-            images = images.to(next(encoder.parameters()).device)
-            features = encoder(images) if exact else frozen_features(encoder, images)
-            out[start : start + batch_size] = features.cpu().numpy()
-        out.flush()
-        del out
-        unfinished.rename(path)
+    lock.once(path, functools.partial(_encode, cache, encoder, config, batch_size, exact))
     return np.load(path, mmap_mode="r")
+
+
+@torch.no_grad()
+def _encode(
+    cache: ViewCache, encoder: nn.Module, config: EncoderConfig, batch_size: int, exact: bool, path: Path
+) -> None:
+    shape, dtype = (len(cache), config.grid**2, config.dim), np.dtype(np.float32 if exact else np.float16)
+    require_space(path.parent, dtype.itemsize * math.prod(shape), f"features of {cache.task}")
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    for start in track(range(0, len(cache), batch_size), description=f"features of {cache.task}"):
+        images = torch.from_numpy(views.normalise(np.asarray(cache.views[start : start + batch_size]), config))
+        images = images.to(next(encoder.parameters()).device)
+        features = encoder(images) if exact else frozen_features(encoder, images)
+        out[start : start + batch_size] = features.cpu().numpy()
+    out.flush()
 
 
 @torch.no_grad()

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+from accelerate import PartialState
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_body
+from training import lock
 from training.checkpoint import load_module, save_module
 from training.config import TrainConfig
-from training.data.scenes.descriptions import load_or_describe
+from training.data.scenes.descriptions import Described, load_or_describe
 from training.data.scenes.pictures import Pictures, load_or_render
 from training.pretraining.body import pretrain_body
 from training.pretraining.captioning import pretrain_captions
 from training.pretraining.encoder import pretrain_encoder
 from training.pretraining.tokenizer import load_tokenizer, train_tokenizer
+from training.state import History
 
-Histories = dict[str, list[dict[str, float]]]
+Histories = dict[str, History]
 
 
 def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenizerFast, nn.Module, nn.Module, Histories]:
@@ -37,30 +41,39 @@ def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenize
         size, grid = model.encoder.image_size, model.encoder.grid
         return load_or_render(out / "pictures", config.scenes, "train", size, grid, config.data_seed)
 
+    def frames() -> Described:
+        return load_or_describe(out / "described", config.described, model.encoder.image_size, config.data_seed)
+
     histories: Histories = {}
-    if not (out / "tokenizer" / "tokenizer.json").exists():
-        train_tokenizer(pictures().captions, model.language.vocabulary, out / "tokenizer")
+    with PartialState().main_process_first():
+        lock.once(out / "tokenizer", lambda part: train_tokenizer(pictures().captions, model.language.vocabulary, part))
     tokenizer = load_tokenizer(out / "tokenizer")
     body, encoder = build_body(model.language), build_encoder(model.encoder)
-    if not (out / "body.safetensors").exists():
-        body, history = pretrain_body(config, tokenizer, pictures().captions, out / "body")
-        _finish(body, history, out, "body")
-    if not (out / "encoder.safetensors").exists():
-        encoder, history = pretrain_encoder(config, tokenizer, pictures(), out / "encoder")
-        _finish(encoder, history, out, "encoder")
+    _stage(out, "body", lambda: pretrain_body(config, tokenizer, pictures().captions, out / "body"))
+    _stage(out, "encoder", lambda: pretrain_encoder(config, tokenizer, pictures(), out / "encoder"))
     for name, part in (("body", body), ("encoder", encoder)):
         load_module(part, out / f"{name}.safetensors")
         histories[name] = json.loads((out / f"{name}-history.json").read_text())
     if config.captioning is not None:
-        if not (out / "captioned.safetensors").exists():
-            frames = load_or_describe(out / "described", config.described, model.encoder.image_size, config.data_seed)
-            after, history = pretrain_captions(config, tokenizer, frames, encoder, body, out / "captioning")
-            _finish(after, history, out, "captioned")
+        _stage(
+            out, "captioned", lambda: pretrain_captions(config, tokenizer, frames(), encoder, body, out / "captioning")
+        )
         load_module(encoder, out / "captioned.safetensors")
         histories["captioned"] = json.loads((out / "captioned-history.json").read_text())
     return tokenizer, encoder.eval(), body.eval(), histories
 
 
-def _finish(part: nn.Module, history: list[dict[str, float]], out: Path, name: str) -> None:
-    (out / f"{name}-history.json").write_text(json.dumps(history))
-    save_module(part, out / f"{name}.safetensors")
+def _stage(out: Path, name: str, train: Callable[[], tuple[nn.Module, History]]) -> None:
+    """Train a part and write its history and weights, unless it is finished."""
+
+    def make(weights: Path) -> None:
+        part, history = train()
+        (out / f"{name}-history.json").write_text(json.dumps(history))
+        save_module(part, weights)
+
+    state, weights = PartialState(), out / f"{name}.safetensors"
+    if state.num_processes == 1:
+        lock.once(weights, make)
+    elif not weights.exists():  # processes that train one model take every step together: none may wait for a lock
+        make(weights)
+    state.wait_for_everyone()

@@ -15,68 +15,63 @@
     shortcuts  CHECKPOINT|BUNDLE                do the answers rest on hands, mouth, eyes, the marked head?
 
 All but the last two leave results.json, table.md and picture.png in DIR, and go on where they stopped when they are
-started again. The last line of stdout is one JSON object.
+started again. Several processes may run one study: the same command, or accelerate launch (docs/studies.md). The last
+line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import sys
-from types import ModuleType
 
 import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies import (
-    attention,
-    caching,
-    conflict,
-    degradation,
-    encoders,
-    gallery,
-    gaze_lle,
-    probes,
-    shortcuts,
-    sota,
-    sweep,
-    synergy,
-    transfer,
-)
+from training.studies.launch import become_independent
 
-# Each has Arguments, and run(Arguments) -> JSON.
-STUDIES: dict[str, ModuleType] = {
-    "transfer": transfer,
-    "synergy": synergy,
-    "encoders": encoders,
-    "gaze_lle": gaze_lle,
-    "attention": attention,
-    "sweep": sweep,
-    "probes": probes,
-    "conflict": conflict,
-    "degradation": degradation,
-    "sota": sota,
-    "caching": caching,
-    "gallery": gallery,
-    "shortcuts": shortcuts,
-}
+# Modules, each with Arguments and run(Arguments) -> JSON; imported by main, since torch waits until a GPU is chosen.
+STUDIES = (
+    "transfer",
+    "synergy",
+    "encoders",
+    "gaze_lle",
+    "attention",
+    "sweep",
+    "probes",
+    "conflict",
+    "degradation",
+    "sota",
+    "caching",
+    "gallery",
+    "shortcuts",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status, 1 when a cell failed."""
+    """Run the command line; returns the exit status, 1 when a cell failed.
+
+    Of several processes that one launcher started, the first alone speaks on stdout and tells of failed cells.
+    """
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(__doc__)
         return 0
     try:
-        study = STUDIES[known(name, STUDIES, "study")]
-        arguments = tyro.cli(
-            study.Arguments, args=rest, prog=f"python -m training.studies {name}", description=study.__doc__
-        )
-        result = study.run(arguments)
+        first = become_independent() == 0
+        with contextlib.nullcontext() if first else contextlib.redirect_stdout(sys.stderr):
+            study = importlib.import_module(f"training.studies.{known(name, STUDIES, 'study')}")
+            arguments = tyro.cli(
+                study.Arguments, args=rest, prog=f"python -m training.studies {name}", description=study.__doc__
+            )
+            result = study.run(arguments)
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if not first:
+        return 0
     print(json.dumps(result))
     return 1 if result.get("failed") else 0
 

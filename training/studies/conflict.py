@@ -31,7 +31,8 @@ from training.overrides import with_fields
 from training.studies import report, towers
 from training.studies.analysis import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
 from training.studies.fused import FIVE_TASKS
-from training.studies.grid import Cell, Record, run_grid
+from training.studies.grid import Cell, run_grid
+from training.studies.records import Record
 from training.validation import Spread
 
 TRAINED = "checkpoint"  # the group of the trained model

@@ -25,7 +25,8 @@ from training.overrides import with_fields
 from training.studies import conflict, fused, probes, report, towers
 from training.studies.fused import FIVE_TASKS, PAPER_FIGURES
 from training.studies.gains import direction
-from training.studies.grid import Cell, Record, StudyArguments, run_grid
+from training.studies.grid import Cell, StudyArguments, run_grid
+from training.studies.records import Record
 
 PARTS = ("captioning", "probes", "conflict", "transfer")
 LAST = 50  # steps whose mean loss is told

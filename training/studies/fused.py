@@ -23,7 +23,8 @@ from training.config import TrainConfig
 from training.data import cache
 from training.data.sample import Sample
 from training.joint import CachedData, stacked, visual_tokens
-from training.studies.grid import Cell, Record, StudyArguments
+from training.studies.grid import Cell, StudyArguments
+from training.studies.records import Record
 
 # The paper's five tasks; PISC's two questions are one of them (paper section 4.1).
 FIVE_TASKS: dict[str, tuple[str, ...]] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 import time
@@ -17,9 +16,11 @@ import tyro
 from rich.console import Console
 
 from sf_ros.core.config import known
+from training import lock
 from training.checkpoint import commit
+from training.studies.records import FAILED, RECORD, SETTINGS, Record, claim, failure_stamp, note, noted
 
-SETTINGS, RECORD = "settings.json", "record.json"
+LOCK = "lock"  # of what all processes write into the study's folder
 SPLITS = ("val", "test")
 
 
@@ -64,88 +65,90 @@ class Cell:
     scratch: tuple[str, ...] = ()  # what of its folder is removed once the facts are written
 
 
-@dataclass(frozen=True)
-class Record:
-    """What is known of a cell; `error` stands where it failed and has no facts."""
-
-    cell: str
-    settings: Mapping[str, Any]
-    commit: str  # of the code that ran it
-    seconds: float = 0.0  # of its last run, wall clock
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    error: str | None = None
-
-
 def run_grid(study: str, cells: Sequence[Cell], out: Path, console: Console | None = None) -> list[Record]:
     """The records of all cells, each in a folder of its own below `out`; those without one are run, in order.
 
+    Several processes may run one grid: each takes the next cell that no other is at, and waits where others are at all
+    that is left. A failure that one of them notes counts for all; a later command tries those cells again.
     ValueError, before anything is run, when a folder holds a run with other settings.
     """
-    console = console or Console(stderr=True)
-    for cell in cells:
-        _claim(cell, out / cell.name)
-    records: list[Record] = []
-    spent: list[float] = []  # seconds of the cells run now
-    for number, cell in enumerate(cells):
-        record = out / cell.name / RECORD
-        if not record.exists():
-            left = sum(not (out / other.name / RECORD).exists() for other in cells[number:])
-            eta = f", about {timedelta(seconds=round(left * sum(spent) / len(spent)))} to go" if spent else ""
-            console.print(
-                f"{study}: cell {number + 1} of {len(cells)}, {cell.name}{eta}", highlight=False, soft_wrap=True
-            )
-            records.append(_run(cell, out / cell.name))
-            spent.append(records[-1].seconds)
-            if records[-1].error is not None:
-                console.print(
-                    f"{study}: {cell.name} failed: {records[-1].error}", highlight=False, markup=False, soft_wrap=True
-                )
-        else:
-            records.append(Record(**json.loads(record.read_text())))
-        if records[-1].error is None:
+    with lock.held(out / LOCK):
+        for cell in cells:
+            claim(out / cell.name, cell.settings)
+    grid = _Grid(study, cells, out, console or Console(stderr=True))
+    records: dict[str, Record] = {}
+    while left := [cell for cell in cells if cell.name not in records]:
+        taken = False
+        for cell in left:
+            with lock.held(out / cell.name / SETTINGS, wait=False) as free:
+                if free:
+                    records[cell.name], taken = grid.record_of(cell), True
+        if not taken:
+            first = left[0]
+            grid.tell(f", waiting for {first.name}, at which another process is")
+            with lock.held(out / first.name / SETTINGS):
+                records[first.name] = grid.record_of(first)
+    records = {name: noted(out / name) or record for name, record in records.items()}  # made good elsewhere since
+    failed = sum(record.error is not None for record in records.values())
+    grid.tell(f", {failed} of them without success; the same command tries those again" if failed else "")
+    return [records[cell.name] for cell in cells]
+
+
+class _Grid:
+    """The cells in their folders, where other processes may be at work too."""
+
+    def __init__(self, study: str, cells: Sequence[Cell], out: Path, console: Console) -> None:
+        self._study, self._cells, self._out, self._console = study, cells, out, console
+        self._failed_before = {cell.name: failure_stamp(out / cell.name) for cell in cells}
+        self._done_before, self._began = self._done(), time.monotonic()
+
+    def record_of(self, cell: Cell) -> Record:
+        """What came of a cell, which is run unless that is known; this process must hold its lock."""
+        folder = self._out / cell.name
+        if not self._is_done(cell):
+            self.tell(f", now {cell.name}{self._eta()}")
+            self._failed_before[cell.name] = None
+            _run(cell, folder)
+        record = noted(folder)
+        assert record is not None
+        if record.error is None:
             for name in cell.scratch:
-                shutil.rmtree(out / cell.name / name, ignore_errors=True)
-    failed = sum(record.error is not None for record in records)
-    told = f", {failed} of them without success; the same command tries those again" if failed else ""
-    console.print(f"{study}: {len(cells)} of {len(cells)} cells done{told}", highlight=False, soft_wrap=True)
-    return records
+                shutil.rmtree(folder / name, ignore_errors=True)
+        else:
+            self._print(f"{cell.name} failed: {record.error}")
+        return record
+
+    def tell(self, more: str) -> None:
+        """A line with the state of the whole grid."""
+        self._print(f"{self._done()} of {len(self._cells)} cells done{more}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{self._study}: {text}", highlight=False, markup=False, soft_wrap=True)
+
+    def _eta(self) -> str:
+        """How long the rest takes at the pace of all processes since this one began."""
+        done = self._done()
+        if done == self._done_before:
+            return ""
+        pace = (time.monotonic() - self._began) / (done - self._done_before)
+        return f", about {timedelta(seconds=round(pace * (len(self._cells) - done)))} to go"
+
+    def _done(self) -> int:
+        return sum(map(self._is_done, self._cells))
+
+    def _is_done(self, cell: Cell) -> bool:
+        """Whether it has facts, or has failed since this process began."""
+        folder = self._out / cell.name
+        return (folder / RECORD).exists() or failure_stamp(folder) not in (None, self._failed_before[cell.name])
 
 
-def _claim(cell: Cell, folder: Path) -> None:
-    """Note a cell's settings in its folder; ValueError when others are noted there."""
-    settings, noted = json.loads(json.dumps(cell.settings)), folder / SETTINGS
-    if noted.exists():
-        if difference := first_difference(json.loads(noted.read_text()), settings):
-            raise ValueError(f"{folder}: made with other settings, {difference}. Name another --out, or remove it.")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(noted, settings)
-
-
-def _run(cell: Cell, folder: Path) -> Record:
+def _run(cell: Cell, folder: Path) -> None:
+    """Run a cell and note its facts, or how it failed."""
+    (folder / FAILED).unlink(missing_ok=True)
     started = time.monotonic()
     record = Record(cell.name, cell.settings, commit())
     try:
-        facts = cell.run(folder)
+        record = dataclasses.replace(record, facts=cell.run(folder))
     except (ValueError, OSError, RuntimeError) as error:  # out of memory is a RuntimeError
-        return dataclasses.replace(
-            record, seconds=round(time.monotonic() - started, 1), error=str(error).splitlines()[0]
-        )
-    record = dataclasses.replace(record, seconds=round(time.monotonic() - started, 1), facts=facts)
-    _write(folder / RECORD, dataclasses.asdict(record))
-    return record
-
-
-def _write(path: Path, data: Any) -> None:
-    """JSON that is there whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(data, indent=2) + "\n")
-    part.replace(path)
-
-
-def first_difference(before: Any, now: Any, name: str = "") -> str | None:
-    """Where two plain values differ, in words; a field that was not there before may have any value now."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        inner = (first_difference(before[key], now.get(key), f"{name}.{key}".lstrip(".")) for key in before)
-        return next((found for found in inner if found), None)
-    return None if before == now else f"{name} {json.dumps(before)} where {json.dumps(now)} is asked for"
+        record = dataclasses.replace(record, error=(str(error) or repr(error)).splitlines()[0])
+    note(folder, dataclasses.replace(record, seconds=round(time.monotonic() - started, 1)))

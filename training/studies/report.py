@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from training import lock
 from training.checkpoint import commit, versions
 from training.studies.analysis import mean_and_spread
-from training.studies.grid import Record
+from training.studies.grid import LOCK
+from training.studies.records import Record
 
 Figures = Mapping[str, Mapping[str, Sequence[float]]]  # group of runs -> figure -> its value in every run
 PANELS_IN_A_ROW = 4
@@ -52,12 +55,15 @@ def write(
         "figures": figures,
         "cells": [dataclasses.asdict(record) for record in records],
     }
-    (out / "results.json").write_text(json.dumps(text, indent=2) + "\n")
-    (out / "table.md").write_text(f"# {study}\n\n{table}\n")
-    if draw is None:
-        picture(figures, out / "picture.png")
-    else:
-        draw(out / "picture.png")
+    files: dict[str, Callable[[Path], object]] = {
+        "results.json": lambda path: path.write_text(json.dumps(text, indent=2) + "\n"),
+        "table.md": lambda path: path.write_text(f"# {study}\n\n{table}\n"),
+        "picture.png": draw or functools.partial(picture, figures),
+    }
+    with lock.held(out / LOCK):  # every process that runs the grid writes the same
+        for name, make in files.items():
+            make(lock.beside(out / name))
+            lock.beside(out / name).replace(out / name)
     failed = {record.cell: record.error for record in records if record.error is not None}
     return {"study": study, "out": str(out), "cells": len(records), "failed": failed}
 

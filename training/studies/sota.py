@@ -20,7 +20,8 @@ from training import checkpoint, evaluate, paper, train
 from training.data.cache import tensors_key
 from training.studies import report
 from training.studies.fused import CHANCE, PAPER_FIGURES, figures_of
-from training.studies.grid import SPLITS, Cell, Record, run_grid
+from training.studies.grid import SPLITS, Cell, run_grid
+from training.studies.records import Record
 
 THIS = "this run"
 DRAWN = (

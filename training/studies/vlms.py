@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import torch
 
 from sf_ros.core.config import known
+from training import lock
 from training.baselines import miniature
 from training.baselines.vlm import Vlm, VlmConfig, load_vlm
 from training.config import preset
@@ -78,11 +78,7 @@ def is_miniature(model: str, told: fused.Arguments, sources: Mapping[str, str]) 
 
 def _made(model: str, source: str | Path, config: VlmConfig, seed: int) -> Vlm:
     """The model with fresh adapters; a miniature is written first where it is not there."""
-    if isinstance(source, Path) and not source.exists():
-        part = source.with_name(f"{source.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        BASELINES[model].write(part)
-        part.rename(source)
+    if isinstance(source, Path):
+        lock.once(source, BASELINES[model].write)
     torch.manual_seed(seed)  # writing a miniature has drawn random numbers
     return load_vlm(str(source), config)

@@ -12,7 +12,7 @@ from tests.training import published
 from training import evaluate
 from training.data import cache
 from training.studies import fused
-from training.studies.grid import Record
+from training.studies.records import Record
 
 SCORES: dict[str, Any] = {
     "gaze": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from training.studies.grid import RECORD, Cell, StudyArguments, first_difference, run_grid
+from training.studies.grid import Cell, StudyArguments, run_grid
+from training.studies.records import RECORD, first_difference
 
 
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=40)
+
+
+def said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
 def cell(name: str, run: Callable[[Path], dict[str, Any]], scratch: tuple[str, ...] = (), **settings: Any) -> Cell:
@@ -24,14 +31,22 @@ def cell(name: str, run: Callable[[Path], dict[str, Any]], scratch: tuple[str, .
 
 def test_cells_run_in_order_and_leave_settings_facts_and_commit(tmp_path: Path) -> None:
     order: list[str] = []
-    cells = [cell(n, lambda folder, n=n: order.append(n) or {"name": folder.name}, size=3) for n in ("b", "a")]
-    records = run_grid("study", cells, tmp_path, quiet())
+
+    def run(folder: Path) -> dict[str, Any]:
+        order.append(folder.name)
+        return {"name": folder.name}
+
+    records = run_grid("study", [cell(name, run, size=3) for name in ("b", "a")], tmp_path, quiet())
     assert order == ["b", "a"] and [record.facts for record in records] == [{"name": "b"}, {"name": "a"}]
     assert records[0].settings == {"seed": 0, "size": 3} and records[0].commit and records[0].error is None
 
 
 def test_a_study_that_was_killed_inside_a_cell_repeats_nothing_that_is_done(tmp_path: Path) -> None:
     ran: list[str] = []
+
+    def quick(folder: Path) -> dict[str, Any]:
+        ran.append(folder.name)
+        return {"value": 1}
 
     def slow(folder: Path) -> dict[str, Any]:
         ran.append(folder.name)
@@ -40,7 +55,7 @@ def test_a_study_that_was_killed_inside_a_cell_repeats_nothing_that_is_done(tmp_
             raise KeyboardInterrupt
         return {"went on": True}
 
-    cells = [cell("first", lambda folder: ran.append(folder.name) or {"value": 1}), cell("second", slow)]
+    cells = [cell("first", quick), cell("second", slow)]
     with pytest.raises(KeyboardInterrupt):
         run_grid("study", cells, tmp_path, quiet())
     records = run_grid("study", cells, tmp_path, quiet())
@@ -51,7 +66,7 @@ def test_a_study_that_was_killed_inside_a_cell_repeats_nothing_that_is_done(tmp_
 
 def test_a_record_that_was_half_written_is_none(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "record.part").write_text('{"cell": "a"')
+    (tmp_path / "a" / "record.part.json").write_text('{"cell": "a"')
     assert run_grid("study", [cell("a", lambda folder: {"value": 2})], tmp_path, quiet())[0].facts == {"value": 2}
 
 
@@ -68,7 +83,7 @@ def test_a_cell_that_fails_is_told_and_tried_again_while_the_rest_goes_on(tmp_pa
     console, cells = quiet(), [cell("bad", fails_once), cell("good", lambda folder: {"value": 1})]
     bad, good = run_grid("study", cells, tmp_path, console)
     assert bad.error == "out of [memory]" and bad.facts == {} and good.facts == {"value": 1}
-    told = console.file.getvalue()
+    told = said(console)
     assert "study: bad failed: out of [memory]\n" in told and "2 of 2 cells done, 1 of them without success" in told
     assert [record.error for record in run_grid("study", cells, tmp_path, quiet())] == [None, None]
     assert tries == ["bad", "bad"]
@@ -112,9 +127,29 @@ def test_scratch_goes_once_the_facts_are_there_and_stays_after_a_failure(tmp_pat
 def test_every_cell_is_announced_in_a_line_of_its_own(tmp_path: Path) -> None:
     console = quiet()
     run_grid("study", [cell(name, lambda folder: {}) for name in ("a" * 50, "b")], tmp_path, console)
-    first, second, last = console.file.getvalue().splitlines()
-    assert first == f"study: cell 1 of 2, {'a' * 50}" and second == "study: cell 2 of 2, b, about 0:00:00 to go"
-    assert last == "study: 2 of 2 cells done"
+    assert re.sub(r"\d:\d\d:\d\d", "TIME", said(console)).splitlines() == [
+        f"study: 0 of 2 cells done, now {'a' * 50}",
+        "study: 1 of 2 cells done, now b, about TIME to go",
+        "study: 2 of 2 cells done",
+    ]
+
+
+def test_a_grid_that_is_taken_up_again_counts_what_is_done(tmp_path: Path) -> None:
+    console, cells = quiet(), [cell(name, lambda folder: {}) for name in ("a", "b", "c")]
+    run_grid("study", cells[1:2], tmp_path, quiet())
+    run_grid("study", cells, tmp_path, console)
+    assert [line.partition(", about")[0] for line in said(console).splitlines()] == [
+        "study: 1 of 3 cells done, now a",
+        "study: 2 of 3 cells done, now c",
+        "study: 3 of 3 cells done",
+    ]
+
+
+def test_a_failure_without_words_is_told_by_its_kind(tmp_path: Path) -> None:
+    def run(folder: Path) -> dict[str, Any]:
+        raise ValueError
+
+    assert run_grid("study", [cell("a", run)], tmp_path, quiet())[0].error == "ValueError()"
 
 
 @pytest.mark.parametrize("seeds", ["", "0,x", "0,", "-1"])

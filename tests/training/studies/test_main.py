@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -61,7 +60,6 @@ def test_shortcuts_of_what_is_no_model_are_refused_in_one_line(
 def test_the_last_line_is_one_json_object_and_a_failed_cell_a_status(
     failed: dict[str, str], status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = SimpleNamespace(Arguments=transfer.Arguments, __doc__="", run=lambda arguments: {"failed": failed})
-    monkeypatch.setitem(studies.STUDIES, "transfer", study)
+    monkeypatch.setattr(transfer, "run", lambda arguments: {"failed": failed})
     assert studies.main(["transfer", "smoke", "--data", "scenes", "--out", "none"]) == status
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"failed": failed}

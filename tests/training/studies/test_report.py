@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from training.studies import report
-from training.studies.grid import Record, StudyArguments
+from training.studies.grid import StudyArguments
+from training.studies.records import Record
 
 
 def test_a_table_is_aligned_markdown() -> None:
