@@ -19,6 +19,7 @@ from export.benchmark.others import Other
 from export.benchmark.rates import Product, product_rate, products
 from export.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.messages import messages
 from sf_ros.runtime.detector import Detector
@@ -33,6 +34,8 @@ from sf_ros.runtime.vision import OnnxVision
 
 STAGES = ("decode", "detect", "track", "schedule", "views", "vision", "language", "answers", "smoothing", "messages")
 MODELS = ("decode", "detect", "vision", "language")  # what is not our overhead
+CAMERA_HZ = 15.0  # of the stream that is asked in turn; a device that is slower gets the frame that is newest then
+TURNS = 5  # frames of it for every repeat
 EVERYTHING_MS = 1e7  # a budget that leaves nothing out
 COUNTED = {"ours": "packed+reuse", "packed": "packed", "once": "once", "naive": "naive"}  # method -> export.work's
 Times = dict[str, float]  # stage -> milliseconds
@@ -50,6 +53,7 @@ class Crowd:
     tokens: Mapping[str, Mapping[str, int]]  # other architecture -> tokens read and written
     rates: Mapping[str, float]  # stage -> operations per second of its own products of matrices
     frames: Sequence[Times] = field(default_factory=list)  # of each repeat: every stage of a whole frame, ours
+    stream: Sequence[Times] = field(default_factory=list)  # the same when a robot's scheduler asks in turn
 
     def median(self, method: str, stage: str = "all") -> float:
         """Milliseconds."""
@@ -107,20 +111,27 @@ def measure(
         tokens,
         {"language": _language_rate(engine, people), "vision": _vision_rate(engine, people)},
         whole_frames(engine, detector, people, repeats, warm_up),
+        whole_frames(engine, detector, people, TURNS * repeats, TURNS * warm_up, in_turn=True),
     )
 
 
-def whole_frames(engine: Engine, detector: Detector, people: int, repeats: int, warm_up: int) -> list[Times]:
-    """Milliseconds by stage of whole frames, from a camera's JPEG to built messages, when everything is asked.
+def whole_frames(
+    engine: Engine, detector: Detector, people: int, frames: int, warm_up: int, in_turn: bool = False
+) -> list[Times]:
+    """Milliseconds by stage of whole frames, from a camera's JPEG to built messages, behind `warm_up` others.
 
-    The detector sees the picture; the people asked about are the crowd, since it could not find it there.
+    Everything is asked in each; `in_turn`: what a robot's scheduler asks of a camera's next frame, by the defaults. The
+    detector sees the picture; the people asked about are the crowd, since it could not find it there.
     """
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR))
     persons, types = crowd.persons(people), typestore().types.__getitem__
-    config = RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
-    found = []
-    for index in range(warm_up + repeats):
-        scheduler, smoother, stamp = Scheduler(config), Smoother(config), 1.0 + index
+    config = RuntimeConfig() if in_turn else RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
+    found: list[Times] = []
+    stamp = 1.0
+    for index in range(warm_up + frames):
+        if not in_turn or not index:
+            scheduler, smoother = Scheduler(config), Smoother(config)
+        stamp += max(1 / CAMERA_HZ, sum(found[-1].values()) / 1e3) if in_turn and found else 1.0
         clock = _Clock()
         image = cv2.cvtColor(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
         clock.note("decode")
@@ -128,8 +139,10 @@ def whole_frames(engine: Engine, detector: Detector, people: int, repeats: int, 
         clock.note("")
         questions = scheduler.pick(persons, stamp, (crowd.WIDTH, crowd.HEIGHT))
         clock.note("schedule")
-        answers = engine.answer(image, questions)
+        answers = engine.answer(image, questions) if questions else []
         clock.note("answers")
+        scheduler.report(questions, clock.spent["answers"])
+        clock.note("report")
         smoother.update(questions, answers, stamp)
         cues, relations = smoother.cues(persons, stamp, crowd.WIDTH, crowd.HEIGHT)
         clock.note("smoothing")
@@ -137,8 +150,10 @@ def whole_frames(engine: Engine, detector: Detector, people: int, repeats: int, 
         for item in said:
             item.message  # noqa: B018 (builds it)
         clock.note("messages")
-        spent = {**clock.spent, **detector.timings_ms, **engine.timings_ms}
-        spent["answers"] -= sum(engine.timings_ms.values())
+        asked = engine.timings_ms if questions else dict.fromkeys(engine.timings_ms, 0.0)
+        spent = {**clock.spent, **detector.timings_ms, **asked}
+        spent["schedule"] += spent["report"]
+        spent["answers"] -= sum(asked.values())
         found.append({stage: spent[stage] for stage in STAGES})
     return found[warm_up:]
 
@@ -172,8 +187,10 @@ def _language_rate(engine: FusedEngine, people: int) -> float:
     planned = engine.planner(asked, marked)
     tokens = [max(one.reused for one in planned)] if any(one.reused for one in planned) else []
     for one in planned:
-        prompts = sum(len(engine.language.prompts.get(name, ())) for name in one.questions)
-        tokens.append(len(one.looks) * (engine.model.visual_tokens - one.reused + prompts))
+        behind = engine.model.order == "visual_first"  # prompts; those that come first are read at load
+        own = sum(len(engine.language.prompts.get(name, ())) for name in one.questions) if behind else 0
+        own += TASKS[one.questions[0]].boxes if engine.model.boxes == "token" else 0
+        tokens.append(len(one.looks) * (engine.model.visual_tokens - one.reused + own))
     return product_rate(products(engine.language.body, tokens))
 
 

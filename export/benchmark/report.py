@@ -35,13 +35,17 @@ def methods_table(crowds: Sequence[Crowd]) -> Table:
 
 
 def stages_table(crowds: Sequence[Crowd]) -> Table:
-    """Median milliseconds of whole frames by stage, ours; and what is left outside decoding and the models."""
-    shown = Table("stage, ms", *(f"{found.people} people" for found in crowds), box=box.SIMPLE)
-    middle = [medians(found.frames) for found in crowds]
+    """Median milliseconds of whole frames by stage, ours; and what is left outside decoding and the models.
+
+    A column per crowd of whom everything is asked, and one of whom a robot's scheduler asks in turn.
+    """
+    ways = [(f"{c.people}, {way}", times) for c in crowds for way, times in (("all", c.frames), ("turn", c.stream))]
+    shown = Table("stage, ms", *(name for name, _ in ways), box=box.SIMPLE)
+    middle = [medians(times) for _, times in ways]
     for stage in STAGES:
         shown.add_row(stage, *(f"{stages[stage]:,.1f}" for stages in middle), end_section=stage == STAGES[-1])
-    shown.add_row("a frame", *(f"{np.median([sum(f.values()) for f in found.frames]):,.1f}" for found in crowds))
-    shown.add_row("overhead", *(f"{np.median([overhead_ms(f) for f in found.frames]):,.1f}" for found in crowds))
+    shown.add_row("a frame", *(f"{np.median([sum(one.values()) for one in times]):,.1f}" for _, times in ways))
+    shown.add_row("overhead", *(f"{np.median([overhead_ms(one) for one in times]):,.1f}" for _, times in ways))
     return shown
 
 
@@ -81,6 +85,10 @@ def crowd_json(found: Crowd) -> dict[str, Any]:
         },
         "stages_ms": {stage: summary(times[stage] for times in found.frames) for stage in STAGES},
         "overhead_ms": summary(overhead_ms(times) for times in found.frames),
+        "in_turn": {
+            "stages_ms": {stage: summary(times[stage] for times in found.stream) for stage in STAGES},
+            "overhead_ms": summary(overhead_ms(times) for times in found.stream),
+        },
         "roofline": {
             stage: {
                 "achieved_flops_per_s": round(achieved(found, stage)),

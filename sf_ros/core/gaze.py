@@ -47,8 +47,8 @@ def spread(heatmap: np.ndarray, point_norm: tuple[float, float]) -> np.ndarray:
     what the model is unsure of and the Gaussian it was trained on, which is at least 3 of 64 cells wide.
     """
     rows, columns = heatmap.shape
-    row, column = np.nonzero(heatmap >= SPREAD_HEAT * heatmap.max())
-    heat = heatmap[row, column].astype(float)
-    away = np.stack([(column + 0.5) / columns - point_norm[0], (row + 0.5) / rows - point_norm[1]])
+    heat = np.where(heatmap >= SPREAD_HEAT * heatmap.max(), heatmap, 0).astype(float)
+    x, y = (np.arange(columns) + 0.5) / columns - point_norm[0], (np.arange(rows) + 0.5) / rows - point_norm[1]
+    across, both, down = heat.sum(0) @ x**2, y @ heat @ x, heat.sum(1) @ y**2
     cell = np.diag([1 / columns**2, 1 / rows**2]) / 12
-    return np.asarray((away * heat) @ away.T / (max(float(heat.sum()), 1e-12) * _KEPT) + cell)
+    return np.array([[across, both], [both, down]]) / (max(float(heat.sum()), 1e-12) * _KEPT) + cell

@@ -23,7 +23,7 @@ from transformers import (
 from export import crowd
 from export.benchmark import machine, others, rates, report
 from export.benchmark.__main__ import main
-from export.benchmark.measure import STAGES, Crowd, overhead_ms
+from export.benchmark.measure import STAGES, TURNS, Crowd, overhead_ms
 from export.benchmark.methods import METHODS, each_alone, largest_difference, planned
 from export.work import PROMPT_TOKENS, total
 from sf_ros.core import bundle as bundles
@@ -118,6 +118,14 @@ def test_growth_is_a_law_of_what_was_measured() -> None:
     assert law["ms"].coefficients == pytest.approx({"frame": 4.0, "person": 2.0, "pair": 1.0})
     assert law["flops"].coefficients == pytest.approx({"frame": 5, "person": 10, "pair": 0}, abs=1e-6)
     assert report.laws([one(1), one(2)]) == {}
+
+
+def test_a_stream_asks_in_turn_what_a_single_frame_asks_at_once(result: tuple[dict, Path]) -> None:
+    for found in result[0]["crowds"]:
+        turn = found["in_turn"]
+        assert turn["overhead_ms"]["repeats"] == TURNS * found["overhead_ms"]["repeats"]
+        assert set(turn["stages_ms"]) == set(STAGES)
+        assert turn["stages_ms"]["language"]["median"] < found["stages_ms"]["language"]["median"]
 
 
 def test_pictures_are_drawn(result: tuple[dict, Path]) -> None:
