@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ def show(name: str, picture: np.ndarray) -> bool:
 
     WindowError where there is no display: OpenCV's windows would end the whole process then, without an exception.
     """
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise WindowError(NO_DISPLAY)
     try:
         cv2.imshow(name, picture)
