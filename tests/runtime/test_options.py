@@ -18,12 +18,14 @@ from sf_ros.core.config import RuntimeConfig  # noqa: E402
 from sf_ros.runtime.fused import FusedEngine  # noqa: E402
 from sf_ros.runtime.packing import looks, marks, plan  # noqa: E402
 from tests.runtime.test_fused import reference, unsigned  # noqa: E402
-from tests.runtime.test_packing import EVERYTHING, IMAGE, numbers  # noqa: E402
+from tests.runtime.test_packing import numbers  # noqa: E402
+from tests.runtime.test_reuse import IMAGE, PLACES, everything  # noqa: E402
 
 if TYPE_CHECKING:
     from sf_ros.model.fusion import FusedModel
 
 TOLERANCE = 1e-5
+EVERYTHING = everything(PLACES["rows apart"][:3])  # with rows above all boxes, to be reused
 OPTIONS: dict[str, dict[str, object]] = {
     "full": {"attention": "full"},
     "pooling": {"pooling": 2},
