@@ -63,6 +63,9 @@ class BoxTokens(nn.Module):
 
     def forward(self, boxes: Tensor) -> Tensor:
         """Corners x1, y1, x2, y2 in 0..1 (B, K, 4), zeros for a box outside the picture -> tokens (B, K, dim_out)."""
+        return self.layers(self.features(boxes).to(next(self.layers.parameters()).dtype))
+
+    def features(self, boxes: Tensor) -> Tensor:
+        """Sines, then cosines (B, K, 8 * FREQUENCIES) of the four corners, in float32."""
         angles = (boxes.unsqueeze(-1) * self.frequencies).flatten(-2)  # (B, K, 4 * FREQUENCIES)
-        features = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return self.layers(features.to(next(self.layers.parameters()).dtype))
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -177,9 +177,7 @@ def test_a_question_reads_the_tokens_of_its_own_boxes_only() -> None:
 
 @torch.no_grad()
 def test_a_box_token_is_made_of_sines_and_cosines_of_its_corners() -> None:
-    tokens = BoxTokens(6)
-    tokens.layers = torch.nn.Identity()
-    found = tokens(torch.tensor([[[0.5, 0.0, 1.0, 0.25]]]))[0, 0]
+    found = BoxTokens(6).features(torch.tensor([[[0.5, 0.0, 1.0, 0.25]]]))[0, 0]
     assert found.shape == (64,)
     sines, cosines = found[:32].reshape(4, 8), found[32:].reshape(4, 8)
     assert sines[:, 0].tolist() == pytest.approx([1.0, 0.0, 0.0, math.sqrt(0.5)], abs=1e-6)  # half a turn in all
