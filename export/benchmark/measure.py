@@ -19,7 +19,6 @@ from export.benchmark.others import Other
 from export.benchmark.rates import Product, product_rate, products
 from export.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.messages import messages
 from sf_ros.runtime.detector import Detector
@@ -186,11 +185,7 @@ def _language_rate(engine: FusedEngine, people: int) -> float:
     marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, engine.model.encoder.grid)
     planned = engine.planner(asked, marked)
     tokens = [max(one.reused for one in planned)] if any(one.reused for one in planned) else []
-    for one in planned:
-        behind = engine.model.order == "visual_first"  # prompts; those that come first are read at load
-        own = sum(len(engine.language.prompts.get(name, ())) for name in one.questions) if behind else 0
-        own += TASKS[one.questions[0]].boxes if engine.model.boxes == "token" else 0
-        tokens.append(len(one.looks) * (engine.model.visual_tokens - one.reused + own))
+    tokens += [len(one.looks) * engine.language.tokens(one) for one in planned]
     return product_rate(products(engine.language.body, tokens))
 
 

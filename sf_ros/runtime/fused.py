@@ -60,13 +60,13 @@ class FusedEngine:
         asked = looks(questions)
         pictures, slots = self._views(image, asked)
         marked = marks(asked, image.shape[1], image.shape[0], self.model.encoder.grid)
-        boxes = np.stack([views.box_coordinates(look.marked, image.shape[1], image.shape[0]) for look in asked])
-        uploaded = [
-            torch.from_numpy(one).to(self.device) for one in (marked, boxes)
-        ]  # while it has no work to wait for
+        told = [marked]
+        if self.model.boxes == "token":
+            told += [np.stack([views.box_coordinates(look.marked, image.shape[1], image.shape[0]) for look in asked])]
+        uploaded = [torch.from_numpy(one).to(self.device) for one in told]  # before there is work on it to wait for
         seen = time.perf_counter()
         plain, special = self.vision.encode(pictures)
-        banks = Banks(plain, special, slots, uploaded[0], self.model, uploaded[1])
+        banks = Banks(plain, special, slots, uploaded[0], self.model, *uploaded[1:])
         self._settle()
         encoded = time.perf_counter()
         planned = self.planner(asked, marked)

@@ -96,6 +96,10 @@ class Language:
         self.body(prompt, attention_bias(plan.mask, prompt), angles, cache, causal=prompt.shape[1])
         return Cache(cache.kept)
 
+    def tokens(self, one: Pass) -> int:
+        """How many tokens a pass reads of each look: without those that are reused, or come first in every frame."""
+        return len(self._script(one.questions, one.reused, next(self.body.parameters())).angles[0])
+
     def _start(self, lead: tuple[str, ...], frame: Tensor) -> Start:
         """The frame's own pass over its first tokens (1, n, D), which may be none."""
         length, known = frame.shape[1], self._leads.get(lead, Cache()).known
@@ -110,7 +114,7 @@ class Language:
         script = self._script(one.questions, one.reused, banks.plain)
         parts = [banks.visual(one.looks, one.reused)]  # (B, N - reused, D)
         batch = len(parts[0])
-        if script.boxes and self.box_tokens is not None:
+        if script.boxes and self.box_tokens is not None and banks.boxes is not None:
             parts.append(self.box_tokens(torch.stack([banks.boxes[i, : script.boxes] for i in one.looks])))
         sequence = torch.cat([*parts, script.prompts.expand(batch, -1, -1)], dim=1)
         states = self.body(sequence, script.bias, script.angles, start.cache.first(batch, one.reused), script.causal)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from transformers import (
 )
 
 from export import crowd
-from export.benchmark import machine, others, rates, report
+from export.benchmark import machine, measure, others, rates, report
 from export.benchmark.__main__ import main
 from export.benchmark.measure import STAGES, TURNS, Crowd, overhead_ms
 from export.benchmark.methods import METHODS, each_alone, largest_difference, planned
@@ -29,7 +31,8 @@ from export.work import PROMPT_TOKENS, total
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import EncoderConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
-from sf_ros.runtime.engine import Answer
+from sf_ros.core.types import Frame, Person
+from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.fused import FusedEngine
 from sf_ros.runtime.packing import looks, marks
 
@@ -120,12 +123,44 @@ def test_growth_is_a_law_of_what_was_measured() -> None:
     assert report.laws([one(1), one(2)]) == {}
 
 
-def test_a_stream_asks_in_turn_what_a_single_frame_asks_at_once(result: tuple[dict, Path]) -> None:
+def test_a_report_has_the_stream_that_is_asked_in_turn(result: tuple[dict, Path]) -> None:
     for found in result[0]["crowds"]:
         turn = found["in_turn"]
         assert turn["overhead_ms"]["repeats"] == TURNS * found["overhead_ms"]["repeats"]
         assert set(turn["stages_ms"]) == set(STAGES)
-        assert turn["stages_ms"]["language"]["median"] < found["stages_ms"]["language"]["median"]
+
+
+class Counting:
+    """An engine and a detector that take no time, and note how often every question was asked."""
+
+    def __init__(self) -> None:
+        self.timings_ms = dict.fromkeys(("views", "vision", "language", "detect", "track"), 0.0)
+        self.frames: list[int] = []
+        self.asked: Counter[str] = Counter()
+
+    def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
+        self.frames.append(len(questions))
+        self.asked.update(question.task for question in questions)
+        labels = [len(TASKS[question.task].labels) for question in questions]
+        return [
+            Answer(probabilities=np.full(n, 1 / n, np.float32)) if n else Answer(heatmap=np.eye(4, dtype=np.float32))
+            for n in labels
+        ]
+
+    def track(self, frame: Frame) -> list[Person]:
+        return []
+
+
+def test_single_frames_ask_everything_and_a_stream_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure._Clock, "note", lambda clock, stage: clock.spent.update({stage: 0.0}))
+    everything, single, stream = crowd.questions(3), Counting(), Counting()
+    measure.whole_frames(single, single, 3, 4, 0)
+    assert single.frames == [len(everything)] * 4
+    measure.whole_frames(stream, stream, 3, 60, 0, in_turn=True)  # four seconds of a camera
+    of_each = Counter(question.task for question in everything)
+    for task in of_each:
+        period = RuntimeConfig().cue("relation" if TASKS[task].boxes == 2 else task).period_s
+        assert 0.6 * 4 / period < stream.asked[task] / of_each[task] <= 1.5 * 4 / period, task  # some come along early
 
 
 def test_pictures_are_drawn(result: tuple[dict, Path]) -> None:

@@ -197,5 +197,5 @@ def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: s
     assert np.array_equal(pictures[slots[0]], picture)
     marked = torch.from_numpy(marks([look], IMAGE.shape[1], IMAGE.shape[0], fused_engine.model.encoder.grid))
     plain, special = torch.zeros(1, 16, 1), torch.ones(16, 1)  # show which was chosen
-    banks = Banks(plain, special, slots, marked, fused_engine.model, torch.zeros(1, 2, 4))
+    banks = Banks(plain, special, slots, marked, fused_engine.model)
     assert np.array_equal(banks.visual([0])[0, :, 0].bool().numpy(), mask)

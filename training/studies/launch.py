@@ -22,7 +22,7 @@ def become_independent() -> int:
     it does not see that devices are hidden. ValueError when there are fewer GPUs than processes.
     """
     environment = os.environ
-    if "LOCAL_RANK" not in environment or int(environment["WORLD_SIZE"]) == 1:
+    if "LOCAL_RANK" not in environment or int(environment.get("WORLD_SIZE", 1)) == 1:
         return 0
     number, local = int(environment["RANK"]), int(environment["LOCAL_RANK"])
     counted = subprocess.run([sys.executable, "-c", COUNT], stdout=subprocess.PIPE, text=True, check=True)
