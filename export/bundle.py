@@ -75,7 +75,7 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        arguments = tyro.cli(Arguments, args=argv, description=__doc__)
+        arguments = tyro.cli(Arguments, args=argv, prog="python -m export.bundle", description=__doc__)
         arguments.check()
         out, options = arguments.paths[-1], (arguments.detector, arguments.samples, arguments.vision)
         if arguments.random:

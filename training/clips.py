@@ -18,9 +18,10 @@ from typing import Any
 
 import cv2
 import tyro
+from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig, known
@@ -61,12 +62,12 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        arguments = tyro.cli(Arguments, args=argv)
+        arguments = tyro.cli(Arguments, args=argv, prog="python -m training.clips", description=__doc__)
         result = evaluate(arguments)
     except (ValueError, OSError, BundleError, DetectorError, SourceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    Console().print(table(result))
+    Console().print(*tables(result))
     print(json.dumps(result))
     return 0
 
@@ -168,24 +169,22 @@ def joined(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict
     return truth, cues
 
 
-def table(result: dict[str, Any]) -> Table:
-    """Shares right of those given (settled ones in brackets), by seed and in total; people tracked (and the least)."""
-    shown = Table(
-        "clip", "tracked (least)", "false", "id switches", *SHARES, "gaze error", title=f"clips of '{result['split']}'"
+def tables(result: dict[str, Any]) -> list[Table]:
+    """By clip and in total: people tracked (and the least), and cues right of those given (of settled ones)."""
+    narrow: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}  # eight columns of cues in 80 characters
+    people = Table(
+        "clip", "tracked (least)", "false", "id switches", title=f"people in clips of '{result['split']}'", **narrow
     )
+    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in SHARES]
+    cues = Table("clip", *headings, "gaze error", title="cues: right of those given (of settled ones)", **narrow)
     for name, scores in [*result["clips"].items(), ("total", result["total"])]:
+        tracked = f"{_percent(scores['tracked'])} ({_percent(scores['tracked_least'])})"
+        people.add_row(name, tracked, _percent(scores["false_persons"]), str(scores["id_switches"]))
         shares = [scores.get(cue, {}) for cue in SHARES]
         cells = [f"{_percent(s.get('right'))} ({_percent(s.get('right_settled'))})" if s else "-" for s in shares]
         error = scores.get("gaze", {}).get("distance_norm")
-        shown.add_row(
-            name,
-            f"{_percent(scores['tracked'])} ({_percent(scores['tracked_least'])})",
-            _percent(scores["false_persons"]),
-            str(scores["id_switches"]),
-            *cells,
-            "-" if error is None else f"{error:.3f}",
-        )
-    return shown
+        cues.add_row(name, *cells, "-" if error is None else f"{error:.3f}")
+    return [people, cues]
 
 
 def _percent(share: float | None) -> str:

@@ -58,7 +58,7 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        arguments = tyro.cli(Arguments, args=argv)
+        arguments = tyro.cli(Arguments, args=argv, prog="python -m training.demo", description=__doc__)
         with contextlib.redirect_stdout(sys.stderr):
             result = make(arguments)
     except (ValueError, OSError, BundleError) as error:

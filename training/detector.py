@@ -69,7 +69,7 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        arguments = tyro.cli(Arguments, args=argv)
+        arguments = tyro.cli(Arguments, args=argv, prog="python -m training.detector", description=__doc__)
         with contextlib.redirect_stdout(sys.stderr):  # ultralytics prints; the result has stdout to itself
             result = train(arguments)
     except (ValueError, FileExistsError) as error:

@@ -63,7 +63,7 @@ class Arguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=argv)
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m training.evaluate", description=__doc__)
     try:
         if arguments.submission is not None:
             print(json.dumps(submit(arguments.model, arguments.data, arguments.submission, arguments.moments)))

@@ -43,7 +43,8 @@ CACHES = ("auto", "features", "views", "none")
 class Arguments:
     """Command line of training."""
 
-    preset: Annotated[str, tyro.conf.Positional]  # tiny | smoke | paper | paper-dinov2 | paper-ENCODER | paper-mini
+    # tiny | smoke | paper | paper-dinov2 | paper-ENCODER | paper-mini
+    preset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]
     data: str  # 'scenes', or the root of the real datasets
     out: Path  # folder for everything that training writes
     steps: int | None = None  # of the joint stage; None: the preset's
@@ -64,7 +65,7 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        arguments = tyro.cli(Arguments, args=argv)
+        arguments = tyro.cli(Arguments, args=argv, prog="python -m training.train", description=__doc__)
         result = train(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

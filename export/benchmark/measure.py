@@ -50,7 +50,7 @@ class Crowd:
     flops: Mapping[str, Mapping[str, int]]  # method -> stage -> counted operations
     differences: Mapping[str, float]  # method on the same weights -> largest difference of an answer from ours
     tokens: Mapping[str, Mapping[str, int]]  # other architecture -> tokens read and written
-    rates: Mapping[str, float]  # stage -> operations per second of its own products of matrices
+    rates: Mapping[str, float]  # stage -> operations per second of its own products of matrices, median of the rounds
     frames: Sequence[Times] = field(default_factory=list)  # of each repeat: every stage of a whole frame, ours
     stream: Sequence[Times] = field(default_factory=list)  # the same when a robot's scheduler asks in turn
 
@@ -83,6 +83,8 @@ def measure(
     times: dict[str, list[Times]] = {name: [] for name in methods}
     tokens: dict[str, dict[str, int]] = {}
     flops: dict[str, dict[str, int]] = {}
+    own_products = {"language": _language_products(engine, people), "vision": [_vision_product(engine, people)]}
+    rates: dict[str, list[float]] = {stage: [] for stage in own_products}
     rounds = track(range(warm_up + repeats), f"{people} people", console=Console(stderr=True), transient=True)
     for turn in rounds:
         for name, method in methods.items():
@@ -100,6 +102,8 @@ def measure(
             start = time.perf_counter()
             other.frame(image, people)
             times.setdefault(name, []).append({"all": 1e3 * (time.perf_counter() - start)})
+        for stage, asked in own_products.items():  # in turn as well: the machine's speed changes in the course of a run
+            rates[stage].append(product_rate(asked))
     counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.language.prompts.items()})
     return Crowd(
         people,
@@ -108,7 +112,7 @@ def measure(
         {name: _flops(counter, people, name) for name in methods} | flops,
         {name: largest_difference(answers["ours"], found) for name, found in answers.items() if name != "ours"},
         tokens,
-        {"language": _language_rate(engine, people), "vision": _vision_rate(engine, people)},
+        {stage: float(np.median(found[warm_up:])) for stage, found in rates.items()},
         whole_frames(engine, detector, people, repeats, warm_up),
         whole_frames(engine, detector, people, TURNS * repeats, TURNS * warm_up, in_turn=True),
     )
@@ -179,20 +183,20 @@ def _flops(counter: Counter, people: int, method: str) -> dict[str, int]:
     return {"vision": work["encoder"].flops + work["connector"].flops, "language": work["language"].flops}
 
 
-def _language_rate(engine: FusedEngine, people: int) -> float:
-    """Of the products of our passes, in the body's own precision, weighted by tokens."""
+def _language_products(engine: FusedEngine, people: int) -> list[Product]:
+    """What the linear layers do for our passes, in the body's own precision."""
     asked = looks(crowd.questions(people))
     marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, engine.model.encoder.grid)
     planned = engine.planner(asked, marked)
     tokens = [max(one.reused for one in planned)] if any(one.reused for one in planned) else []
     tokens += [len(one.looks) * engine.language.tokens(one) for one in planned]
-    return product_rate(products(engine.language.body, tokens))
+    return products(engine.language.body, tokens)
 
 
-def _vision_rate(engine: FusedEngine, people: int) -> float:
-    """Of a product as wide as the encoder's MLP, in the precision that vision runs in."""
+def _vision_product(engine: FusedEngine, people: int) -> Product:
+    """A product as wide as the encoder's MLP, in the precision that vision runs in."""
     pictures = 1 + 2 * people
     width, tokens = engine.model.encoder.width, pictures * engine.model.encoder.grid**2
     parameter = next(engine.language.body.parameters())
     dtype = torch.float32 if isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu" else parameter.dtype
-    return product_rate([Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))])
+    return Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))

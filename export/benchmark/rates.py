@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-REPEATS = 5  # of each product; the fastest counts, as that is what the machine can do
+REPEATS = 5  # of each product and copy
 COPIED = 256 << 20  # bytes
 
 
@@ -40,27 +41,27 @@ def products(body: nn.Module, tokens: Sequence[int]) -> list[Product]:
 
 
 def product_rate(asked: Sequence[Product]) -> float:
-    """Operations per second of products done one after the other, each as fast as it ever was."""
+    """Operations per second of products done one after the other, each at the median of its repeats."""
     return sum(product.flops for product in asked) / sum(product.count * _seconds(product) for product in asked)
 
 
 def copy_rate(device: torch.device) -> float:
-    """Bytes per second, read and written, of a copy that no cache holds."""
+    """Bytes per second, read and written, of a copy that no cache holds: the fastest of its repeats."""
     source = torch.empty(COPIED, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * COPIED / fastest(lambda: target.copy_(source), device)
+    return 2 * COPIED / min(repeated(lambda: target.copy_(source), device))
 
 
-def fastest(call: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """Seconds of the fastest of several runs, after one that does not count."""
+def repeated(call: Callable[[], object], device: torch.device) -> list[float]:
+    """Seconds of each of REPEATS runs, after one that does not count."""
     spent = []
-    for _ in range(1 + repeats):
+    for _ in range(1 + REPEATS):
         settle(device)
         start = time.perf_counter()
         call()
         settle(device)
         spent.append(time.perf_counter() - start)
-    return min(spent[1:])
+    return spent[1:]
 
 
 def settle(device: torch.device) -> None:
@@ -73,4 +74,4 @@ def settle(device: torch.device) -> None:
 def _seconds(product: Product) -> float:
     weight = product.weight
     rows = torch.randn(product.tokens, weight.shape[1], device=weight.device).to(weight.dtype)
-    return fastest(lambda: F.linear(rows, weight), weight.device)
+    return statistics.median(repeated(lambda: F.linear(rows, weight), weight.device))

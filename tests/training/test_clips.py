@@ -145,8 +145,8 @@ def test_the_table_has_a_line_for_every_clip_and_the_total() -> None:
     runs = [one_clip(["neutral"], "friends"), one_clip(["anger"], "couple")]
     result = {"split": "test", "clips": {"4": compare(*runs[0]), "9": compare(*runs[1])}}
     result["total"] = compare(*clips.joined(runs))
-    shown = clips.table(result)
-    assert list(shown.columns[0].cells) == ["4", "9", "total"]
+    people, shown = clips.tables(result)
+    assert [list(table.columns[0].cells) for table in (people, shown)] == [["4", "9", "total"]] * 2
     column = next(c for c in shown.columns if c.header == "expression")
     assert [cell.split()[0] for cell in column.cells] == ["100%", "0%", "50%"]
 

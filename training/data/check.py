@@ -32,7 +32,7 @@ class Arguments:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = tyro.cli(Arguments, args=argv)
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m training.data.check", description=__doc__)
     console = Console()
     report = {name: check(arguments.root / name, source, arguments.pictures) for name, source in SOURCES.items()}
     for name, found in report.items():
