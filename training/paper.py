@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,17 +176,16 @@ CAVEATS = (
 
 
 def table(results: Mapping[str, Mapping[str, Any]], split: str) -> Table:
-    """The paper's table with the results of training.evaluate as its first row, in the paper's units."""
-    sheet = Table(title=f"The paper's table, {split}", title_justify="left")
-    sheet.add_column("")
-    for column in COLUMNS:
-        sheet.add_column(f"{column.dataset}\n{column.title}", justify="right")
+    """The paper's figures, a line each, with those of training.evaluate's results before them, in the paper's units."""
+    rows = [row for row in ROWS if row.split == split]
+    sheet = Table("", title=f"The paper's table, {split}", title_justify="left")
+    for name in ("this run", *(row.name for row in rows)):
+        sheet.add_column(name.replace(", ", "\n", 1), justify="right")
     ours = [results.get(column.task, {}).get("metrics", {}).get(column.metric) for column in COLUMNS]
     scaled = [None if value is None else column.scale * value for value, column in zip(ours, COLUMNS, strict=True)]
-    sheet.add_row("this run", *_cells(scaled))
-    for row in ROWS:
-        if row.split == split:
-            sheet.add_row(row.name, *_cells(row.figures))
+    for column, *figures in zip(COLUMNS, scaled, *(row.figures for row in rows), strict=True):
+        cells = ("–" if value is None else f"{value:.{column.digits}f}" for value in figures)
+        sheet.add_row(f"{column.dataset} {column.title}", *cells)
     return sheet
 
 
@@ -202,12 +201,6 @@ def by_name(figures: Figures) -> dict[str, list[float]]:
 def caveats(results: Mapping[str, object], split: str) -> list[str]:
     """What bears on comparing these results with the paper's."""
     return [c.text for c in CAVEATS if c.split in (None, split) and any(task in results for task in c.tasks)]
-
-
-def _cells(figures: Sequence[float | None]) -> list[str]:
-    return [
-        "–" if value is None else f"{value:.{column.digits}f}" for value, column in zip(figures, COLUMNS, strict=True)
-    ]
 
 
 # What follows is by pair of towers (training.studies.towers), before and after VLM pre-training.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from sf_ros.core.tasks import TASKS
 from training import paper
@@ -13,20 +16,29 @@ RESULTS = {
 }
 
 
-def rows(split: str) -> dict[str, list[str]]:
-    columns = [list(column.cells) for column in paper.table(RESULTS, split).columns]
-    return {name: [str(cell) for cell in cells] for name, *cells in zip(*columns, strict=True)}
+def columns(split: str) -> dict[str, list[str]]:
+    """Of the table: heading -> figures from the top down."""
+    _, *found = paper.table(RESULTS, split).columns
+    return {str(column.header).replace("\n", ", "): [str(cell) for cell in column.cells] for column in found}
 
 
 def test_a_runs_figures_are_in_the_papers_units_and_what_was_not_asked_is_left_blank() -> None:
     blank = ["–"] * 4
-    assert rows("val")["this run"] == ["98.8", "50.0", *blank, "0.065", "0.200", "90.0", "–", "–"]
+    assert columns("val")["this run"] == ["98.8", "50.0", *blank, "0.065", "0.200", "90.0", "–", "–"]
 
 
 def test_each_split_is_beside_the_tables_that_are_of_it() -> None:
-    assert set(rows("val")) == {"this run", "Table 1, joint", "Table 1, single tasks", "Table 8, DINOv2, joint"}
-    assert set(rows("test")) == {"this run", "Table 7, joint", "Table 7, others' best"}
-    assert rows("val")["Table 1, joint"][6:9] == ["0.065", "0.128", "94.0"]
+    assert set(columns("val")) == {"this run", "Table 1, joint", "Table 1, single tasks", "Table 8, DINOv2, joint"}
+    assert set(columns("test")) == {"this run", "Table 7, joint", "Table 7, others' best"}
+    assert columns("val")["Table 1, joint"][6:9] == ["0.065", "0.128", "94.0"]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_terminal_of_80_columns_shows_every_figure(split: str) -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(paper.table(RESULTS, split))
+    shown = console.file.getvalue()
+    assert "…" not in shown and all(column.title in shown for column in paper.COLUMNS)
 
 
 @pytest.mark.parametrize("row", paper.ROWS, ids=lambda row: row.name)
