@@ -43,7 +43,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="paper", help="of training.train, for --random (default: %(default)s)")
     parser.add_argument("--people", default="1,2,4,8", help="numbers of people (default: %(default)s)")
     parser.add_argument(
-        "--against", default="packed,once,naive", help="other methods, or none: packed, once, naive, "
+        "--against", default="packed,once,naive", help="other methods, or none: packed, once, naive, eager, "
         f"{', '.join(OTHERS)} (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=9, help="measured runs of each method (default: %(default)s)")

@@ -1,7 +1,8 @@
 """Ways to ask every question about a picture: the engine's own, and simpler ones on the same weights and sessions.
 
 naive: every question is an encoder pass and a language pass of its own. once: pictures are encoded once and together,
-and every question is a language pass of its own. packed: the engine without prefix reuse. ours: the engine as it is.
+and every question is a language pass of its own. packed: the engine without prefix reuse. eager: the engine without
+recorded runs, which only GPUs have. ours: the engine as it is.
 """
 
 from __future__ import annotations
@@ -35,14 +36,6 @@ class Naive:
         return answers
 
 
-METHODS: dict[str, Callable[[FusedEngine], Engine]] = {
-    "ours": lambda engine: engine,
-    "packed": lambda engine: planned(engine, functools.partial(plan, model=engine.model, reuse="off")),
-    "once": lambda engine: planned(engine, each_alone),
-    "naive": Naive,
-}
-
-
 def each_alone(asked: Sequence[Look], marked: np.ndarray) -> list[Pass]:
     """A pass for every question of every look."""
     return [Pass((name,), (index,)) for index, look in enumerate(asked) for name in look.questions]
@@ -53,6 +46,23 @@ def planned(engine: FusedEngine, planner: Planner) -> FusedEngine:
     other = copy.copy(engine)
     other.planner, other.timings_ms = planner, {}
     return other
+
+
+def eager(engine: FusedEngine) -> FusedEngine:
+    """The same weights and passes, told to a GPU kernel by kernel."""
+    other = copy.copy(engine)
+    other.language, other.timings_ms = copy.copy(engine.language), {}
+    other.language.replayed = None
+    return other
+
+
+METHODS: dict[str, Callable[[FusedEngine], Engine]] = {
+    "ours": lambda engine: engine,
+    "packed": lambda engine: planned(engine, functools.partial(plan, model=engine.model, reuse="off")),
+    "eager": eager,
+    "once": lambda engine: planned(engine, each_alone),
+    "naive": Naive,
+}
 
 
 def largest_difference(one: Sequence[Answer], other: Sequence[Answer]) -> float:

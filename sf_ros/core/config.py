@@ -276,6 +276,7 @@ class RuntimeConfig:
         "Read what frame views share before their boxes once per frame: on | off | auto, where it saves more than it "
         "costs. Only with causal attention.",
     )
+    cuda_graphs: bool = described(True, "On a GPU, record what the language body does for a shape, and replay it.")
     detector: str | None = described(
         None, "Detector file: .onnx, .engine or (a pickle, so only by name) .pt; none: the bundle's."
     )

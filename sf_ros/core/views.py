@@ -65,9 +65,13 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def normalise(views: np.ndarray, encoder: EncoderConfig) -> np.ndarray:
     """RGB uint8 (B, S, S, 3) -> float32 (B, 3, S, S) with the encoder's mean and standard deviation."""
-    mean = np.asarray(encoder.mean, np.float32) * 255
-    scale = 1 / (np.asarray(encoder.std, np.float32) * 255)
+    mean, scale = normalisation(encoder)
     return np.ascontiguousarray(((views.astype(np.float32) - mean) * scale).transpose(0, 3, 1, 2))
+
+
+def normalisation(encoder: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (3,) each: what is taken from a picture's bytes, and what the rest is multiplied by."""
+    return np.asarray(encoder.mean, np.float32) * 255, 1 / (np.asarray(encoder.std, np.float32) * 255)
 
 
 def box_mask(boxes: Sequence[Box], width: int, height: int, grid: int) -> np.ndarray:

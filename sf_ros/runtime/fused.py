@@ -21,6 +21,7 @@ from sf_ros.runtime.device import choose_device, choose_precision
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.language import load_language
 from sf_ros.runtime.packing import Look, Pass, looks, marks, plan
+from sf_ros.runtime.replay import BUCKETS, cuda_graphs
 from sf_ros.runtime.vision import Banks, load_vision
 
 Planner = Callable[[Sequence[Look], np.ndarray], list[Pass]]  # looks and their marked patches -> passes
@@ -50,7 +51,8 @@ class FusedEngine:
         self.synchronise = False  # wait for the GPU behind each stage, so that its time is its own
         self._cutters = ThreadPoolExecutor(threads, "views")
         self.vision = load_vision(bundle, config, self.device, precision, threads)
-        self.language = load_language(bundle, self.device, precision)
+        record = cuda_graphs(self.device) if self.device.type == "cuda" and config.cuda_graphs else None
+        self.language = load_language(bundle, self.device, precision, record)
 
     def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
         """RGB uint8 (H, W, 3) and questions -> answers in the same order."""
@@ -88,10 +90,16 @@ class FusedEngine:
         return [answers[index] for index in range(len(questions))]
 
     def warm_up(self) -> None:
-        """One run of every kind of look, so that the first frame does not pay for allocation."""
-        image = np.zeros((self.model.encoder.image_size, self.model.encoder.image_size, 3), np.uint8)
-        box = Box.whole(image)
-        self.answer(image, [Question(name, (1,), (box,) * max(spec.boxes, 1)) for name, spec in TASKS.items()])
+        """One run of every kind of look, so that the first frame does not pay for allocation.
+
+        Where runs are recorded, one of every bucket too.
+        """
+        side = self.model.encoder.image_size
+        image = np.zeros((side, side, 3), np.uint8)
+        for count in BUCKETS if self.language.replayed is not None else (1,):
+            boxes = [Box(0, 0, side, side / (1 + i)) for i in range(count)]
+            asked = [(spec, i, box) for spec in TASKS.values() for i, box in enumerate(boxes)]
+            self.answer(image, [Question(spec.name, (i,), (box,) * max(spec.boxes, 1)) for spec, i, box in asked])
 
     def _settle(self) -> None:
         if self.synchronise and self.device.type == "cuda":

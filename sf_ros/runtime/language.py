@@ -7,7 +7,7 @@ guess (see sf_ros.model.sequence).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,17 +24,28 @@ from sf_ros.model.connector import BoxTokens
 from sf_ros.model.fusion import HeatmapHead
 from sf_ros.model.sequence import attention_bias, layout
 from sf_ros.model.skeleton import fill, without_numbers
-from sf_ros.runtime.llama import Cache, LlamaBody, load_body
+from sf_ros.runtime.llama import LlamaBody, load_body
 from sf_ros.runtime.packing import Pass
+from sf_ros.runtime.replay import Places, Record, Replayed
 from sf_ros.runtime.vision import Banks
 
 
 @dataclass(frozen=True)
 class Start:
-    """What looks may reuse of a frame: keys and values of a leading prompt and of n visual tokens, states (1, n, D)."""
+    """What looks may reuse of a frame's first n visual tokens: states (1, n, D), and keys and values.
 
-    cache: Cache
+    The latter as in LlamaBody.forward, of a leading prompt and then of these tokens.
+    """
+
+    known: Tensor | None
     states: Tensor
+
+    def first(self, reused: int) -> Tensor | None:
+        """Keys and values of the prompt and of the first `reused` tokens; None of nothing."""
+        if self.known is None:
+            return None
+        length = self.known.shape[-2] - self.states.shape[1] + reused
+        return self.known[..., :length, :] if length else None
 
 
 @dataclass(frozen=True)
@@ -43,10 +54,8 @@ class Script:
 
     prompts: Tensor  # (T, D) behind the visual tokens
     boxes: int  # tokens of boxes between them
-    bias: Tensor  # (1, 1, n, L): of the pass's own tokens, the last of L
-    angles: tuple[Tensor, Tensor]  # cosines and sines (n, 1, half a head)
+    places: Places  # of the pass's own tokens, the last of L
     last: tuple[int, ...]  # where each answer is read, from the end of the sequence
-    causal: int  # of how many first tokens it need not be read: they see what comes before them, nothing else
 
 
 class Language:
@@ -62,18 +71,20 @@ class Language:
         temperatures: Mapping[str, float],
         scaling: Mapping[str, tuple[Tensor, Tensor]] | None = None,
         box_tokens: BoxTokens | None = None,
+        record: Record | None = None,
     ) -> None:
         """prompts: (T, D) by question; rows: the output layer's (labels, D); temperatures: of the softmax, else 1.
 
         scaling: float32 scale and bias (labels,) of the logits, of questions that have them instead of a temperature.
-        box_tokens: of a model whose boxes are tokens.
+        box_tokens: of a model whose boxes are tokens. record: makes the body's runs repeatable (sf_ros.runtime.replay).
         """
         self.model, self.body, self.heatmap, self.box_tokens = model, body, heatmap, box_tokens
         self.prompts, self.rows, self.temperatures = prompts, rows, temperatures
         self.scaling = scaling or {}
+        self.replayed = None if record is None else Replayed(body, record)
         self._scripts: dict[tuple[tuple[str, ...], int], Script] = {}
         leads = prompts.items() if model.order == "prompt_first" else ()
-        self._leads: dict[tuple[str, ...], Cache] = {(name,): self._lead(prompt[None]) for name, prompt in leads}
+        self._leads: dict[tuple[str, ...], Tensor] = {(name,): self._lead(prompt[None]) for name, prompt in leads}
 
     @torch.inference_mode()
     def read(self, planned: Sequence[Pass], banks: Banks) -> list[list[Tensor]]:
@@ -89,26 +100,28 @@ class Language:
         return [self._read(one, banks, starts[one.questions if self._leads else ()]) for one in planned]
 
     @torch.inference_mode()
-    def _lead(self, prompt: Tensor) -> Cache:
+    def _lead(self, prompt: Tensor) -> Tensor:
         """Keys and values of a prompt (1, T, D) that comes first: the same in every frame."""
-        plan, cache = layout(0, [], lead=prompt.shape[1]), Cache(keep=True)
+        plan, kept = layout(0, [], lead=prompt.shape[1]), self.body.cache(prompt)
         angles = self.body.angles(plan.positions.to(prompt.device), prompt)
-        self.body(prompt, attention_bias(plan.mask, prompt), angles, cache, causal=prompt.shape[1])
-        return Cache(cache.kept)
+        self.body(prompt, attention_bias(plan.mask, prompt), angles, kept=kept, causal=prompt.shape[1])
+        return kept
 
     def tokens(self, one: Pass) -> int:
         """How many tokens a pass reads of each look: without those that are reused, or come first in every frame."""
-        return len(self._script(one.questions, one.reused, next(self.body.parameters())).angles[0])
+        return len(self._script(one.questions, one.reused, next(self.body.parameters())).places.angles[0])
 
     def _start(self, lead: tuple[str, ...], frame: Tensor) -> Start:
         """The frame's own pass over its first tokens (1, n, D), which may be none."""
-        length, known = frame.shape[1], self._leads.get(lead, Cache()).known
+        length, known = frame.shape[1], self._leads.get(lead)
         if not length:
-            return Start(Cache(known), frame)
-        script, cache = self._script(lead or ("gaze",), 0, frame), Cache(known, keep=True)
-        bias, (cos, sin) = script.bias[:, :, :length], script.angles
-        bias = bias[..., : script.bias.shape[3] - script.bias.shape[2] + length]  # a leading prompt is in its columns
-        return Start(cache, self.body(frame, bias, (cos[:length], sin[:length]), cache, min(script.causal, length)))
+            return Start(known, frame)
+        places, kept = self._script(lead or ("gaze",), 0, frame).places, self.body.cache(frame)
+        columns = places.bias.shape[3] - places.bias.shape[2] + length  # a leading prompt has some, too
+        cos, sin = places.angles
+        first = Places(places.bias[:, :, :length, :columns], (cos[:length], sin[:length]), min(places.causal, length))
+        states = self._run((lead, length), first, frame, known, kept)
+        return Start(kept if known is None else torch.cat([known, kept], dim=-2), states)
 
     def _read(self, one: Pass, banks: Banks, start: Start) -> list[Tensor]:
         script = self._script(one.questions, one.reused, banks.plain)
@@ -117,7 +130,7 @@ class Language:
         if script.boxes and self.box_tokens is not None and banks.boxes is not None:
             parts.append(self.box_tokens(torch.stack([banks.boxes[i, : script.boxes] for i in one.looks])))
         sequence = torch.cat([*parts, script.prompts.expand(batch, -1, -1)], dim=1)
-        states = self.body(sequence, script.bias, script.angles, start.cache.first(batch, one.reused), script.causal)
+        states = self._run((one.questions, one.reused), script.places, sequence, start.first(one.reused))
         if TASKS[one.questions[0]].kind == "heatmap":
             seen = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
             maps = self.heatmap(seen[:, : self.model.visual_tokens], states[:, -1]).sigmoid().float()
@@ -127,6 +140,14 @@ class Language:
             logits = F.linear(states[:, last], self.rows[name]).float()
             answers.append(self._calibrated(name, logits).softmax(-1))
         return answers
+
+    def _run(
+        self, key: Hashable, places: Places, tokens: Tensor, known: Tensor | None, kept: Tensor | None = None
+    ) -> Tensor:
+        if self.replayed is not None:
+            return self.replayed(key, places, tokens, known, kept)
+        states: Tensor = self.body(tokens, places.bias, places.angles, known, kept, places.causal)
+        return states
 
     def _calibrated(self, name: str, logits: Tensor) -> Tensor:
         """Logits (looks, labels) of a question by its temperature or vector scaling (calibration.confidence)."""
@@ -147,15 +168,17 @@ class Language:
             self._scripts[key] = Script(
                 torch.cat([like.new_empty(0, like.shape[-1]), *prompts]),
                 boxes,
-                attention_bias(plan.mask[lead + reused :], like),
-                self.body.angles(plan.positions[lead + reused :].to(like.device), like),
+                Places(
+                    attention_bias(plan.mask[lead + reused :], like),
+                    self.body.angles(plan.positions[lead + reused :].to(like.device), like),
+                    0 if full or lead or reused else visual + boxes,
+                ),
                 tuple(last - len(plan.positions) for last in plan.last.tolist()),
-                0 if full or lead or reused else visual + boxes,
             )
         return self._scripts[key]
 
 
-def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> Language:
+def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype, record: Record | None = None) -> Language:
     """The language side of a bundle. BundleError when its weights do not fit the manifest's model."""
     model = bundle.manifest.model
     with without_numbers():
@@ -179,4 +202,4 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> L
         name: (torch.tensor(one.scale, device=device), torch.tensor(one.bias, device=device))
         for name, one in bundle.manifest.vector_scaling.items()
     }
-    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures, scaling, box_tokens)
+    return Language(model, body, heatmap, prompts, rows, bundle.manifest.temperatures, scaling, box_tokens, record)

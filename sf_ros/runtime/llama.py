@@ -9,7 +9,7 @@ own; tests hold the two equal.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,28 +22,6 @@ from sf_ros.model.skeleton import read_weights, without_numbers
 
 QKV = ("q_proj", "k_proj", "v_proj")
 Angles = tuple[Tensor, Tensor]  # cosines and sines (n, 1, head size / 2) of rotary positions
-
-
-@dataclass
-class Cache:
-    """Keys and values (B, kv heads, n, head size) of every layer: those in `known` come before a pass's own.
-
-    With `keep` the pass adds its own to `kept`.
-    """
-
-    known: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    keep: bool = False
-    kept: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-    def first(self, batch: int, length: int) -> Cache:
-        """What was known and what was kept of the first `length` tokens behind it, known to `batch` sequences."""
-        pairs = [(k[:, :, :length], v[:, :, :length]) for k, v in self.kept] if length else self.known
-        if length and self.known:
-            pairs = [
-                (torch.cat([lead[0], own[0]], dim=2), torch.cat([lead[1], own[1]], dim=2))
-                for lead, own in zip(self.known, pairs, strict=True)
-            ]
-        return Cache([(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in pairs])
 
 
 @dataclass(frozen=True)
@@ -108,21 +86,22 @@ class Layer(nn.Module):
         bias: Tensor,
         causal: int,
         angles: Angles,
-        cache: Cache,
-        index: int,
+        known: Tensor | None,
+        kept: Tensor | None,
         own: Scratch,
     ) -> None:
-        """Overwrites contiguous x (B, n, D). bias: (1, 1, n, L)."""
+        """Overwrites contiguous x (B, n, D). bias: (1, 1, n, L); known and kept: the layer's of LlamaBody.forward."""
         flat, turning = x.view(-1, x.shape[-1]), self.heads + self.kv_heads
         _product(self.before.into(own.normed, flat), self.qkv, own.rows)
         rows = own.rows.view(*x.shape[:2], turning + self.kv_heads, self.size)
         _turn(rows[:, :, :turning], *angles, own.turned)
         q, k = (part.transpose(1, 2) for part in torch.split(own.turned, [self.heads, self.kv_heads], dim=2))
         v = rows[:, :, turning:].transpose(1, 2)
-        if cache.keep:
-            cache.kept.append((k.clone(), v.clone()))
-        if cache.known:
-            k, v = (torch.cat(pair, dim=2) for pair in zip(cache.known[index], (k, v), strict=True))
+        if kept is not None:
+            kept[0].copy_(k)
+            kept[1].copy_(v)
+        if known is not None:
+            k, v = (torch.cat([old.expand(len(x), -1, -1, -1), new], 2) for old, new in zip(known, (k, v), strict=True))
         seen = _attended(q, k, v, bias, causal).transpose(1, 2).flatten(2)
         torch.addmm(flat, seen.flatten(0, 1), self.output.weight.t(), out=flat)
         y = self.behind.into(own.normed, flat)
@@ -148,20 +127,29 @@ class LlamaBody(nn.Module):
         tokens: Tensor,
         bias: Tensor,
         angles: Angles,
-        cache: Cache | None = None,
+        known: Tensor | None = None,
+        kept: Tensor | None = None,
         causal: int = 0,
     ) -> Tensor:
-        """tokens (B, n, D) at the places of `angles`, behind what `cache` knows; bias (1, 1, n, L): added to scores.
+        """tokens (B, n, D) at the places of `angles`, behind what is `known`; bias (1, 1, n, L): added to scores.
 
-        `causal`: of how many first tokens it is known that they see what comes before them and nothing else, so that
-        their bias need not be read; 0 where the cache knows anything.
+        `known`: keys and values (layers, 2, B or 1, kv heads, L - n, head size) of the tokens before; `kept`: is filled
+        with those of these tokens, (layers, 2, B, kv heads, n, head size). `causal`: of how many first tokens it is
+        clear that they see what comes before them and nothing else, so that their bias need not be read; 0 where
+        anything is known.
         """
-        x, cache = tokens.clone(memory_format=torch.contiguous_format), cache or Cache()
-        own = Scratch.of(x, self.config)
-        for index, layer in enumerate(self.layers):
-            layer(x, bias, causal, angles, cache, index, own)
+        x = tokens.clone(memory_format=torch.contiguous_format)
+        own, nothing = Scratch.of(x, self.config), [None] * len(self.layers)
+        old, new = (nothing if cache is None else cache for cache in (known, kept))
+        for layer, before, these in zip(self.layers, old, new, strict=True):
+            layer(x, bias, causal, angles, before, these, own)
         rows = x.flatten(0, 1)
         return self.norm.into(torch.empty_like(rows), rows).view_as(x)
+
+    def cache(self, tokens: Tensor) -> Tensor:
+        """Memory for the keys and values of tokens (B, n, D), as `kept` of `forward` has them."""
+        config, (batch, length, _) = self.config, tokens.shape
+        return tokens.new_empty(config.depth, 2, batch, config.kv_heads, length, config.dim // config.heads)
 
     def angles(self, positions: Tensor, like: Tensor) -> Angles:
         """Cosines and sines (n, 1, head size / 2) of rotary positions (n,), in the type and on the device of `like`."""

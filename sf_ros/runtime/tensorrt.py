@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle
+from sf_ros.runtime.pictures import Normaliser
 
 LOG = logging.getLogger(__name__)
 # Pictures of a frame with nobody, 1, 2, 4 and 8 people (the frame, and of each a face and a body): engines are tuned
@@ -148,15 +149,12 @@ class TensorRtVision:
         model = bundle.manifest.model
         self._shape = model.encoder.grid**2, model.language.dim
         self._device, self._dtype = device, dtype
-        mean, deviation = (255 * torch.tensor(v, device=device) for v in (model.encoder.mean, model.encoder.std))
-        self._mean, self._deviation = mean[:, None, None], deviation[:, None, None]
+        self._normalised = Normaliser(model.encoder, device)
         self.name = f"TensorRT {trt.__version__} float16"
 
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision. Nothing waits for the GPU: tokens are there when its stream has come so far."""
-        colours = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)
-        images = ((colours - self._mean) / self._deviation).contiguous()
-        parts = [self._run(part) for part in torch.split(images, self._most[-1])]
+        parts = [self._run(part) for part in torch.split(self._normalised(pictures), self._most[-1])]
         return torch.cat([plain for plain, _ in parts]).to(self._dtype), parts[0][1][0].to(self._dtype)
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,16 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core import views
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import ModelConfig, NotAvailable, RuntimeConfig
 from sf_ros.model.connector import Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.skeleton import fill, without_numbers
+from sf_ros.runtime.pictures import Normaliser
 from sf_ros.runtime.tensorrt import EngineError, TensorRtVision, engine_folder, engine_key, find_engine
+
+CUDA = "CUDAExecutionProvider"
+TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}  # as onnxruntime writes them
 
 
 class Vision(Protocol):
@@ -33,11 +36,13 @@ class Vision(Protocol):
 
 
 class OnnxVision:
-    """An onnxruntime session. Tokens arrive on `device` in `dtype`; BundleError when the file cannot be loaded."""
+    """An onnxruntime session on torch's memory: on a GPU nothing is copied to the host, and nobody waits.
+
+    Tokens arrive on `device` in `dtype`; BundleError when the file cannot be loaded.
+    """
 
     def __init__(self, bundle: Bundle, file: str, device: torch.device, dtype: torch.dtype, threads: int) -> None:
-        self._encoder = bundle.manifest.model.encoder
-        self._device, self._dtype = device, dtype
+        model = bundle.manifest.model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -45,24 +50,54 @@ class OnnxVision:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # The default level crashes on fp16 transformers on CPUs (onnxruntime 1.31); EXTENDED is as fast for fp32.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
-        providers = [p for p in (*wanted, "CPUExecutionProvider") if p in onnxruntime.get_available_providers()]
+        on_gpu = device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
+        stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
+        wanted = [(CUDA, cuda_options(device, stream.cuda_stream))] if stream is not None else []
         try:
-            self._session = onnxruntime.InferenceSession(str(bundle.path(file)), options, providers=providers)
+            self._session = onnxruntime.InferenceSession(
+                str(bundle.path(file)), options, providers=[*wanted, "CPUExecutionProvider"]
+            )
         except Exception as error:  # onnxruntime raises its own unnamed types
             raise BundleError(
                 f"{bundle.root / file}: onnxruntime cannot load it ({error}). Export the checkpoint again."
             ) from error
         place = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"onnxruntime {place} {'float16' if file == bundles.VISION_FLOAT16 else 'float32'}"
+        self._stream = stream if place == "CUDA" else None  # it may have fallen back to the CPU
+        self._at = device if self._stream is not None else torch.device("cpu")
+        self._options = onnxruntime.RunOptions()
+        if self._stream is not None:
+            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._device, self._dtype = device, dtype
+        self._shape = model.encoder.grid**2, model.language.dim
+        self._normalised = Normaliser(model.encoder, self._at)
 
+    @torch.inference_mode()
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision."""
-        plain, marked = self._session.run(None, {"images": views.normalise(pictures, self._encoder)})
-        return self._on_device(plain), self._on_device(marked[0])
+        bound = {"images": self._normalised(pictures)}
+        for output in self._session.get_outputs():
+            count = len(pictures) if output.name == "plain" else 1
+            bound[output.name] = torch.empty(count, *self._shape, dtype=TYPES[output.type], device=self._at)
+        binding = self._session.io_binding()
+        for name, tensor in bound.items():
+            bind = binding.bind_input if name == "images" else binding.bind_output
+            kind = np.float16 if tensor.dtype is torch.float16 else np.float32
+            bind(name, self._at.type, self._at.index or 0, kind, tuple(tensor.shape), tensor.data_ptr())
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._at))
+        self._session.run_with_iobinding(binding, self._options)
+        if self._stream is not None:
+            torch.cuda.current_stream(self._at).wait_stream(self._stream)
+        return self._on_device(bound["plain"]), self._on_device(bound["marked"][0])
 
-    def _on_device(self, tokens: np.ndarray) -> Tensor:
-        return torch.from_numpy(tokens).to(self._device, self._dtype)
+    def _on_device(self, tokens: Tensor) -> Tensor:
+        return tokens.to(self._device, self._dtype)
+
+
+def cuda_options(device: torch.device, stream: int) -> dict[str, str]:
+    """Options of onnxruntime's CUDA provider: a GPU, and the pointer of the stream to work on (0 would be its own)."""
+    return {"device_id": str(device.index or 0), "user_compute_stream": str(stream)}
 
 
 class TorchVision:
@@ -83,17 +118,13 @@ class TorchVision:
             raise BundleError(
                 f"{path}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
             ) from error
-        self._device, self._dtype = device, dtype
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (model.encoder.mean, model.encoder.std))
-        self._mean, self._deviation = 255 * mean, 255 * std
+        self._dtype, self._normalised = dtype, Normaliser(model.encoder, device)
         self.name = f"torch {device.type} {str(dtype).removeprefix('torch.')}"
 
     @torch.inference_mode()
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision."""
-        colours = torch.from_numpy(pictures).to(self._device).permute(0, 3, 1, 2)  # bytes: a fourth of the way there
-        features = self._encoder(((colours - self._mean) / self._deviation).to(self._dtype))
-        plain, marked = self._connector.banks(features)
+        plain, marked = self._connector.banks(self._encoder(self._normalised(pictures).to(self._dtype)))
         return plain, marked[0]
 
 
@@ -108,7 +139,7 @@ def choose_vision(name: str, files: Collection[str], device: torch.device, dtype
     if on_gpu:
         onnx.reverse()
     modules = [bundles.VISION_TORCH]
-    blind = on_gpu and "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+    blind = on_gpu and CUDA not in onnxruntime.get_available_providers()
     first = modules + onnx if blind or (not on_gpu and dtype is torch.bfloat16) else onnx + modules
     wanted = {"auto": first, "onnx": onnx, "torch": modules}[name]
     found = next((file for file in wanted if file in files), None)

@@ -58,7 +58,7 @@ def test_every_method_answers_every_question_alike(engine: FusedEngine, people: 
     image = np.random.default_rng(1).integers(0, 256, (crowd.HEIGHT, crowd.WIDTH, 3), np.uint8)
     asked = crowd.questions(people)
     ours = METHODS["ours"](engine).answer(image, asked)
-    for name in ("packed", "once", "naive"):
+    for name in ("packed", "eager", "once", "naive"):
         found = METHODS[name](engine).answer(image, asked)
         assert len(found) == len(asked) and largest_difference(ours, found) < 1e-4, name
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
 from sf_ros.model.fusion import build_body  # noqa: E402
 from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
-from sf_ros.runtime.llama import Cache, Norm, load_body  # noqa: E402
+from sf_ros.runtime.llama import Norm, load_body  # noqa: E402
 
 CPU = torch.device("cpu")
 LLAMA3 = dataclasses.replace(  # its rotary frequencies, in small
@@ -77,12 +77,12 @@ def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> N
     bias, (cos, sin) = attention_bias(plan.mask, tokens), body.angles(plan.positions, tokens)
     with torch.inference_mode():
         whole = body(tokens, bias, (cos, sin))
-        start = Cache(keep=True)
-        first = body(tokens[:1, :7], bias[:, :, :7, :7], (cos[:7], sin[:7]), start)
-        for known in (7, 4):
-            rest = body(tokens[:, known:], bias[:, :, known:], (cos[known:], sin[known:]), start.first(3, known))
-            assert torch.allclose(rest, whole[:, known:], atol=1e-5)
-    assert torch.allclose(first[0], whole[0, :7], atol=1e-5) and len(start.kept) == config.depth
+        kept = body.cache(tokens[:1, :7])
+        first = body(tokens[:1, :7], bias[:, :, :7, :7], (cos[:7], sin[:7]), kept=kept)
+        for n in (7, 4):
+            rest = body(tokens[:, n:], bias[:, :, n:], (cos[n:], sin[n:]), kept[..., :n, :])
+            assert torch.allclose(rest, whole[:, n:], atol=1e-5)
+    assert torch.allclose(first[0], whole[0, :7], atol=1e-5) and len(kept) == config.depth
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1.2e-2)], ids=str)

@@ -6,11 +6,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import numpy as np  # noqa: E402
 import onnxruntime  # noqa: E402
 
-from sf_ros.core.bundle import VISION, VISION_FLOAT16, VISION_TORCH, VISIONS  # noqa: E402
-from sf_ros.core.config import NotAvailable  # noqa: E402
-from sf_ros.runtime.vision import choose_vision  # noqa: E402
+from sf_ros.core import bundle as bundles  # noqa: E402
+from sf_ros.core import views  # noqa: E402
+from sf_ros.core.bundle import VISION, VISION_FLOAT16, VISION_TORCH, VISIONS, Bundle  # noqa: E402
+from sf_ros.core.config import MODELS, NotAvailable  # noqa: E402
+from sf_ros.runtime.pictures import Normaliser  # noqa: E402
+from sf_ros.runtime.sources import demo_file  # noqa: E402
+from sf_ros.runtime.vision import OnnxVision, choose_vision, cuda_options  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SEES_GPU = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -44,3 +49,71 @@ def test_a_named_form_is_taken_whatever_would_be_faster() -> None:
 def test_a_form_that_the_bundle_lacks_is_refused_with_what_it_has() -> None:
     with pytest.raises(NotAvailable, match=r"vision is 'torch', which runs vision.safetensors; the bundle has vision"):
         choose_vision("torch", [VISION], CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Bundle:
+    return bundles.load(demo_file("bundle"))
+
+
+def test_pictures_are_normalised_to_the_same_bits_as_in_training() -> None:
+    pictures = np.random.default_rng(5).integers(0, 256, (3, 144, 144, 3), np.uint8)
+    found = Normaliser(MODELS["tiny"].encoder, CPU)(pictures)
+    assert found.is_contiguous() and np.array_equal(found, views.normalise(pictures, MODELS["tiny"].encoder))
+
+
+@pytest.mark.parametrize("count", [1, 4, 2])
+def test_a_session_on_torchs_memory_gives_what_the_session_gives(demo: Bundle, count: int) -> None:
+    vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
+    session = onnxruntime.InferenceSession(str(demo.path(VISION)), providers=SEES_GPU[1:])
+    pictures = np.random.default_rng(count).integers(0, 256, (count, 144, 144, 3), np.uint8)
+    expected = session.run(["plain", "marked"], {"images": views.normalise(pictures, demo.manifest.model.encoder)})
+    plain, marked = vision.encode(pictures)
+    assert np.abs(plain.numpy() - expected[0]).max() < 1e-4 and np.abs(marked.numpy() - expected[1][0]).max() < 1e-4
+    kept = plain.clone()
+    vision.encode(255 - pictures)
+    assert torch.equal(plain, kept), "the next frame overwrote a frame's tokens"
+
+
+def test_on_a_gpu_the_session_works_on_the_stream_it_is_told() -> None:
+    assert cuda_options(torch.device("cuda:1"), 94) == {"device_id": "1", "user_compute_stream": "94"}
+    assert cuda_options(GPU, 94)["device_id"] == "0"
+
+
+class Stream:
+    """A stand-in that says what it waits for."""
+
+    cuda_stream = 94
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        self.name, self.told = name, told
+
+    def wait_stream(self, other: Stream) -> None:
+        self.told.append(f"{self.name} waits for {other.name}")
+
+
+def test_a_session_that_falls_back_to_the_cpu_says_so(demo: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    session = onnxruntime.InferenceSession
+
+    def without_gpu(path: str, options: object, providers: list[object]) -> object:
+        given.extend(providers)
+        return session(path, options, providers=providers[1:])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: SEES_GPU)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("own", []))
+    vision = OnnxVision(demo, VISION, GPU, torch.float32, 1)
+    assert given == [("CUDAExecutionProvider", cuda_options(GPU, 94)), "CPUExecutionProvider"]
+    assert vision.name == "onnxruntime CPU float32"
+
+
+def test_torch_and_the_session_wait_for_one_another_on_the_gpu_alone(
+    demo: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
+    vision._stream = Stream("session", told)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("torch", told))
+    vision.encode(np.zeros((1, 144, 144, 3), np.uint8))
+    assert told == ["session waits for torch", "torch waits for session"]

@@ -1,0 +1,201 @@
+"""Recorded runs of the language body, with a stand-in for CUDA graphs that does a run again on the same memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from sf_ros.core.config import LanguageConfig, RuntimeConfig  # noqa: E402
+from sf_ros.core.tasks import TASKS  # noqa: E402
+from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
+from sf_ros.runtime import replay  # noqa: E402
+from sf_ros.runtime.fused import FusedEngine  # noqa: E402
+from sf_ros.runtime.llama import LlamaBody  # noqa: E402
+from sf_ros.runtime.replay import BUCKETS, Places, Replayed, Run, buckets  # noqa: E402
+from tests.runtime.test_fused import numbers, reference, unsigned  # noqa: E402
+from tests.runtime.test_reuse import IMAGE, PLACES, everything  # noqa: E402
+
+if TYPE_CHECKING:
+    from sf_ros.model.fusion import FusedModel
+
+CONFIG = LanguageConfig(dim=48, depth=2, heads=4, kv_heads=2, mlp=64, vocabulary=50)
+LENGTH = 100  # tokens; more than a run costs
+
+
+class Recorder:
+    """Counts what is recorded and replayed."""
+
+    def __init__(self) -> None:
+        self.recorded = self.replayed = 0
+
+    def __call__(self, run: Run) -> Run:
+        self.recorded += 1
+        run()
+
+        def again() -> None:
+            self.replayed += 1
+            run()
+
+        return again
+
+
+@pytest.fixture(scope="module")
+def body() -> LlamaBody:
+    torch.manual_seed(4)
+    return LlamaBody(CONFIG).eval().requires_grad_(False)
+
+
+def causal(body: LlamaBody, tokens: torch.Tensor, first: int = 0) -> Places:
+    """Where tokens (B, n, D) stand behind `first` others."""
+    plan = layout(first + tokens.shape[1], [])
+    return Places(attention_bias(plan.mask[first:], tokens), body.angles(plan.positions[first:], tokens), 0)
+
+
+@pytest.mark.parametrize(
+    ("batch", "length", "expected"),
+    [
+        (1, 700, [(1, 1)]),
+        (3, 700, [(2, 2), (1, 1)]),
+        (7, 700, [(4, 4), (2, 2), (1, 1)]),
+        (21, 700, [(8, 8), (8, 8), (4, 4), (1, 1)]),
+        (3, 40, [(3, 4)]),  # an empty place of 40 tokens costs less than another run
+        (7, 79, [(7, 8)]),
+        (7, 80, [(4, 4), (2, 2), (1, 1)]),
+        (5, 20, [(5, 8)]),
+        (5, 30, [(4, 4), (1, 1)]),
+    ],
+)
+def test_batches_are_cut_into_buckets(batch: int, length: int, expected: list[tuple[int, int]]) -> None:
+    assert buckets(batch, length) == expected
+
+
+@pytest.mark.parametrize("length", [9, LENGTH])
+def test_every_batch_has_the_bodys_own_states(body: LlamaBody, length: int) -> None:
+    recorder = Recorder()
+    run = Replayed(body, recorder)
+    for batch in [1, 2, 3, 1, 7, 20, 4]:
+        tokens = torch.randn(batch, length, CONFIG.dim)
+        places = causal(body, tokens)
+        states = run("a look", places, tokens)
+        assert torch.allclose(states, body(tokens, places.bias, places.angles), atol=1e-5)
+    assert recorder.recorded <= len(BUCKETS), "a bucket is recorded once"
+
+
+def test_states_outlive_the_next_run(body: LlamaBody) -> None:
+    run, tokens = Replayed(body, Recorder()), torch.randn(2, 1, LENGTH, CONFIG.dim)
+    places = causal(body, tokens[0])
+    first = run("a look", places, tokens[0])
+    kept = first.clone()
+    run("a look", places, tokens[1])
+    assert torch.equal(first, kept)
+
+
+def test_what_is_known_is_read_and_what_is_kept_is_given(body: LlamaBody) -> None:
+    run = Replayed(body, Recorder())
+    for _ in range(2):  # recorded, then replayed with other numbers
+        whole = torch.randn(1, 30, CONFIG.dim)
+        place = causal(body, whole)
+        expected = body(whole, place.bias, place.angles)
+        start, rest = whole[:, :12], whole[:, 12:].expand(3, -1, -1)
+        kept = body.cache(start)
+        run("start", causal(body, start), start, kept=kept)
+        states = run("rest", causal(body, rest, 12), rest, kept)
+        assert torch.allclose(states, expected[:, 12:].expand(3, -1, -1), atol=1e-5)
+
+
+def test_a_recorded_run_keeps_its_memory_when_a_later_one_needs_more(body: LlamaBody) -> None:
+    run = Replayed(body, Recorder())
+    short, long = torch.randn(1, 5, CONFIG.dim), torch.randn(4, LENGTH, CONFIG.dim)
+    for key, tokens in (("short", short), ("long", long), ("short", -short), ("long", -long)):
+        places = causal(body, tokens)
+        assert torch.allclose(run(key, places, tokens), body(tokens, places.bias, places.angles), atol=1e-5)
+
+
+def test_the_runs_replayed_last_are_kept(body: LlamaBody, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "MOST", 2)
+    recorder = Recorder()
+    run, tokens = Replayed(body, recorder), torch.randn(1, 4, CONFIG.dim)
+    for key in ("a", "b", "a", "c", "a", "b"):
+        run(key, causal(body, tokens), tokens)
+    assert (recorder.recorded, recorder.replayed) == (4, 6)  # b was dropped for c, and recorded again
+
+
+def test_what_cannot_be_recorded_is_run_as_it_is_with_one_warning(
+    body: LlamaBody, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(run: Run) -> Run:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    run, tokens = Replayed(body, refuse), torch.randn(3, LENGTH, CONFIG.dim)
+    places = causal(body, tokens)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert torch.allclose(run("it", places, tokens), body(tokens, places.bias, places.angles), atol=1e-5)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "not permitted" in caplog.text
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_an_engine_whose_runs_are_recorded_answers_as_one_question_at_a_time(
+    exported: Path, fused_model: FusedModel, place: str
+) -> None:
+    engine, recorder = FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu")), Recorder()
+    engine.language.replayed = Replayed(engine.language.body, recorder)
+    for people in (4, 3, 4):
+        questions = everything(PLACES[place][:people])
+        for question, answer in zip(questions, engine.answer(IMAGE, questions), strict=True):
+            expected = reference(fused_model, question, IMAGE)
+            assert abs(numbers(answer) - expected).max() < 1e-5, question
+    assert recorder.replayed > recorder.recorded
+
+
+def test_warming_up_records_every_bucket_of_every_kind_of_look(exported: Path, fused_model: FusedModel) -> None:
+    engine, recorder = FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu")), Recorder()
+    engine.language.replayed = Replayed(engine.language.body, recorder)
+    engine.warm_up()
+    warm = recorder.recorded
+    kinds = {TASKS[name].view for name in TASKS}
+    assert warm >= len(kinds) * len(BUCKETS)
+    engine.warm_up()
+    assert recorder.recorded == warm
+
+
+def test_only_a_gpu_has_its_runs_recorded(exported: Path, fused_model: FusedModel) -> None:
+    engine = FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu", cuda_graphs=True))
+    assert engine.language.replayed is None
+
+
+def test_a_graph_is_captured_after_a_run_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    class Stream:
+        def __init__(self, name: object) -> None:
+            self.name = str(name)
+
+        def wait_stream(self, other: Stream) -> None:
+            told.append(f"{self.name} waits for {other.name}")
+
+    class Graph:
+        def replay(self) -> None:
+            told.append("replay")
+
+    @contextmanager
+    def within(what: object, **options: object) -> Iterator[None]:
+        told.append(f"begin {options.get('pool', 'side')}")
+        yield
+        told.append("end")
+
+    fakes = {"Stream": lambda device: Stream("side"), "current_stream": lambda device: Stream("main"),
+             "CUDAGraph": Graph, "graph": within, "stream": within, "graph_pool_handle": lambda: "pool"}  # fmt: skip
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    replay.cuda_graphs(torch.device("cuda"))(lambda: told.append("run"))()
+    warm = ["side waits for main", "begin side", "run", "end", "main waits for side"]
+    assert told == [*warm, "begin pool", "run", "end", "replay"]
