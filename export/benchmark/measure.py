@@ -20,7 +20,7 @@ from export.benchmark.rates import Product, product_rate, products
 from export.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues
-from sf_ros.messages import messages
+from sf_ros.messages import NOTHING_TOLD, messages
 from sf_ros.runtime.detector import Detector
 from sf_ros.runtime.engine import Answer, Engine
 from sf_ros.runtime.fused import FusedEngine
@@ -130,7 +130,7 @@ def whole_frames(
     persons, types = crowd.persons(people), typestore().types.__getitem__
     config = RuntimeConfig() if in_turn else RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
     found: list[Times] = []
-    stamp = 1.0
+    stamp, told = 1.0, NOTHING_TOLD
     for index in range(warm_up + frames):
         if not in_turn or not index:
             scheduler, smoother = Scheduler(config), Smoother(config)
@@ -149,7 +149,7 @@ def whole_frames(
         smoother.update(questions, answers, stamp)
         cues, relations = smoother.cues(persons, stamp, crowd.WIDTH, crowd.HEIGHT)
         clock.note("smoothing")
-        said, _ = messages(FrameCues(stamp, index, crowd.WIDTH, crowd.HEIGHT, cues, relations), types)
+        said, told = messages(FrameCues(stamp, index, crowd.WIDTH, crowd.HEIGHT, cues, relations), types, told=told)
         for item in said:
             item.message  # noqa: B018 (builds it)
         clock.note("messages")

@@ -15,7 +15,7 @@ from torch import Tensor
 from sf_ros.core import views
 from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS, TaskSpec
+from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from sf_ros.runtime.device import choose_device, choose_precision
 from sf_ros.runtime.engine import Answer, Question
@@ -44,7 +44,7 @@ class FusedEngine:
         self.device = choose_device(config.device)
         precision = choose_precision(config.precision, self.device, self.model.language)
         self.timings_ms: dict[str, float] = {}
-        threads = config.threads or os.cpu_count() or 1
+        self._threads = threads = config.threads or os.cpu_count() or 1
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
         self.planner: Planner = functools.partial(plan, model=self.model, reuse=config.prefix_reuse)
@@ -108,21 +108,22 @@ class FusedEngine:
     def _views(self, image: np.ndarray, asked: Sequence[Look]) -> tuple[np.ndarray, list[int]]:
         """The pictures (B, S, S, 3) that the looks need, a frame first, and each look's place among them."""
         size = self.model.encoder.image_size
-        cuts: list[tuple[TaskSpec, Sequence[Box]]] = []
-        slots: list[int] = []
-        if any(look.view == "frame" for look in asked):
-            cuts.append((TASKS["gaze"], ()))
-        for look in asked:
-            slots.append(0 if look.view == "frame" else len(cuts))
-            if look.view != "frame":
-                cuts.append((TASKS[look.questions[0]], look.boxes))
-        pictures = np.empty((len(cuts), size, size, 3), np.uint8)
+        cuts = [look for look in asked if look.view != "frame"]
+        framed = int(len(cuts) < len(asked))
+        pictures = np.empty((framed + len(cuts), size, size, 3), np.uint8)
 
-        def cut(index: int) -> None:
-            pictures[index] = views.view(image, *cuts[index], size)
+        def resize(source: slice, target: slice) -> None:
+            pictures[0, target] = views.resize(image[source], size, target.stop - target.start)
 
-        list(self._cutters.map(cut, range(len(cuts))))  # a whole frame takes longer than all faces
-        return pictures, slots
+        def cut(place: int, look: Look) -> None:
+            pictures[place] = views.view(image, TASKS[look.questions[0]], look.boxes, size)
+
+        jobs = [functools.partial(cut, place, look) for place, look in enumerate(cuts, framed)]
+        if framed:  # alone it takes longer than all faces
+            jobs += [functools.partial(resize, *rows) for rows in views.strips(image, size, self._threads)]
+        list(self._cutters.map(lambda job: job(), reversed(jobs)))
+        places = iter(range(framed, len(pictures)))
+        return pictures, [0 if look.view == "frame" else next(places) for look in asked]
 
 
 def load_engine(bundle: Bundle, config: RuntimeConfig | None = None) -> FusedEngine:

@@ -259,3 +259,16 @@ def test_coordinates_are_shares_of_the_picture_clipped_and_zero_where_no_box_is(
 def test_more_boxes_than_a_question_may_mark_are_refused() -> None:
     with pytest.raises(ValueError, match="3 boxes; at most 2 can be marked"):
         views.box_coordinates([Box(0, 0, 9, 9)] * 3, 20, 20)
+
+
+@pytest.mark.parametrize("size", [144, 336, 7])
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+@pytest.mark.parametrize(
+    "shape", [(720, 1280), (480, 640), (1080, 1920), (601, 800), (144, 336), (100, 900), (90, 120)]
+)
+def test_strips_of_a_frame_are_its_view_to_the_bit(shape: tuple[int, int], count: int, size: int) -> None:
+    image = noise(*shape)
+    parts = views.strips(image, size, count)
+    assert 1 <= len(parts) <= count
+    view = np.concatenate([views.resize(image[rows], size, there.stop - there.start) for rows, there in parts])
+    assert np.array_equal(view, views.view(image, TASKS["gaze"], (), size))

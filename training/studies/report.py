@@ -137,27 +137,30 @@ def gains_matrix(
 
 
 def matrices(panels: Sequence[Matrix], path: Path) -> None:
-    """Matrices side by side, each place coloured by its sign (blue better, red worse) and size, its text inside."""
+    """Matrices, each place coloured by its sign (blue better, red worse) and size, its text inside.
+
+    Wide ones stand below one another, others side by side.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     width, height = max(len(panel.columns) for panel in panels), max(len(panel.rows) for panel in panels)
-    size = ((1.1 * width + 2.2) * len(panels), 0.75 * height + 2.2)
-    figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
-    for axis, panel in zip(axes[0], panels, strict=True):
+    down, across = (len(panels), 1) if width > 2 * height else (1, len(panels))
+    size = (0.95 * width + 2.2) * across, (0.75 * height + 1.6) * down
+    figure, axes = pyplot.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for axis, panel in zip(axes.flat, panels, strict=True):
         known = np.abs(panel.values[np.isfinite(panel.values)])
         # Shades by the root of the size, so that one large figure leaves the small ones visible.
         shade = np.sign(panel.values) * np.sqrt(np.abs(panel.values))
         limit = float(np.sqrt(known.max())) if known.size and known.max() > 0 else 1.0
         axis.imshow(shade, cmap="RdBu", vmin=-1.4 * limit, vmax=1.4 * limit, aspect="auto")
-        for row, texts in enumerate(panel.texts):
-            for column, text in enumerate(texts):
-                axis.text(column, row, text, ha="center", va="center", fontsize="small")
+        for (row, column), value in np.ndenumerate(shade):
+            colour = "white" if abs(value) > 0.8 * limit else "black"
+            axis.text(column, row, panel.texts[row][column], ha="center", va="center", fontsize="small", color=colour)
         axis.set_xticks(range(len(panel.columns)), panel.columns, rotation=30, ha="right", fontsize="small")
         axis.set_yticks(range(len(panel.rows)), panel.rows, fontsize="small")
         axis.set_title(panel.title, fontsize="medium")
-    figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
