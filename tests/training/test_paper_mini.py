@@ -140,7 +140,7 @@ def _steps(out: Path) -> int:
 def test_evaluation_on_every_question_prints_the_papers_table_with_this_runs_figures(
     split: str, run: Path, world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(evaluate, "worker_pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds
     assert evaluate.main([str(run / "checkpoint"), "--data", str(world / "data"), "--split", split]) == 0
     shown = capsys.readouterr()
@@ -148,9 +148,9 @@ def test_evaluation_on_every_question_prints_the_papers_table_with_this_runs_fig
     hidden = {"looking_at_me"} if split == "test" else set()
     assert set(results) == set(TASKS) - hidden
     assert ("'looking_at_me' is left out" in shown.err) == bool(hidden)
-    ours = next(line for line in shown.out.splitlines() if "this run" in line)
-    assert f"{results['gaze']['metrics']['min_L2']:.3f}" in ours
-    assert ("Table 7, joint" if split == "test" else "Table 1, joint") in shown.out
+    line = next(line for line in shown.out.splitlines() if "GazeFollow Min L2" in line)
+    assert f"{results['gaze']['metrics']['min_L2']:.3f}" in line and "0.065" in line, "not beside the paper's"
+    assert "this run" in shown.out and ("Table 7" if split == "test" else "Table 1") in shown.out
     assert "Avg L2 is to the mean annotation" in shown.out
 
 
