@@ -55,7 +55,7 @@ class Norm(nn.RMSNorm):
     """
 
     def into(self, result: Tensor, x: Tensor) -> Tensor:
-        """(M, D) in any floating type; `result`, another (M, D), is overwritten and returned."""
+        """(M, D) in any floating type, not overwritten; its norm is in `result` (M, D), or in memory of its own."""
         if x.is_cuda:  # there it is one kernel, and these would be several
             normalised: Tensor = self(x)
             return normalised

@@ -184,9 +184,8 @@ class Banks:
     slots: Sequence[int]  # (looks,) each look's picture
     marks: Tensor  # (looks, P) bool, on the tokens' device
     model: ModelConfig
-    boxes: Tensor | None = (
-        None  # (looks, MAX_BOXES, 4) float32 there (core.views.box_coordinates), where they are tokens
-    )
+    # Where boxes are tokens: (looks, MAX_BOXES, 4) float32 there, as in core.views.box_coordinates.
+    boxes: Tensor | None = None
 
     def visual(self, looks: Sequence[int], first: int = 0) -> Tensor:
         """Visual tokens (looks, N - first, D) from the `first` on: the marked bank where a look marks a patch."""

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from sf_ros.core.config import LanguageConfig, RuntimeConfig  # noqa: E402
 from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
-from sf_ros.runtime import replay  # noqa: E402
+from sf_ros.runtime import fused, replay  # noqa: E402
 from sf_ros.runtime.fused import FusedEngine  # noqa: E402
 from sf_ros.runtime.llama import LlamaBody  # noqa: E402
 from sf_ros.runtime.replay import BUCKETS, Places, Replayed, Run, buckets  # noqa: E402
@@ -167,9 +167,19 @@ def test_warming_up_records_every_bucket_of_every_kind_of_look(exported: Path, f
     assert recorder.recorded == warm
 
 
-def test_only_a_gpu_has_its_runs_recorded(exported: Path, fused_model: FusedModel) -> None:
-    engine = FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu", cuda_graphs=True))
-    assert engine.language.replayed is None
+@pytest.mark.parametrize(
+    ("device", "wanted", "recorded"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+)
+def test_runs_are_recorded_on_a_gpu_unless_it_is_switched_off(
+    exported: Path, fused_model: FusedModel, monkeypatch: pytest.MonkeyPatch, device: str, wanted: bool, recorded: bool
+) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(fused, "choose_device", lambda name: torch.device(device))
+    monkeypatch.setattr(fused, "cuda_graphs", lambda device: "recorder")
+    monkeypatch.setattr(fused, "load_vision", lambda *told: None)
+    monkeypatch.setattr(fused, "load_language", lambda *told: given.append(told[-1]))
+    FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu", cuda_graphs=wanted))
+    assert given == ["recorder" if recorded else None]
 
 
 def test_a_graph_is_captured_after_a_run_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

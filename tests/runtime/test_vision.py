@@ -108,12 +108,13 @@ def test_a_session_that_falls_back_to_the_cpu_says_so(demo: Bundle, monkeypatch:
     assert vision.name == "onnxruntime CPU float32"
 
 
-def test_torch_and_the_session_wait_for_one_another_on_the_gpu_alone(
+def test_on_a_gpu_the_session_waits_for_torch_and_torch_for_the_session(
     demo: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
     vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
     vision._stream = Stream("session", told)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("torch", told))
+    monkeypatch.setattr(vision._session, "run_with_iobinding", lambda *given: told.append("run"))
     vision.encode(np.zeros((1, 144, 144, 3), np.uint8))
-    assert told == ["session waits for torch", "torch waits for session"]
+    assert told == ["session waits for torch", "run", "torch waits for session"]
