@@ -90,13 +90,14 @@ def train(arguments: Arguments) -> dict[str, object]:
     started = time.time()
     shared = arguments.start or out
     begin = start.random if arguments.random else start.frozen
+    scored = () if arguments.random else tasks  # scores of random weights say nothing, and take longer than a step
     model, tokenizer, config, histories = begin(config, shared / "pretraining")
     attach(model.to(state.device), config.lora_rank, config.lora_alpha)
     if state.is_main_process:
         show(plan(model, config, samples, mode), config)
     with state.main_process_first():  # which builds what is cached; the others find it
         data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
-        held_out = validation_data(model, config, arguments.data, tasks, mode, shared / "cache")
+        held_out = validation_data(model, config, arguments.data, scored, mode, shared / "cache")
     speed = Throughput(state.device)
     histories["joint"], broken = fit_joint(
         model, data, config, out / "joint", workers=arguments.workers if mode == "none" else 0, tracker=arguments.track,

@@ -230,7 +230,7 @@ def test_random_weights_measure_a_step_without_any_weights_on_disk(
     assert train.main(["paper-mini", *options, *sizes]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["steps"] == 1 and result["seconds_per_step"] > 0 and result["peak_memory_gb"] > 0
-    assert "checkpoint" not in result and not (tmp_path / "checkpoint").exists()
+    assert "checkpoint" not in result and not (tmp_path / "checkpoint").exists() and result["validation"] == {}
 
 
 def test_the_miniature_is_the_papers_preset_but_for_sizes() -> None:
