@@ -23,6 +23,7 @@ class Layout:
     mask: Tensor  # (L, L) bool, True: the row may see the column
     positions: Tensor  # (L,)
     last: Tensor  # (questions,) where each answer is read: index of its last token
+    causal: int  # of how many first tokens it is clear that they see what comes before them and nothing else
 
 
 def visible(length: int, full: slice = slice(0)) -> Tensor:
@@ -50,7 +51,8 @@ def layout(
         positions[behind : behind + length] = torch.arange(start, start + length)
         behind += length
         last.append(behind - 1)
-    return Layout(mask, positions, torch.tensor(last or [total - 1], dtype=torch.long))
+    causal = 0 if full else start + sum(prompt_lengths[:1])
+    return Layout(mask, positions, torch.tensor(last or [total - 1], dtype=torch.long), causal)
 
 
 def attention_bias(mask: Tensor, like: Tensor) -> Tensor:

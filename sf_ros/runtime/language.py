@@ -24,9 +24,9 @@ from sf_ros.model.connector import BoxTokens
 from sf_ros.model.fusion import HeatmapHead
 from sf_ros.model.sequence import attention_bias, layout
 from sf_ros.model.skeleton import fill, without_numbers
-from sf_ros.runtime.llama import LlamaBody, load_body
+from sf_ros.runtime.llama import LlamaBody, Places, load_body
 from sf_ros.runtime.packing import Pass
-from sf_ros.runtime.replay import Places, Record, Replayed
+from sf_ros.runtime.replay import Record, Replayed
 from sf_ros.runtime.vision import Banks
 
 
@@ -54,8 +54,7 @@ class Script:
 
     prompts: Tensor  # (T, D) behind the visual tokens
     boxes: int  # tokens of boxes between them
-    places: Places  # of the pass's own tokens, the last of L
-    last: tuple[int, ...]  # where each answer is read, from the end of the sequence
+    places: Places  # of the pass's own tokens, the last of L; each answer is read at a wanted one, of a heatmap at all
 
 
 class Language:
@@ -104,7 +103,7 @@ class Language:
         """Keys and values of a prompt (1, T, D) that comes first: the same in every frame."""
         plan, kept = layout(0, [], lead=prompt.shape[1]), self.body.cache(prompt)
         angles = self.body.angles(plan.positions.to(prompt.device), prompt)
-        self.body(prompt, attention_bias(plan.mask, prompt), angles, kept=kept, causal=prompt.shape[1])
+        self.body(prompt, Places(attention_bias(plan.mask, prompt), angles, plan.causal), kept=kept)
         return kept
 
     def tokens(self, one: Pass) -> int:
@@ -136,8 +135,8 @@ class Language:
             maps = self.heatmap(seen[:, : self.model.visual_tokens], states[:, -1]).sigmoid().float()
             return [maps] * len(one.questions)  # more than one where two people were given the same face
         answers = []
-        for name, last in zip(one.questions, script.last, strict=True):
-            logits = F.linear(states[:, last], self.rows[name]).float()
+        for name, read in zip(one.questions, states.unbind(1), strict=True):
+            logits = F.linear(read, self.rows[name]).float()
             answers.append(self._calibrated(name, logits).softmax(-1))
         return answers
 
@@ -146,7 +145,7 @@ class Language:
     ) -> Tensor:
         if self.replayed is not None:
             return self.replayed(key, places, tokens, known, kept)
-        states: Tensor = self.body(tokens, places.bias, places.angles, known, kept, places.causal)
+        states: Tensor = self.body(tokens, places, known, kept)
         return states
 
     def _calibrated(self, name: str, logits: Tensor) -> Tensor:
@@ -165,16 +164,14 @@ class Language:
             boxes = TASKS[questions[0]].boxes if self.model.boxes == "token" else 0
             full, visual = self.model.attention == "full", self.model.visual_tokens
             plan = layout(visual, [len(prompt) for prompt in prompts], full, lead, boxes)
-            self._scripts[key] = Script(
-                torch.cat([like.new_empty(0, like.shape[-1]), *prompts]),
-                boxes,
-                Places(
-                    attention_bias(plan.mask[lead + reused :], like),
-                    self.body.angles(plan.positions[lead + reused :].to(like.device), like),
-                    0 if full or lead or reused else visual + boxes,
-                ),
-                tuple(last - len(plan.positions) for last in plan.last.tolist()),
+            before, labels = lead + reused, TASKS[questions[0]].kind == "label"
+            places = Places(
+                attention_bias(plan.mask[before:], like),
+                self.body.angles(plan.positions[before:].to(like.device), like),
+                0 if before else plan.causal,
+                (plan.last - before).to(like.device) if labels else None,
             )
+            self._scripts[key] = Script(torch.cat([like.new_empty(0, like.shape[-1]), *prompts]), boxes, places)
         return self._scripts[key]
 
 

@@ -1,13 +1,15 @@
 """The language body as the robot runs it: transformers' LlamaModel in fewer and larger steps, with the same weights.
 
 Queries, keys and values are one product, rotary positions are looked up and not computed, residuals are added by the
-product before them, and layers share the memory of what none of them keeps: on a CPU a third of transformers' time goes
-to operations element by element, most of it to memory that is asked for and given back. Training has transformers'
-own; tests hold the two equal.
+product before them, norms' weights are part of the products behind them, the last layer goes on with the tokens that
+are read alone, and layers share the memory of what none of them keeps: on a CPU a third of transformers' time goes to
+operations element by element, most of it to memory that is asked for and given back. Training has transformers' own;
+tests hold the two equal.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,22 @@ from sf_ros.model.fusion import llama_config
 from sf_ros.model.skeleton import read_weights, without_numbers
 
 QKV = ("q_proj", "k_proj", "v_proj")
+NORMS = {"input_layernorm": ("qkv",), "post_attention_layernorm": ("gate", "up")}  # -> the products behind each
 Angles = tuple[Tensor, Tensor]  # cosines and sines (n, 1, head size / 2) of rotary positions
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the n tokens of a run stand, what they see of L, and which are read.
+
+    `causal`: of how many first tokens it is clear that they see what comes before them and nothing else, so that their
+    bias need not be read; 0 where tokens before them are known.
+    """
+
+    bias: Tensor  # (1, 1, n, L) added to scores
+    angles: Angles
+    causal: int = 0
+    wanted: Tensor | None = None  # (W,) places of the tokens whose states are read; None: all
 
 
 @dataclass(frozen=True)
@@ -47,26 +64,14 @@ class Scratch:
             tokens.new_empty(count, config.mlp),
         )
 
-
-class Norm(nn.RMSNorm):
-    """nn.RMSNorm, on a CPU with fewer steps over memory: 2744 x 2048 in bfloat16 take 3.6 ms on two cores of a Xeon.
-
-    A row's length is summed in float32 and told, as its scale, in the type of x.
-    """
-
-    def into(self, result: Tensor, x: Tensor) -> Tensor:
-        """(M, D) in any floating type, not overwritten; its norm is in `result` (M, D), or in memory of its own."""
-        if x.is_cuda:  # there it is one kernel, and these would be several
-            normalised: Tensor = self(x)
-            return normalised
-        told = None if x.dtype == torch.bfloat16 else torch.float32  # naming one copies all of x first
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=told).float()
-        scale = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()
-        return torch.mul(x, scale.to(x.dtype), out=result).mul_(self.weight)
+    def first(self, count: int) -> Scratch:
+        """The same memory for so many tokens, behind attention."""
+        normed, gate, up = (memory[:count] for memory in (self.normed, self.gate, self.up))
+        return dataclasses.replace(self, normed=normed, gate=gate, up=up)
 
 
 class Layer(nn.Module):
-    """One transformer layer."""
+    """One transformer layer, the weights of its two norms being part of `qkv`, `gate` and `up`."""
 
     def __init__(self, config: LanguageConfig) -> None:
         super().__init__()
@@ -77,24 +82,19 @@ class Layer(nn.Module):
         self.gate = nn.Linear(config.dim, config.mlp, bias=False)
         self.up = nn.Linear(config.dim, config.mlp, bias=False)
         self.down = nn.Linear(config.mlp, config.dim, bias=False)
-        self.before = Norm(config.dim, config.norm_eps)
-        self.behind = Norm(config.dim, config.norm_eps)
+        self.eps = config.norm_eps
 
     def forward(
-        self,
-        x: Tensor,
-        bias: Tensor,
-        causal: int,
-        angles: Angles,
-        known: Tensor | None,
-        kept: Tensor | None,
-        own: Scratch,
-    ) -> None:
-        """Overwrites contiguous x (B, n, D). bias: (1, 1, n, L); known and kept: the layer's of LlamaBody.forward."""
-        flat, turning = x.view(-1, x.shape[-1]), self.heads + self.kv_heads
-        _product(self.before.into(own.normed, flat), self.qkv, own.rows)
+        self, x: Tensor, places: Places, known: Tensor | None, kept: Tensor | None, own: Scratch, last: bool
+    ) -> Tensor:
+        """Contiguous x (B, n, D), which is overwritten; in the `last` layer the wanted ones (B, W, D) of it.
+
+        known and kept: the layer's of LlamaBody.forward.
+        """
+        turning, bias, causal = self.heads + self.kv_heads, places.bias, places.causal
+        _product(normed(x.flatten(0, 1), self.eps, own.normed), self.qkv, own.rows)
         rows = own.rows.view(*x.shape[:2], turning + self.kv_heads, self.size)
-        _turn(rows[:, :, :turning], *angles, own.turned)
+        _turn(rows[:, :, :turning], *places.angles, own.turned)
         q, k = (part.transpose(1, 2) for part in torch.split(own.turned, [self.heads, self.kv_heads], dim=2))
         v = rows[:, :, turning:].transpose(1, 2)
         if kept is not None:
@@ -102,16 +102,20 @@ class Layer(nn.Module):
             kept[1].copy_(v)
         if known is not None:
             k, v = (torch.cat([old.expand(len(x), -1, -1, -1), new], 2) for old, new in zip(known, (k, v), strict=True))
-        seen = _attended(q, k, v, bias, causal).transpose(1, 2).flatten(2)
-        torch.addmm(flat, seen.flatten(0, 1), self.output.weight.t(), out=flat)
-        y = self.behind.into(own.normed, flat)
+        if last and places.wanted is not None:
+            x, q, bias, causal = x[:, places.wanted], q[:, :, places.wanted], bias[:, :, places.wanted], 0
+            own = own.first(x.shape[0] * x.shape[1])
+        flat = x.view(-1, x.shape[-1])
+        torch.addmm(flat, _attended(q, k, v, bias, causal).reshape(flat.shape), self.output.weight.t(), out=flat)
+        y = normed(flat, self.eps, own.normed)
         hidden = F.silu(_product(y, self.gate, own.gate), inplace=True)
         hidden *= _product(y, self.up, own.up)
         torch.addmm(flat, hidden, self.down.weight.t(), out=flat)
+        return x
 
 
 class LlamaBody(nn.Module):
-    """Embedded tokens -> last hidden states, normalised."""
+    """Embedded tokens -> last hidden states, normalised; the last norm's weight is its own."""
 
     def __init__(self, config: LanguageConfig) -> None:
         from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -119,32 +123,24 @@ class LlamaBody(nn.Module):
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
-        self.norm = Norm(config.dim, config.norm_eps)
+        self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.rotary = LlamaRotaryEmbedding(config=llama_config(config))
 
     def forward(
-        self,
-        tokens: Tensor,
-        bias: Tensor,
-        angles: Angles,
-        known: Tensor | None = None,
-        kept: Tensor | None = None,
-        causal: int = 0,
+        self, tokens: Tensor, places: Places, known: Tensor | None = None, kept: Tensor | None = None
     ) -> Tensor:
-        """tokens (B, n, D) at the places of `angles`, behind what is `known`; bias (1, 1, n, L): added to scores.
+        """tokens (B, n, D) behind what is `known` -> states (B, n, D), or of the wanted ones (B, W, D).
 
         `known`: keys and values (layers, 2, B or 1, kv heads, L - n, head size) of the tokens before; `kept`: is filled
-        with those of these tokens, (layers, 2, B, kv heads, n, head size). `causal`: of how many first tokens it is
-        clear that they see what comes before them and nothing else, so that their bias need not be read; 0 where
-        anything is known.
+        with those of these tokens, (layers, 2, B, kv heads, n, head size).
         """
         x = tokens.clone(memory_format=torch.contiguous_format)
         own, nothing = Scratch.of(x, self.config), [None] * len(self.layers)
         old, new = (nothing if cache is None else cache for cache in (known, kept))
-        for layer, before, these in zip(self.layers, old, new, strict=True):
-            layer(x, bias, causal, angles, before, these, own)
-        rows = x.flatten(0, 1)
-        return self.norm.into(torch.empty_like(rows), rows).view_as(x)
+        for index, (layer, before, these) in enumerate(zip(self.layers, old, new, strict=True), 1):
+            x = layer(x, places, before, these, own, index == len(self.layers))
+        states = normed(x.flatten(0, 1), self.config.norm_eps, own.first(x.shape[0] * x.shape[1]).normed)
+        return states.mul(self.norm.weight).view_as(x)
 
     def cache(self, tokens: Tensor) -> Tensor:
         """Memory for the keys and values of tokens (B, n, D), as `kept` of `forward` has them."""
@@ -164,18 +160,36 @@ def load_body(config: LanguageConfig, path: Path, device: torch.device, dtype: t
         body = LlamaBody(config)
     found = read_weights(path, device, dtype)
     weights = {"norm.weight": found.pop("norm.weight")} if "norm.weight" in found else {}
-    names = {
-        "output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
-        "before": "input_layernorm", "behind": "post_attention_layernorm",
-    }  # fmt: skip
+    names = {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
     for index in range(config.depth):
         there = {f"{key}.weight": f"layers.{index}.{name}.weight" for key, name in names.items()}
         weights |= {f"layers.{index}.{key}": found.pop(name) for key, name in there.items() if name in found}
         parts = [f"layers.{index}.self_attn.{part}.weight" for part in QKV]
         if all(part in found for part in parts):
             weights[f"layers.{index}.qkv.weight"] = torch.cat([found.pop(part) for part in parts])
+        for norm, products in NORMS.items():
+            scale = found.pop(f"layers.{index}.{norm}.weight", None)
+            if scale is None:
+                raise RuntimeError(f"Missing key {norm} of layer {index}.")
+            for name in products:
+                if (weight := weights.get(f"layers.{index}.{name}.weight")) is not None:
+                    weight.mul_(scale)
     body.load_state_dict(weights | found, strict=True, assign=True)
     return body.to(device).eval()
+
+
+def normed(x: Tensor, eps: float, result: Tensor) -> Tensor:
+    """Rows of x (M, D) in any floating type, not overwritten, divided by their root mean square.
+
+    In `result` (M, D), or in memory of its own. On a CPU with fewer steps over memory than F.rms_norm: 2744 x 2048 in
+    bfloat16 take 3 ms on two cores of a Xeon, for 40. A row's length is summed in float32 and told in the type of x.
+    """
+    if x.is_cuda:  # there it is one kernel, and these would be several
+        return F.rms_norm(x, x.shape[-1:], eps=eps)
+    told = None if x.dtype == torch.bfloat16 else torch.float32  # naming one copies all of x first
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=told).float()
+    scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return torch.mul(x, scale.to(x.dtype), out=result)
 
 
 def _product(x: Tensor, layer: nn.Linear, result: Tensor) -> Tensor:
@@ -191,7 +205,7 @@ def _turn(heads: Tensor, cos: Tensor, sin: Tensor, result: Tensor) -> None:
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:
-    """Attention (B, heads, n, size): of the first `causal` queries to what comes before them, of others as `bias` says.
+    """Attention (B, n, heads, size): of the first `causal` queries to what comes before them, of others as `bias` says.
 
     Half the work of the former is known to be hidden, and left out.
     """
@@ -199,12 +213,13 @@ def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Ten
     if q.is_cuda:  # there a masked kernel with groups is a slow one
         k, v, groups = _repeated(k, groups), _repeated(v, groups), 1
     attend = functools.partial(F.scaled_dot_product_attention, enable_gqa=groups > 1)
-    if not causal:
-        return attend(q, k, v, attn_mask=bias)
-    seen = attend(q[:, :, :causal], k[:, :, :causal], v[:, :, :causal], is_causal=True)
-    if causal == q.shape[2]:
-        return seen
-    return torch.cat([seen, attend(q[:, :, causal:], k, v, attn_mask=bias[:, :, causal:])], dim=2)
+    seen = []
+    if causal:
+        seen.append(attend(q[:, :, :causal], k[:, :, :causal], v[:, :, :causal], is_causal=True))
+    if causal < q.shape[2]:
+        seen.append(attend(q[:, :, causal:], k, v, attn_mask=bias[:, :, causal:]))
+    parts = [part.transpose(1, 2) for part in seen]  # on a CPU that is how the kernel writes them
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:

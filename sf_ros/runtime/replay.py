@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sf_ros.runtime.llama import Angles, LlamaBody
+from sf_ros.runtime.llama import LlamaBody, Places
 from sf_ros.runtime.packing import PASS_TOKENS
 
 LOG = logging.getLogger(__name__)
@@ -22,15 +22,6 @@ BUCKETS = (8, 4, 2, 1)  # sequences in a recorded run
 MOST = 128  # recorded runs that are kept, those replayed last; each is some 300 kernels
 Run = Callable[[], None]
 Record = Callable[[Run], Run]  # a run -> what repeats it
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the tokens of a run stand and what they see, the same whenever it is replayed: see LlamaBody.forward."""
-
-    bias: Tensor
-    angles: Angles
-    causal: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Replayed:
     def __call__(
         self, key: Hashable, places: Places, tokens: Tensor, known: Tensor | None = None, kept: Tensor | None = None
     ) -> Tensor:
-        """The states (B, n, D) of LlamaBody.forward. Calls with one `key` have the same places and length of `known`.
+        """The states of LlamaBody.forward. Calls with one `key` have the same places and length of `known`.
 
         `known` is shared by all sequences; `kept` is for single ones.
         """
@@ -75,7 +66,7 @@ class Replayed:
     ) -> Tensor:
         recorded = self._recorded((key, bucket, kept is not None), places, tokens, bucket, known, kept)
         if recorded is None:
-            states: Tensor = self._body(tokens, places.bias, places.angles, known, kept, places.causal)
+            states: Tensor = self._body(tokens, places, known, kept)
             return states
         recorded.given[: len(tokens)].copy_(tokens)  # the rest holds what it held: no sequence sees another
         if recorded.known is not None and known is not None:
@@ -94,13 +85,14 @@ class Replayed:
             return self._runs[key]
         if self._record is None:
             return None
-        shape = (bucket, *tokens.shape[1:])
-        given, found = self._fixed("given", shape, tokens), self._fixed("found", shape, tokens)
+        _, length, dim = tokens.shape
+        read = length if places.wanted is None else len(places.wanted)
+        given, found = (self._fixed(n, (bucket, c, dim), tokens) for n, c in (("given", length), ("found", read)))
         before = None if known is None else self._fixed("known", known.shape, known)
         after = None if kept is None else self._fixed("kept", kept.shape, kept)
 
         def run() -> None:
-            found.copy_(self._body(given, places.bias, places.angles, before, after, places.causal))
+            found.copy_(self._body(given, places, before, after))
 
         try:
             self._runs[key] = Recorded(places, given, found, before, after, self._record(run))

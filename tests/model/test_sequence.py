@@ -50,6 +50,9 @@ def test_every_question_sees_what_it_would_see_alone(lengths: list[int]) -> None
         assert plan.mask[own].sum() == alone.mask.sum(), "it sees something else besides"
         start += length
         assert plan.last[index] == start - 1
+    causal = 3 + lengths[0]  # the second question sees nothing of the first
+    assert plan.causal == causal and torch.equal(plan.mask[:causal, :causal], torch.ones(causal, causal).tril().bool())
+    assert not plan.mask[:causal, causal:].any()
 
 
 def test_with_full_attention_the_picture_sees_itself_both_ways_and_text_stays_causal() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
 from sf_ros.model.fusion import build_body  # noqa: E402
 from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
-from sf_ros.runtime.llama import Norm, load_body  # noqa: E402
+from sf_ros.runtime.llama import Places, load_body, normed  # noqa: E402
 
 CPU = torch.device("cpu")
 LLAMA3 = dataclasses.replace(  # its rotary frequencies, in small
@@ -53,18 +53,23 @@ def test_states_are_those_of_transformers(
     given = tokens.clone()
     bias = attention_bias(plan.mask, tokens)
     with torch.inference_mode():
-        found = ours(tokens, bias, ours.angles(plan.positions, tokens))
+        places = Places(bias, ours.angles(plan.positions, tokens))
+        found = ours(tokens, places)
         expected = theirs(
             inputs_embeds=tokens, attention_mask=bias, position_ids=plan.positions[None], use_cache=False
         ).last_hidden_state
-        plain = plan.mask[:9].tril().sum() == plan.mask[:9].sum()
-        shorter = [ours(tokens, bias, ours.angles(plan.positions, tokens), causal=n) for n in ((4, 9) if plain else ())]
-        alone = ours(tokens[:, :9], bias[:, :, :9, :9], ours.angles(plan.positions[:9], tokens), causal=9 * int(plain))
+        read = {
+            (n, wanted): ours(tokens, dataclasses.replace(places, causal=n, wanted=torch.tensor(wanted)))
+            for n in sorted({0, plan.causal // 2, plan.causal})
+            for wanted in (tuple(range(16)), tuple(plan.last.tolist()), (15, 2))
+        }
+        first = Places(bias[:, :, :9, :9], ours.angles(plan.positions[:9], tokens), min(plan.causal, 9))
+        alone = ours(tokens[:, :9], first)
     assert torch.equal(tokens, given), "the caller's tokens were overwritten"
     assert (found.float() - expected.float()).abs().max() < tolerance
-    assert plain != full, "the mask of visual tokens is not the kind that this test is about"
-    for states in shorter:
-        assert (states.float() - expected.float()).abs().max() < tolerance
+    assert plan.causal == (0 if full else 13)
+    for (_, wanted), states in read.items():
+        assert (states.float() - expected[:, list(wanted)].float()).abs().max() < tolerance
     assert (alone.float() - expected[:, :9].float()).abs().max() < tolerance
 
 
@@ -76,40 +81,40 @@ def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> N
     tokens[:, :7] = tokens[:1, :7]  # the part that is shared
     bias, (cos, sin) = attention_bias(plan.mask, tokens), body.angles(plan.positions, tokens)
     with torch.inference_mode():
-        whole = body(tokens, bias, (cos, sin))
+        whole = body(tokens, Places(bias, (cos, sin)))
         kept = body.cache(tokens[:1, :7])
-        first = body(tokens[:1, :7], bias[:, :, :7, :7], (cos[:7], sin[:7]), kept=kept)
+        first = body(tokens[:1, :7], Places(bias[:, :, :7, :7], (cos[:7], sin[:7])), kept=kept)
         for n in (7, 4):
-            rest = body(tokens[:, n:], bias[:, :, n:], (cos[n:], sin[n:]), kept[..., :n, :])
+            places = Places(bias[:, :, n:], (cos[n:], sin[n:]))
+            rest = body(tokens[:, n:], places, kept[..., :n, :])
             assert torch.allclose(rest, whole[:, n:], atol=1e-5)
+            last = body(tokens[:, n:], dataclasses.replace(places, wanted=torch.tensor([11 - n])), kept[..., :n, :])
+            assert torch.allclose(last, whole[:, 11:], atol=1e-5)
     assert torch.allclose(first[0], whole[0, :7], atol=1e-5) and len(kept) == config.depth
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1.2e-2)], ids=str)
 def test_norms_are_rms_norms(dtype: torch.dtype, tolerance: float) -> None:
-    norm = Norm(64, 1e-3)
     with torch.inference_mode():
-        norm.weight.normal_()
         rows = torch.randn(15, 64) * torch.tensor([1e-3, 1.0, 300.0] * 5)[:, None]  # next to epsilon, and far from it
         rows[7] = 0
         rows = rows.to(dtype)
         given = rows.clone()
-        found = norm.to(dtype).into(torch.full_like(rows, torch.nan), rows)
-        scale = (rows.double().square().mean(-1, keepdim=True) + 1e-3).rsqrt()
-        expected = rows.double() * scale * norm.weight.double()
+        found = normed(rows, 1e-3, torch.full_like(rows, torch.nan))
+        expected = rows.double() * (rows.double().square().mean(-1, keepdim=True) + 1e-3).rsqrt()
     assert torch.equal(rows, given) and found.dtype == dtype
     assert torch.allclose(found.double(), expected, rtol=tolerance, atol=1e-9)
     assert found[7].abs().max() == 0
 
 
-@pytest.mark.parametrize("change", ["missing", "left over"])
+@pytest.mark.parametrize("change", ["self_attn.k_proj", "input_layernorm", "mlp.up_proj", "left over"])
 def test_a_file_that_does_not_fit_is_refused(change: str, tmp_path: Path) -> None:
     config, path = SIZES["grouped"], tmp_path / "it.safetensors"
     weights = {k: v for k, v in stored(config, path).state_dict().items() if k != "embed_tokens.weight"}
-    if change == "missing":
-        del weights["layers.1.self_attn.k_proj.weight"]
-    else:
+    if change == "left over":
         weights["layers.2.mlp.up_proj.weight"] = torch.zeros(2)
+    else:
+        del weights[f"layers.1.{change}.weight"]
     save_file(weights, path)
     with pytest.raises(RuntimeError, match=r"Missing key|Unexpected key"):
         load_body(config, path, CPU, torch.float32)

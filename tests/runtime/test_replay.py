@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
 from sf_ros.runtime import fused, replay  # noqa: E402
 from sf_ros.runtime.fused import FusedEngine  # noqa: E402
-from sf_ros.runtime.llama import LlamaBody  # noqa: E402
-from sf_ros.runtime.replay import BUCKETS, Places, Replayed, Run, buckets  # noqa: E402
+from sf_ros.runtime.llama import LlamaBody, Places  # noqa: E402
+from sf_ros.runtime.replay import BUCKETS, Replayed, Run, buckets  # noqa: E402
 from tests.runtime.test_fused import numbers, reference, unsigned  # noqa: E402
 from tests.runtime.test_reuse import IMAGE, PLACES, everything  # noqa: E402
 
@@ -56,7 +57,7 @@ def body() -> LlamaBody:
 def causal(body: LlamaBody, tokens: torch.Tensor, first: int = 0) -> Places:
     """Where tokens (B, n, D) stand behind `first` others."""
     plan = layout(first + tokens.shape[1], [])
-    return Places(attention_bias(plan.mask[first:], tokens), body.angles(plan.positions[first:], tokens), 0)
+    return Places(attention_bias(plan.mask[first:], tokens), body.angles(plan.positions[first:], tokens))
 
 
 @pytest.mark.parametrize(
@@ -85,8 +86,17 @@ def test_every_batch_has_the_bodys_own_states(body: LlamaBody, length: int) -> N
         tokens = torch.randn(batch, length, CONFIG.dim)
         places = causal(body, tokens)
         states = run("a look", places, tokens)
-        assert torch.allclose(states, body(tokens, places.bias, places.angles), atol=1e-5)
+        assert torch.allclose(states, body(tokens, places), atol=1e-5)
     assert recorder.recorded <= len(BUCKETS), "a bucket is recorded once"
+
+
+def test_a_run_gives_the_states_that_are_wanted(body: LlamaBody) -> None:
+    run = Replayed(body, Recorder())
+    for batch in (3, 1, 3):
+        tokens = torch.randn(batch, LENGTH, CONFIG.dim)
+        places = causal(body, tokens)
+        states = run("a look", dataclasses.replace(places, wanted=torch.tensor([LENGTH - 1, 4])), tokens)
+        assert torch.allclose(states, body(tokens, places)[:, [LENGTH - 1, 4]], atol=1e-5)
 
 
 def test_states_outlive_the_next_run(body: LlamaBody) -> None:
@@ -103,7 +113,7 @@ def test_what_is_known_is_read_and_what_is_kept_is_given(body: LlamaBody) -> Non
     for _ in range(2):  # recorded, then replayed with other numbers
         whole = torch.randn(1, 30, CONFIG.dim)
         place = causal(body, whole)
-        expected = body(whole, place.bias, place.angles)
+        expected = body(whole, place)
         start, rest = whole[:, :12], whole[:, 12:].expand(3, -1, -1)
         kept = body.cache(start)
         run("start", causal(body, start), start, kept=kept)
@@ -116,7 +126,7 @@ def test_a_recorded_run_keeps_its_memory_when_a_later_one_needs_more(body: Llama
     short, long = torch.randn(1, 5, CONFIG.dim), torch.randn(4, LENGTH, CONFIG.dim)
     for key, tokens in (("short", short), ("long", long), ("short", -short), ("long", -long)):
         places = causal(body, tokens)
-        assert torch.allclose(run(key, places, tokens), body(tokens, places.bias, places.angles), atol=1e-5)
+        assert torch.allclose(run(key, places, tokens), body(tokens, places), atol=1e-5)
 
 
 def test_the_runs_replayed_last_are_kept(body: LlamaBody, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +148,7 @@ def test_what_cannot_be_recorded_is_run_as_it_is_with_one_warning(
     places = causal(body, tokens)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert torch.allclose(run("it", places, tokens), body(tokens, places.bias, places.angles), atol=1e-5)
+            assert torch.allclose(run("it", places, tokens), body(tokens, places), atol=1e-5)
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "not permitted" in caplog.text
 
 
