@@ -49,7 +49,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=9, help="measured runs of each method (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--precision", default="auto", help="of the language body (default: %(default)s)")
-    parser.add_argument("--vision", default="auto", help="auto, onnx, torch or tensorrt (default: %(default)s)")
+    parser.add_argument("--vision", default="auto", help="auto, onnx, onnx-tensorrt, torch or tensorrt (default: auto)")
     parser.add_argument("--engines", help="folder of TensorRT engines (default: the user's cache)")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: all cores")
     parser.add_argument("--detector", help="detector file (default: the bundle's, else the demo's)")

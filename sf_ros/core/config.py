@@ -267,8 +267,8 @@ class RuntimeConfig:
     )
     vision: str = described(
         "auto",
-        "What runs the encoder: onnx | torch | tensorrt | auto, the fastest here of those there are weights or an "
-        "engine for.",
+        "What runs the encoder: onnx | onnx-tensorrt (its TensorRT provider) | torch | tensorrt (export.engine's) | "
+        "auto, the fastest here of onnx, torch and tensorrt that there are weights or an engine for.",
     )
     engines: str | None = described(None, "Folder of TensorRT engines (export.engine); none: ~/.cache/sf_ros/engines.")
     prefix_reuse: str = described(
@@ -297,7 +297,7 @@ class RuntimeConfig:
         check_ranges(self)
         _require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
         _choice("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
-        _choice("vision", self.vision, ("auto", "onnx", "torch", "tensorrt"))
+        _choice("vision", self.vision, ("auto", "onnx", "onnx-tensorrt", "torch", "tensorrt"))
         _choice("prefix_reuse", self.prefix_reuse, ("auto", "on", "off"))
         _require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
 

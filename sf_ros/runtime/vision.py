@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -19,9 +20,10 @@ from sf_ros.model.connector import Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.skeleton import fill, without_numbers
 from sf_ros.runtime.pictures import Normaliser
-from sf_ros.runtime.tensorrt import EngineError, TensorRtVision, engine_folder, engine_key, find_engine
+from sf_ros.runtime.tensorrt import BATCHES, EngineError, TensorRtVision, engine_folder, engine_key, find_engine
 
-CUDA = "CUDAExecutionProvider"
+CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
+ONNX_TENSORRT = "onnx-tensorrt"  # of RuntimeConfig.vision
 TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}  # as onnxruntime writes them
 
 
@@ -38,10 +40,19 @@ class Vision(Protocol):
 class OnnxVision:
     """An onnxruntime session on torch's memory: on a GPU nothing is copied to the host, and nobody waits.
 
-    Tokens arrive on `device` in `dtype`; BundleError when the file cannot be loaded.
+    Tokens arrive on `device` in `dtype`. With a folder for its engines, onnxruntime's TensorRT provider goes before the
+    one for CUDA. BundleError when the file cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, file: str, device: torch.device, dtype: torch.dtype, threads: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        file: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        threads: int,
+        tensorrt: Path | None = None,
+    ) -> None:
         model = bundle.manifest.model
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -52,7 +63,13 @@ class OnnxVision:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         on_gpu = device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
         stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
-        wanted = [(CUDA, cuda_options(device, stream.cuda_stream))] if stream is not None else []
+        wanted: list[tuple[str, dict[str, Any]]] = []
+        if stream is not None:
+            on_stream = cuda_options(device, stream.cuda_stream)
+            wanted.append((CUDA, on_stream))
+            if tensorrt is not None:
+                tensorrt.mkdir(parents=True, exist_ok=True)
+                wanted.insert(0, (TENSORRT, on_stream | tensorrt_options(tensorrt, model.encoder.image_size)))
         try:
             self._session = onnxruntime.InferenceSession(
                 str(bundle.path(file)), options, providers=[*wanted, "CPUExecutionProvider"]
@@ -63,7 +80,8 @@ class OnnxVision:
             ) from error
         place = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"onnxruntime {place} {'float16' if file == bundles.VISION_FLOAT16 else 'float32'}"
-        self._stream = stream if place == "CUDA" else None  # it may have fallen back to the CPU
+        self._stream = stream if place != "CPU" else None  # it may have fallen back to it
+        self._most = BATCHES[-1] if place == "Tensorrt" else None  # pictures of one run
         self._at = device if self._stream is not None else torch.device("cpu")
         self._options = onnxruntime.RunOptions()
         if self._stream is not None:
@@ -75,21 +93,28 @@ class OnnxVision:
     @torch.inference_mode()
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision."""
-        bound = {"images": self._normalised(pictures)}
+        images = self._normalised(pictures)
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(self._at))
+        parts = [self._run(part) for part in torch.split(images, self._most or len(images))]
+        if self._stream is not None:
+            torch.cuda.current_stream(self._at).wait_stream(self._stream)
+        plain = parts[0]["plain"] if len(parts) == 1 else torch.cat([part["plain"] for part in parts])
+        return self._on_device(plain), self._on_device(parts[0]["marked"][0])
+
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        """The session's outputs, once its stream has come so far."""
+        bound = {"images": images}
         for output in self._session.get_outputs():
-            count = len(pictures) if output.name == "plain" else 1
+            count = len(images) if output.name == "plain" else 1
             bound[output.name] = torch.empty(count, *self._shape, dtype=TYPES[output.type], device=self._at)
         binding = self._session.io_binding()
         for name, tensor in bound.items():
             bind = binding.bind_input if name == "images" else binding.bind_output
             kind = np.float16 if tensor.dtype is torch.float16 else np.float32
             bind(name, self._at.type, self._at.index or 0, kind, tuple(tensor.shape), tensor.data_ptr())
-        if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(self._at))
         self._session.run_with_iobinding(binding, self._options)
-        if self._stream is not None:
-            torch.cuda.current_stream(self._at).wait_stream(self._stream)
-        return self._on_device(bound["plain"]), self._on_device(bound["marked"][0])
+        return bound
 
     def _on_device(self, tokens: Tensor) -> Tensor:
         return tokens.to(self._device, self._dtype)
@@ -98,6 +123,24 @@ class OnnxVision:
 def cuda_options(device: torch.device, stream: int) -> dict[str, str]:
     """Options of onnxruntime's CUDA provider: a GPU, and the pointer of the stream to work on (0 would be its own)."""
     return {"device_id": str(device.index or 0), "user_compute_stream": str(stream)}
+
+
+def tensorrt_options(folder: Path, size: int) -> dict[str, Any]:
+    """Options of onnxruntime's TensorRT provider, beside those for CUDA.
+
+    Engines and timings are kept in a folder, and one engine takes every number of pictures of `size` up to the last of
+    BATCHES: without a profile it would be built anew, for minutes, whenever more people come into view.
+    """
+    shapes = {"min": 1, "opt": BATCHES[2], "max": BATCHES[-1]}
+    return {
+        "has_user_compute_stream": "1",
+        "trt_fp16_enable": True,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": True,
+        "trt_timing_cache_path": str(folder),
+        **{f"trt_profile_{name}_shapes": f"images:{count}x3x{size}x{size}" for name, count in shapes.items()},
+    }
 
 
 class TorchVision:
@@ -141,7 +184,12 @@ def choose_vision(name: str, files: Collection[str], device: torch.device, dtype
     modules = [bundles.VISION_TORCH]
     blind = on_gpu and CUDA not in onnxruntime.get_available_providers()
     first = modules + onnx if blind or (not on_gpu and dtype is torch.bfloat16) else onnx + modules
-    wanted = {"auto": first, "onnx": onnx, "torch": modules}[name]
+    if name == ONNX_TENSORRT and (not on_gpu or TENSORRT not in onnxruntime.get_available_providers()):
+        raise NotAvailable(
+            f"vision is '{name}', which wants a GPU (the device is {device.type}) and an onnxruntime built with "
+            f"TensorRT (this one has {', '.join(onnxruntime.get_available_providers())}). Use auto or onnx."
+        )
+    wanted = {"auto": first, "onnx": onnx, ONNX_TENSORRT: onnx, "torch": modules}[name]
     found = next((file for file in wanted if file in files), None)
     if found is None:
         there = ", ".join(file for file in bundles.VISIONS if file in files)
@@ -172,7 +220,8 @@ def load_vision(
     file = choose_vision(config.vision, bundle.manifest.files.keys(), device, dtype)
     if file == bundles.VISION_TORCH:
         return TorchVision(bundle, device, dtype)
-    return OnnxVision(bundle, file, device, dtype, threads)
+    engines = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
+    return OnnxVision(bundle, file, device, dtype, threads, engines)
 
 
 @dataclass(frozen=True)

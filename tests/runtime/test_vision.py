@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -12,10 +14,10 @@ import onnxruntime  # noqa: E402
 from sf_ros.core import bundle as bundles  # noqa: E402
 from sf_ros.core import views  # noqa: E402
 from sf_ros.core.bundle import VISION, VISION_FLOAT16, VISION_TORCH, VISIONS, Bundle  # noqa: E402
-from sf_ros.core.config import MODELS, NotAvailable  # noqa: E402
+from sf_ros.core.config import MODELS, NotAvailable, RuntimeConfig  # noqa: E402
 from sf_ros.runtime.pictures import Normaliser  # noqa: E402
 from sf_ros.runtime.sources import demo_file  # noqa: E402
-from sf_ros.runtime.vision import OnnxVision, choose_vision, cuda_options  # noqa: E402
+from sf_ros.runtime.vision import TENSORRT, OnnxVision, choose_vision, cuda_options, load_vision  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SEES_GPU = ["CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -78,6 +80,46 @@ def test_a_session_on_torchs_memory_gives_what_the_session_gives(demo: Bundle, c
 def test_on_a_gpu_the_session_works_on_the_stream_it_is_told() -> None:
     assert cuda_options(torch.device("cuda:1"), 94) == {"device_id": "1", "user_compute_stream": "94"}
     assert cuda_options(GPU, 94)["device_id"] == "0"
+
+
+def test_onnxruntimes_tensorrt_has_one_engine_for_every_number_of_pictures(
+    demo: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[tuple[str, dict[str, object]]] = []
+    session = onnxruntime.InferenceSession
+
+    def without_gpu(path: str, options: object, providers: list[object]) -> object:
+        given.extend(providers[:2])
+        return session(path, options, providers=providers[2:])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, *SEES_GPU])
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("own", []))
+    config = RuntimeConfig(vision="onnx-tensorrt", engines=str(tmp_path / "engines"))
+    load_vision(demo, config, GPU, torch.float16, 1)
+    (first, options), second = given
+    assert first == TENSORRT and second == ("CUDAExecutionProvider", cuda_options(GPU, 94))
+    assert options["user_compute_stream"] == "94" and options["trt_fp16_enable"] is True
+    assert options["trt_engine_cache_path"] == str(tmp_path / "engines") and (tmp_path / "engines").is_dir()
+    assert options["trt_profile_max_shapes"] == "images:17x3x144x144"
+
+
+def test_more_pictures_than_an_engine_takes_are_run_in_parts(demo: Bundle) -> None:
+    vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
+    pictures = np.random.default_rng(8).integers(0, 256, (5, 144, 144, 3), np.uint8)
+    whole = vision.encode(pictures)
+    vision._most = 2
+    for one, parts in zip(whole, vision.encode(pictures), strict=True):
+        assert torch.allclose(one, parts, atol=1e-5)
+
+
+@pytest.mark.parametrize(("device", "there"), [(CPU, True), (GPU, False)], ids=["no GPU", "no provider"])
+def test_onnxruntimes_tensorrt_says_what_it_lacks(
+    device: torch.device, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT] * there + SEES_GPU)
+    with pytest.raises(NotAvailable, match=r"wants a GPU .* and an onnxruntime built with TensorRT"):
+        choose_vision("onnx-tensorrt", [VISION], device, torch.float16)
 
 
 class Stream:
