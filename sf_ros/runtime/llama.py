@@ -84,10 +84,8 @@ class Layer(nn.Module):
         self.down = nn.Linear(config.mlp, config.dim, bias=False)
         self.eps = config.norm_eps
 
-    def forward(
-        self, x: Tensor, places: Places, known: Tensor | None, kept: Tensor | None, own: Scratch, last: bool
-    ) -> Tensor:
-        """Contiguous x (B, n, D), which is overwritten; in the `last` layer the wanted ones (B, W, D) of it.
+    def forward(self, x: Tensor, places: Places, known: Tensor | None, kept: Tensor | None, own: Scratch) -> Tensor:
+        """Contiguous x (B, n, D), which is overwritten -> states of all of them, or of the wanted ones (B, W, D).
 
         known and kept: the layer's of LlamaBody.forward.
         """
@@ -102,7 +100,7 @@ class Layer(nn.Module):
             kept[1].copy_(v)
         if known is not None:
             k, v = (torch.cat([old.expand(len(x), -1, -1, -1), new], 2) for old, new in zip(known, (k, v), strict=True))
-        if last and places.wanted is not None:
+        if places.wanted is not None:
             x, q, bias, causal = x[:, places.wanted], q[:, :, places.wanted], bias[:, :, places.wanted], 0
             own = own.first(x.shape[0] * x.shape[1])
         flat = x.view(-1, x.shape[-1])
@@ -137,8 +135,9 @@ class LlamaBody(nn.Module):
         x = tokens.clone(memory_format=torch.contiguous_format)
         own, nothing = Scratch.of(x, self.config), [None] * len(self.layers)
         old, new = (nothing if cache is None else cache for cache in (known, kept))
-        for index, (layer, before, these) in enumerate(zip(self.layers, old, new, strict=True), 1):
-            x = layer(x, places, before, these, own, index == len(self.layers))
+        read = [dataclasses.replace(places, wanted=None)] * (len(self.layers) - 1) + [places]
+        for layer, there, before, these in zip(self.layers, read, old, new, strict=True):
+            x = layer(x, there, before, these, own)
         states = normed(x.flatten(0, 1), self.config.norm_eps, own.first(x.shape[0] * x.shape[1]).normed)
         return states.mul(self.norm.weight).view_as(x)
 
