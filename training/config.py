@@ -246,6 +246,7 @@ PRESETS["smoke-captioned"] = dataclasses.replace(
     described=6,
     captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
+TOYS = tuple(name for name in PRESETS if name.startswith(("smoke", "paper-mini")))  # a few steps, to try the way
 
 
 def preset(name: str) -> TrainConfig:

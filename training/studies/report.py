@@ -14,6 +14,7 @@ import numpy as np
 
 from training import lock
 from training.checkpoint import commit, versions
+from training.config import TOYS
 from training.studies.analysis import mean_and_spread
 from training.studies.grid import LOCK
 from training.studies.records import Record
@@ -21,6 +22,7 @@ from training.studies.records import Record
 Figures = Mapping[str, Mapping[str, Sequence[float]]]  # group of runs -> figure -> its value in every run
 PANELS_IN_A_ROW = 4
 MISSING = "–"
+TOY = "**A run of a few steps: it proves plumbing, and is no evidence of anything.**"
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,10 @@ def write(
 ) -> dict[str, Any]:
     """Write the three files into `out`; a summary for the last line of stdout.
 
-    `draw` writes another picture than the one of all figures.
+    `draw` writes another picture than the one of all figures. A table of a preset that is a toy says so first.
     """
+    if getattr(arguments, "preset", None) in TOYS:
+        table = f"{TOY}\n\n{table}"
     text = {
         "study": study,
         "arguments": {name: str(value) for name, value in dataclasses.asdict(arguments).items()},

@@ -20,7 +20,7 @@ def test_a_miniature_tells_places_of_targets_apart(shared: Path, tmp_path: Path)
     )
     told = attention.run(arguments)
     assert told["failed"] == {} and told["cells"] == 2
-    header, _, causal, full, chance = (tmp_path / "table.md").read_text().splitlines()[2:]
+    header, _, causal, full, chance = (tmp_path / "table.md").read_text().splitlines()[4:]
     assert "gaze before head min_L2" in header and "gaze after head AUC" in header
     assert causal.startswith("| causal") and full.startswith("| full") and chance.startswith("| chance")
     assert "–" not in causal + full

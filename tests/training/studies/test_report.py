@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -39,6 +40,8 @@ def test_results_hold_every_cell_with_its_seed_commit_and_configuration(tmp_path
         "joint": {"gaze AUC": [0.5]},
         "single": {},
     }
+    assert (tmp_path / "table.md").read_text() == f"# transfer\n\n{report.TOY}\n\n| |\n"
+    report.write(tmp_path, "transfer", dataclasses.replace(arguments, preset="tiny"), records, "| |", {})
     assert (tmp_path / "table.md").read_text() == "# transfer\n\n| |\n"
 
 
