@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.training import published
 from training import paper
 from training.studies import synergy, transfer
 from training.studies.fused import FIVE_TASKS
@@ -75,16 +76,20 @@ def test_the_table_has_the_papers_rows_below_each_of_ours() -> None:
     assert [sign[at[n]] for n in at] == ["+", "-", "–"] and [theirs[at[n]] for n in at] == ["+", "-", "–"]
 
 
-def test_a_miniature_runs_every_pair_once(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("drawn", [True, False], ids=["scenes", "published layouts"])
+def test_a_miniature_runs_every_pair_once(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: bool
+) -> None:
     monkeypatch.setattr(synergy, "FIVE_TASKS", {task: FIVE_TASKS[task] for task in ("looking_at_me", "gaze")})
     monkeypatch.setattr(synergy, "PAIRS", (("looking_at_me", "gaze"),))
-    told = synergy.Arguments("smoke", "scenes", tmp_path, start=shared, seeds="0", samples=6, steps=1)
-    assert synergy.run(told) == {"study": "synergy", "out": str(tmp_path), "cells": 3, "failed": {}}
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/record.json")}
+    data, out = "scenes" if drawn else str(published.everything(tmp_path / "data")), tmp_path / "out"
+    told = synergy.Arguments("smoke", data, out, start=shared, seeds="0", samples=6, steps=2)
+    assert synergy.run(told) == {"study": "synergy", "out": str(out), "cells": 3, "failed": {}}
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*/record.json")}
     synergy.run(told)
-    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/record.json")} and len(written) == 3
-    results = json.loads((tmp_path / "results.json").read_text())
+    assert written == {path: path.stat().st_mtime_ns for path in out.glob("*/record.json")} and len(written) == 3
+    results = json.loads((out / "results.json").read_text())
     assert set(results["figures"]["looking_at_me+gaze"]) > {"looking_at_me mAP", "gaze min_L2"}
-    assert paper.OTHER_DATA in (tmp_path / "table.md").read_text()
-    with Image.open(tmp_path / "picture.png") as picture:
+    assert (paper.OTHER_DATA in (out / "table.md").read_text()) == drawn
+    with Image.open(out / "picture.png") as picture:
         assert picture.width > picture.height

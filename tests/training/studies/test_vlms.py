@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.training import published
+from training import paper
 from training.studies import candidates, fused, transfer, vlms
 from training.studies.grid import run_grid
 
@@ -71,3 +73,19 @@ def test_a_study_killed_half_way_repeats_no_finished_cell(
     single, joint = (results["figures"][f"internvl3-2b {kind}"] for kind in ("single-task", "joint"))
     assert len(single["relation mAP"]) == len(joint["gaze min_L2"]) == 1 and joint["gaze AUC"] == []
     assert results["cells"][0]["facts"]["training"]["samples"]["domain"] == 8
+
+
+def test_published_datasets_train_the_fused_model_and_a_vlm_jointly_and_apart(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FIVE_TASKS", {name: (name,) for name in ("looking_at_me", "gaze")})
+    data, out = published.everything(tmp_path / "data"), tmp_path / "out"
+    told = transfer.Arguments(
+        "smoke", str(data), out, start=shared, seeds="0", steps=2, models="fused,qwen2-vl-2b"
+    )  # fmt: skip
+    assert transfer.run(told) == {"study": "transfer", "out": str(out), "cells": 6, "failed": {}}
+    results = json.loads((out / "results.json").read_text())
+    for model in ("", "qwen2-vl-2b "):  # the fused model goes without a name
+        single, joint = (results["figures"][f"{model}{kind}"] for kind in ("single-task", "joint"))
+        assert len(single["gaze min_L2"]) == 1 and len(joint["relation mAP"]) == 1 and not single["relation mAP"]
+    assert paper.OTHER_DATA not in (out / "table.md").read_text()
