@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from calibration.streams import Stream
-from sf_ros.core import gaze
 from sf_ros.core.config import CueConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.runtime.smoothing import GazeFilter, LabelFilter
@@ -116,7 +115,7 @@ def replay(stream: Stream, cue: CueConfig) -> np.ndarray:
         looks = GazeFilter(cue)
         for stamp, heatmap in zip(stream.looks.tolist(), stream.answers.astype(np.float32), strict=True):
             looks.update(heatmap, stamp)
-            published.append((0.0, 0.0) if looks.heatmap is None else gaze.decode(looks.heatmap)[0])
+            published.append((0.0, 0.0) if looks.believed is None else looks.believed.point_norm)
     else:
         labels = LabelFilter(cue, TASKS[stream.task].labels)
         for stamp, probabilities in zip(stream.looks.tolist(), stream.answers.astype(np.float64), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,7 +66,7 @@ class Detections:
         """
         size = self.cues.width, self.cues.height
         (x, y), spread = pixel_of(gaze, size), spread_px(gaze, size)
-        across, down = (0.0, 0.0) if spread is None else np.sqrt(np.diag(spread))
+        across, down = (0.0, 0.0) if spread is None else (math.sqrt(spread[0, 0]), math.sqrt(spread[1, 1]))
         target = "scene" if gaze.target_id is None else self.name(gaze.target_id)
         name, box = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
         space = self.spaces.get(cues.person.track_id)

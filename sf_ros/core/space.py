@@ -134,7 +134,8 @@ def spread_px(found: Gaze, size: tuple[int, int]) -> np.ndarray | None:
     """How far a gaze's heat spreads: a covariance (2, 2) in pixels of a picture of `size`; None without a heatmap."""
     if found.heatmap is None:
         return None
-    return np.asarray(gaze.spread(found.heatmap, found.point_norm) * np.outer(size, size))
+    known = found.spread_norm
+    return np.asarray((gaze.spread(found.heatmap, found.point_norm) if known is None else known) * np.outer(size, size))
 
 
 def ray(camera: Camera, pixel: tuple[float, float], spread: np.ndarray) -> tuple[np.ndarray, float]:

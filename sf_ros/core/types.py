@@ -111,6 +111,7 @@ class Gaze:
     heatmap: np.ndarray | None = None  # (size, size) float32 probabilities
     age_s: float = 0.0
     target_id: int | None = None  # track id of the person who is looked at (core/attention.py)
+    spread_norm: np.ndarray | None = None  # what core.gaze.spread says of the heatmap, where that is known already
 
 
 @dataclass(frozen=True)

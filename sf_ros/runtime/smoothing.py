@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class LabelFilter:
     minimum: float = 0.0  # probability below which `event` is withheld
     event: str = ""  # '': every label
     probabilities: np.ndarray | None = None
+    told: tuple[float, ...] = ()  # the same, as they are handed out with every frame
     chosen: int = 0
     given: bool = False
     stamp: float = 0.0  # of the newest look
@@ -42,6 +44,7 @@ class LabelFilter:
         old = probabilities if self.probabilities is None else self.probabilities
         first, self.stamp = self.probabilities is None, stamp
         self.probabilities = keep * old + (1 - keep) * probabilities
+        self.told = tuple(self.probabilities.tolist())
         best, before = int(np.argmax(self.probabilities)), self.chosen
         if (
             first
@@ -58,10 +61,7 @@ class LabelFilter:
         """The belief at `stamp`; None before the first look and while it is withheld."""
         if self.probabilities is None or not self.given:
             return None
-        confidence = float(self.probabilities[self.chosen])
-        return Label(
-            self.labels[self.chosen], confidence, tuple(map(float, self.probabilities)), max(stamp - self.stamp, 0.0)
-        )
+        return Label(self.labels[self.chosen], self.told[self.chosen], self.told, max(stamp - self.stamp, 0.0))
 
 
 @dataclass
@@ -69,26 +69,25 @@ class GazeFilter:
     """An exponentially smoothed heatmap; the point is its highest cell, so two candidates never average to nothing."""
 
     config: CueConfig
-    heatmap: np.ndarray | None = None
+    believed: Gaze | None = None
     stamp: float = 0.0
 
     def update(self, heatmap: np.ndarray, stamp: float) -> None:
         """Take in one look: heatmap (size, size) in 0..1, stamp in seconds."""
-        if self.heatmap is None or math.dist(gaze.decode(self.heatmap)[0], gaze.decode(heatmap)[0]) > JUMP_NORM:
-            self.heatmap = heatmap
-        else:
+        (point, confidence), old = gaze.decode(heatmap), self.believed
+        if old is not None and old.heatmap is not None and math.dist(old.point_norm, point) <= JUMP_NORM:
             keep = _keep(stamp - self.stamp, self.config.half_life_s)
-            self.heatmap = keep * self.heatmap + (1 - keep) * heatmap
+            heatmap = keep * old.heatmap + (1 - keep) * heatmap
+            point, confidence = gaze.decode(heatmap)
+        spread = gaze.spread(heatmap, point)  # once a look, and not in every frame
+        self.believed = Gaze(point, min(max(confidence, 0.0), 1.0), heatmap, spread_norm=spread)
         self.stamp = stamp
 
     def gaze(self, stamp: float) -> Gaze | None:
         """The belief at `stamp`, without a target; None before the first look and below the least confidence."""
-        if self.heatmap is None:
+        if self.believed is None or self.believed.confidence < self.config.min_confidence:
             return None
-        point, confidence = gaze.decode(self.heatmap)
-        if confidence < self.config.min_confidence:
-            return None
-        return Gaze(point, min(max(confidence, 0.0), 1.0), self.heatmap, max(stamp - self.stamp, 0.0))
+        return dataclasses.replace(self.believed, age_s=max(stamp - self.stamp, 0.0))
 
 
 @dataclass
@@ -162,7 +161,7 @@ class Smoother:
         look = track.gaze.gaze(stamp) if track and track.gaze and self._config.gaze.enabled else None
         if look is not None:
             target = looked_at(pixel_of(look, (width, height)), person.track_id, people)
-            look = Gaze(look.point_norm, look.confidence, look.heatmap, look.age_s, target)
+            look = dataclasses.replace(look, target_id=target)
         looking, expression = self._label(key, "looking_at_me", stamp), self._label(key, "expression", stamp)
         if person.face is None:
             limit = self._config.lost_after_s

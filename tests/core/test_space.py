@@ -101,6 +101,8 @@ def test_a_heatmaps_spread_becomes_pixels_of_the_picture() -> None:
     assert np.sqrt(np.diag(found)) == pytest.approx([30, 22.5], rel=0.03)  # 3 cells of 10 x 7.5 px
     assert abs(found[0, 1]) < 1
     assert space.spread_px(Gaze((0.5, 0.5), 1.0), SIZE) is None
+    known = Gaze((0.5, 0.5), 1.0, heatmap, spread_norm=np.diag([0.01, 0.04]))
+    assert space.spread_px(known, SIZE) == pytest.approx(np.diag([0.01 * SIZE[0] ** 2, 0.04 * SIZE[1] ** 2]))
 
 
 def test_the_way_from_head_to_target_is_as_sure_as_the_target_across_it() -> None:

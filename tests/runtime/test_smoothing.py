@@ -150,7 +150,10 @@ def test_gaze_blends_near_looks_and_restarts_after_a_jump() -> None:
     near, nearer, far = (gaze.encode(p, 64, 3.0) for p in ((0.5, 0.5), (0.55, 0.5), (0.9, 0.1)))
     point.update(near, 0.0)
     point.update(nearer, 1.0)
-    assert point.heatmap == pytest.approx(0.5 * near + 0.5 * nearer)
+    blended = point.gaze(1.0)
+    assert blended is not None and blended.heatmap == pytest.approx(0.5 * near + 0.5 * nearer)
+    assert blended.point_norm == gaze.decode(blended.heatmap)[0]
+    assert blended.spread_norm == pytest.approx(gaze.spread(blended.heatmap, blended.point_norm))
     point.update(far, 1.1)
     found = point.gaze(1.3)
     assert found is not None
