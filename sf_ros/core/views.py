@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -59,24 +58,16 @@ def crop(image: np.ndarray, region: Box, size: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Area averaging where the picture shrinks, bilinear where it grows."""
-    shrinks = image.shape[0] > height or image.shape[1] > width
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    """Area averaging where the picture shrinks, bilinear where it grows.
 
-
-def strips(image: np.ndarray, size: int, count: int) -> list[tuple[slice, slice]]:
-    """Rows of an image (H, W, 3) and of its frame view (size, size, 3), in at most `count` parts to be resized apart.
-
-    Parts end where both have a whole row, so that together they are the view to the bit. There is one where the image
-    grows, since growing looks beyond a part's edge.
+    Even sides are halved first while that leaves enough, which takes a third of the time: the same average, but that a
+    pixel which two areas share counts by halves. Answers do not change by it (docs/performance.md).
     """
-    height, width = image.shape[:2]
-    units = math.gcd(height, size) if min(height, width) >= size else 1
-    ends = [units * part // min(count, units) for part in range(min(count, units) + 1)]
-    return [
-        (slice(a * height // units, b * height // units), slice(a * size // units, b * size // units))
-        for a, b in pairwise(ends)
-    ]
+    shrinks = image.shape[0] > height or image.shape[1] > width
+    while min(image.shape[0] / height, image.shape[1] / width) >= 2 and not any(side % 2 for side in image.shape[:2]):
+        half = image.shape[1] // 2, image.shape[0] // 2
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def normalise(views: np.ndarray, encoder: EncoderConfig) -> np.ndarray:

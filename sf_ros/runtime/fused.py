@@ -112,16 +112,11 @@ class FusedEngine:
         framed = int(len(cuts) < len(asked))
         pictures = np.empty((framed + len(cuts), size, size, 3), np.uint8)
 
-        def resize(source: slice, target: slice) -> None:
-            pictures[0, target] = views.resize(image[source], size, target.stop - target.start)
-
         def cut(place: int, look: Look) -> None:
             pictures[place] = views.view(image, TASKS[look.questions[0]], look.boxes, size)
 
-        jobs = [functools.partial(cut, place, look) for place, look in enumerate(cuts, framed)]
-        if framed:  # alone it takes longer than all faces
-            jobs += [functools.partial(resize, *rows) for rows in views.strips(image, size, self._threads)]
-        list(self._cutters.map(lambda job: job(), reversed(jobs)))
+        frames = [look for look in asked if look.view == "frame"][:framed]
+        list(self._cutters.map(cut, range(len(pictures)), [*frames, *cuts]))
         places = iter(range(framed, len(pictures)))
         return pictures, [0 if look.view == "frame" else next(places) for look in asked]
 

@@ -132,6 +132,21 @@ def test_shrinking_averages_areas() -> None:
     assert (views.resize(image, 2, 2) == 50).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "blur"),
+    [((576, 1152), 144, 0), ((345, 601), 144, 0), ((336, 900), 336, 0), ((480, 640), 336, 0)]  # areas of whole pixels
+    + [((720, 1280), 144, 4), ((1080, 1920), 144, 4), ((480, 640), 144, 4), ((720, 1280), 336, 4)],
+)
+def test_shrinking_in_steps_averages_nearly_the_same_areas(shape: tuple[int, int], size: int, blur: int) -> None:
+    image = noise(*shape)
+    if blur:
+        image = cv2.GaussianBlur(image, (0, 0), blur)
+    at_once = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    found = views.resize(image, size, size)
+    assert np.abs(found - at_once).max() < 3  # of 255: every step rounds
+    assert abs(float(found.mean() - at_once.mean())) < 0.5
+
+
 def test_normalising_gives_channels_first_floats_worked_out_by_hand() -> None:
     picture = np.zeros((1, 2, 2, 3), np.uint8)
     picture[0, 0, 1] = (255, 51, 102)  # 1.0, 0.2, 0.4
@@ -259,16 +274,3 @@ def test_coordinates_are_shares_of_the_picture_clipped_and_zero_where_no_box_is(
 def test_more_boxes_than_a_question_may_mark_are_refused() -> None:
     with pytest.raises(ValueError, match="3 boxes; at most 2 can be marked"):
         views.box_coordinates([Box(0, 0, 9, 9)] * 3, 20, 20)
-
-
-@pytest.mark.parametrize("size", [144, 336, 7])
-@pytest.mark.parametrize("count", [1, 2, 3, 16])
-@pytest.mark.parametrize(
-    "shape", [(720, 1280), (480, 640), (1080, 1920), (601, 800), (144, 336), (100, 900), (90, 120)]
-)
-def test_strips_of_a_frame_are_its_view_to_the_bit(shape: tuple[int, int], count: int, size: int) -> None:
-    image = noise(*shape)
-    parts = views.strips(image, size, count)
-    assert 1 <= len(parts) <= count
-    view = np.concatenate([views.resize(image[rows], size, there.stop - there.start) for rows, there in parts])
-    assert np.array_equal(view, views.view(image, TASKS["gaze"], (), size))
