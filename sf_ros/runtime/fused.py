@@ -44,7 +44,7 @@ class FusedEngine:
         self.device = choose_device(config.device)
         precision = choose_precision(config.precision, self.device, self.model.language)
         self.timings_ms: dict[str, float] = {}
-        self._threads = threads = config.threads or os.cpu_count() or 1
+        threads = config.threads or os.cpu_count() or 1
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
         self.planner: Planner = functools.partial(plan, model=self.model, reuse=config.prefix_reuse)
