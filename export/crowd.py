@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
+
 from sf_ros.core.types import Box, Person
 from sf_ros.runtime.engine import Question
+from sf_ros.runtime.people import Found
 
 WIDTH, HEIGHT = 1280, 720  # px
 # Middle of the head, top of the head and height of the person, in pixels: people are added in this order.
@@ -31,6 +34,14 @@ def persons(people: int) -> tuple[Person, ...]:
     if not 1 <= people <= len(PEOPLE):
         raise ValueError(f"{people} people; expected 1 to {len(PEOPLE)}.")
     return tuple(Person(i, _body(i), 0.9, _face(i), 0.9) for i in range(1, people + 1))
+
+
+def found(people: int) -> Found:
+    """What a detector would find of the first `people` of them. ValueError for more than there are."""
+    crowd = persons(people)
+    bodies = np.array([person.body.as_tuple() for person in crowd])
+    faces = tuple((person.face, person.face_score) for person in crowd if person.face is not None)
+    return Found(bodies, np.array([person.score for person in crowd]), faces)
 
 
 def questions(people: int) -> list[Question]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,8 @@ from sf_ros.core.attention import pixel_of
 from sf_ros.core.space import GazeInSpace, spread_px
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
+
+Ranked = tuple[tuple[str, float], ...]  # class names with scores, the first one chosen
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Detections:
         """Topic of ALL_TOPICS -> its detections; pairs are named 'p00001|p00002'."""
         people = self.cues.people
         return {
-            "persons": lambda: [self._of(c, [("person", c.person.score)], 0.0) for c in people],
+            "persons": lambda: [self._of(c, (("person", c.person.score),), 0.0) for c in people],
             "gaze_targets": lambda: [self._gaze_target(c, c.gaze) for c in people if c.gaze],
             "looking_at_me": lambda: self._labelled("looking_at_me"),
             "expressions": lambda: self._labelled("expression"),
@@ -55,7 +58,7 @@ class Detections:
         relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
         return [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations]
 
-    def _of(self, cues: PersonCues, results: list[tuple[str, float]], age_s: float, face: bool = False) -> Any:
+    def _of(self, cues: PersonCues, results: Ranked, age_s: float, face: bool = False) -> Any:
         box = cues.person.face if face and cues.person.face else cues.person.body
         return self._detection(self.name(cues.person.track_id), box, results, age_s)
 
@@ -71,29 +74,33 @@ class Detections:
         name, box = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
         space = self.spaces.get(cues.person.track_id)
         pose = space.pose if space is not None else None
-        return self._detection(name, box, [(target, gaze.confidence)], gaze.age_s, pose and self._pose(*pose))
+        return self._detection(name, box, ((target, gaze.confidence),), gaze.age_s, pose and self._pose(*pose))
 
     def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
         both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
         found = [(label, spec.labels) for label, spec in both if label is not None]
-        results = [item for label, names in found for item in hypotheses(label, names)]
+        results = tuple(item for label, names in found for item in hypotheses(label, names))
         name = "|".join(sorted(self.name(track) for track in relation.track_ids))
         age_s = max((label.age_s for label, _ in found), default=0.0)
         return self._detection(name, first.body.union(second.body), results, age_s)
 
-    def _detection(self, name: str, box: Box, results: list[tuple[str, float]], age_s: float, pose: Any = None) -> Any:
+    def _detection(self, name: str, box: Box, results: Ranked, age_s: float, pose: Any = None) -> Any:
         """Box in pixels. The look's own time goes into the detection's header."""
-        types = self.types
+        detection, bounds, pose2d, point2d, with_pose, hypothesis = self._kinds
         x, y = box.center
-        point = types("vision_msgs/msg/Point2D")(x=float(x), y=float(y))
-        center = types("vision_msgs/msg/Pose2D")(position=point, theta=0.0)
-        bbox = types("vision_msgs/msg/BoundingBox2D")(center=center, size_x=float(box.width), size_y=float(box.height))
-        hypothesis = types("vision_msgs/msg/ObjectHypothesis")
-        with_pose = types("vision_msgs/msg/ObjectHypothesisWithPose")
-        bare = [hypothesis(class_id=label, score=float(score)) for label, score in results]
-        scored = [with_pose(hypothesis=item, pose=pose or self._no_pose) for item in bare]
-        header = self.header(age_s)
-        return types("vision_msgs/msg/Detection2D")(header=header, results=scored, bbox=bbox, id=name)
+        center = pose2d(position=point2d(x=float(x), y=float(y)), theta=0.0)
+        bbox = bounds(center=center, size_x=float(box.width), size_y=float(box.height))
+        place = pose or self._no_pose
+        scored = [
+            with_pose(hypothesis=hypothesis(class_id=label, score=float(score)), pose=place) for label, score in results
+        ]
+        return detection(header=self.header(age_s), results=scored, bbox=bbox, id=name)
+
+    @cached_property
+    def _kinds(self) -> tuple[Any, ...]:
+        """The classes that a detection is made of."""
+        names = "Detection2D", "BoundingBox2D", "Pose2D", "Point2D", "ObjectHypothesisWithPose", "ObjectHypothesis"
+        return tuple(self.types(f"vision_msgs/msg/{name}") for name in names)
 
     @cached_property
     def _no_pose(self) -> Any:
@@ -109,9 +116,14 @@ class Detections:
         return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())
 
 
-def hypotheses(label: Label, names: Iterable[str], best: int | None = None) -> list[tuple[str, float]]:
+def hypotheses(label: Label, names: tuple[str, ...], best: int | None = None) -> Ranked:
     """Class names with scores, the chosen label first, then by score; without probabilities the label alone."""
-    scores = dict(zip(names, label.probabilities, strict=True)) if label.probabilities else {}
-    if label.name:
-        scores[label.name] = label.confidence
-    return sorted(scores.items(), key=lambda item: (item[0] != label.name, -item[1]))[:best]
+    return _ranked(label.name, label.confidence, label.probabilities, names)[:best]
+
+
+@functools.lru_cache(maxsize=512)  # a label stays what it is from one look to the next, which is several frames
+def _ranked(name: str, confidence: float, probabilities: tuple[float, ...], names: tuple[str, ...]) -> Ranked:
+    scores = dict(zip(names, probabilities, strict=True)) if probabilities else {}
+    if name:
+        scores[name] = confidence
+    return tuple(sorted(scores.items(), key=lambda item: (item[0] != name, -item[1])))

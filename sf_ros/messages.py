@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from sf_ros.core.config import CueConfig, known
 from sf_ros.core.space import GazeInSpace
@@ -65,8 +64,7 @@ class MessageSettings:
         return self.names.fixed({key: topic for key, topic in TOPICS.items() if not key.startswith(silent)})
 
 
-@dataclass(frozen=True)
-class TopicMessage:
+class TopicMessage(NamedTuple):
     """One message to publish. `subject` is the face, body, person or cue a per-id topic is about, else ''."""
 
     topic: str
@@ -75,9 +73,9 @@ class TopicMessage:
     qos: str  # key of QOS
     subject: str = ""
 
-    @cached_property
+    @property
     def message(self) -> Any:
-        """Built when first asked for: most topics have no subscriber most of the time."""
+        """Built when it is asked for: most topics have no subscriber most of the time."""
         return self.build()
 
 
@@ -179,6 +177,7 @@ class _Frame:
     ) -> None:
         self.cues, self.types, self.settings = cues, types, settings
         self.stamp_ns, self.person_ids, self.spaces = stamp_ns, person_ids, spaces
+        self._headers: dict[float, Any] = {}  # by age: the questions of one look have the same
         self.header = self._header(0.0)
 
     def person(self, track_id: int) -> str | None:
@@ -259,7 +258,7 @@ class _Frame:
             return {"header": self.header, "detections": detections()}
 
         best = self.settings.gesture_hypotheses
-        detections = Detections(self.cues, self.types, self._name, self._look_header, self.spaces, best)
+        detections = Detections(self.cues, self.types, self._name, self._header, self.spaces, best)
         for key, build in detections.arrays().items():
             yield topic_message(self.types, self.settings.names, key, "", functools.partial(fields, build))
 
@@ -272,13 +271,13 @@ class _Frame:
                 threshold = float(self.settings.threshold)
                 yield self._send("labels", name, header=self.header, class_map=classes, threshold=threshold)
 
-    def _look_header(self, age_s: float) -> Any:
-        return self._header(age_s) if age_s else self.header
-
     def _header(self, age_s: float) -> Any:
-        sec, nanosec = divmod(max(self.stamp_ns - round(age_s * 1e9), 0), 1_000_000_000)
-        stamp = self.types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
-        return self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
+        """The frame's header, with the time of a look that is `age_s` old."""
+        if age_s not in self._headers:
+            sec, nanosec = divmod(max(self.stamp_ns - round(age_s * 1e9), 0), 1_000_000_000)
+            stamp = self.types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
+            self._headers[age_s] = self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
+        return self._headers[age_s]
 
     def _send(self, key: str, subject: str = "", **fields: Any) -> TopicMessage:
         return topic_message(self.types, self.settings.names, key, subject, lambda: fields)

@@ -21,10 +21,11 @@ from export.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.messages import NOTHING_TOLD, messages
-from sf_ros.runtime.detector import Detector
+from sf_ros.runtime.detector import YoloDetector
 from sf_ros.runtime.engine import Answer, Engine
 from sf_ros.runtime.fused import FusedEngine
 from sf_ros.runtime.packing import looks, marks
+from sf_ros.runtime.people import Follower
 from sf_ros.runtime.recorders import typestore
 from sf_ros.runtime.scheduler import Scheduler
 from sf_ros.runtime.smoothing import Smoother
@@ -68,7 +69,7 @@ def picture() -> np.ndarray:
 
 def measure(
     engine: FusedEngine,
-    detector: Detector,
+    detector: YoloDetector,
     people: int,
     against: Sequence[str],
     others: Mapping[str, Other],
@@ -119,27 +120,30 @@ def measure(
 
 
 def whole_frames(
-    engine: Engine, detector: Detector, people: int, frames: int, warm_up: int, in_turn: bool = False
+    engine: Engine, detector: YoloDetector, people: int, frames: int, warm_up: int, in_turn: bool = False
 ) -> list[Times]:
     """Milliseconds by stage of whole frames, from a camera's JPEG to built messages, behind `warm_up` others.
 
     Everything is asked in each; `in_turn`: what a robot's scheduler asks of a camera's next frame, by the defaults. The
-    detector sees the picture; the people asked about are the crowd, since it could not find it there.
+    detector sees the picture, which shows three; who is followed and asked about is the crowd.
     """
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR))
-    persons, types = crowd.persons(people), typestore().types.__getitem__
+    seen, types = crowd.found(people), typestore().types.__getitem__
     config = RuntimeConfig() if in_turn else RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
     found: list[Times] = []
     stamp, told = 1.0, NOTHING_TOLD
     for index in range(warm_up + frames):
         if not in_turn or not index:
-            scheduler, smoother = Scheduler(config), Smoother(config)
+            follower, scheduler, smoother = Follower(config), Scheduler(config), Smoother(config)
         stamp += max(1 / CAMERA_HZ, sum(found[-1].values()) / 1e3) if in_turn and found else 1.0
         clock = _Clock()
         image = cv2.cvtColor(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
         clock.note("decode")
-        detector.track(Frame(image, stamp, index))
-        clock.note("")
+        shown = Frame(image, stamp, index)
+        detector.find(shown)
+        clock.note("detect")
+        persons = follower.follow(seen, shown)
+        clock.note("track")
         questions = scheduler.pick(persons, stamp, (crowd.WIDTH, crowd.HEIGHT))
         clock.note("schedule")
         answers = engine.answer(image, questions) if questions else []
@@ -154,7 +158,7 @@ def whole_frames(
             item.message  # noqa: B018 (builds it)
         clock.note("messages")
         asked = engine.timings_ms if questions else dict.fromkeys(engine.timings_ms, 0.0)
-        spent = {**clock.spent, **detector.timings_ms, **asked}
+        spent = {**clock.spent, **asked}
         spent["schedule"] += spent["report"]
         spent["answers"] -= sum(asked.values())
         found.append({stage: spent[stage] for stage in STAGES})

@@ -38,7 +38,9 @@ class Box:
 
     def clipped(self, width: int, height: int) -> Box | None:
         """The part inside an image of that size, or None where nothing (or less than a pixel) is left."""
-        box = Box(max(self.x1, 0.0), max(self.y1, 0.0), min(self.x2, float(width)), min(self.y2, float(height)))
+        box = self
+        if self.x1 < 0 or self.y1 < 0 or self.x2 > width or self.y2 > height:
+            box = Box(max(self.x1, 0.0), max(self.y1, 0.0), min(self.x2, float(width)), min(self.y2, float(height)))
         return box if box.width >= 1 and box.height >= 1 else None
 
     def intersection(self, other: Box) -> float:

@@ -14,8 +14,9 @@ import numpy as np
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Box, Frame, Person
-from sf_ros.runtime.faces import distinct, face_from_keypoints, match_faces
-from sf_ros.runtime.tracker import LOW_SCORE, PersonTracker, quiet_ultralytics
+from sf_ros.runtime.faces import face_from_keypoints
+from sf_ros.runtime.people import Follower, Found
+from sf_ros.runtime.tracker import LOW_SCORE, quiet_ultralytics
 
 LOG = logging.getLogger(__name__)
 PERSON_NAMES = ("person", "body", "human", "pedestrian", "people")
@@ -36,7 +37,7 @@ class DetectorError(RuntimeError):
 class Detector(Protocol):
     """Finds and follows people through a stream of frames."""
 
-    timings_ms: dict[str, float]  # of the last call: detect (the model), track (boxes, faces, ids)
+    timings_ms: dict[str, float]  # of the last call: detect (what is there), track (who is who)
 
     def track(self, frame: Frame) -> tuple[Person, ...]:
         """The people of this frame. Boxes are clipped to the image; ids keep from frame to frame, starting at 1."""
@@ -80,66 +81,44 @@ class YoloDetector:
             LOG.warning(
                 "%s finds no faces: gaze, looking-at-me and expression stay empty. A pose model would find them.", path
             )
-        self._tracker = PersonTracker(config.person_score, config.lost_after_s)
+        self._follower = Follower(config)
         self.timings_ms: dict[str, float] = {}
 
     def track(self, frame: Frame) -> tuple[Person, ...]:
         start = time.perf_counter()
-        result = self._predict(frame)
-        found = time.perf_counter()
-        people = self._follow(result, frame)
-        self.timings_ms = {"detect": (found - start) * 1e3, "track": (time.perf_counter() - found) * 1e3}
+        found = self.find(frame)
+        seen = time.perf_counter()
+        people = self._follower.follow(found, frame)
+        self.timings_ms = {"detect": (seen - start) * 1e3, "track": (time.perf_counter() - seen) * 1e3}
         return people
 
-    def _predict(self, frame: Frame) -> Any:
-        """What ultralytics finds in a frame, as numpy arrays."""
+    def find(self, frame: Frame) -> Found:
+        """What is in this frame by itself, whatever was before."""
         bgr = np.ascontiguousarray(frame.image[..., ::-1])
         low = min(LOW_SCORE, self._config.person_score, self._config.face_score)
         results = self._yolo.predict(
             bgr, imgsz=self._size, conf=low, iou=NMS_IOU, device=self._device, verbose=False, save=False
         )
-        return results[0].cpu().numpy()
-
-    def _follow(self, result: Any, frame: Frame) -> tuple[Person, ...]:
-        """The people among what was found: each body once, with its face and track id."""
+        result = results[0].cpu().numpy()
         boxes, scores, classes = result.boxes.xyxy, result.boxes.conf, result.boxes.cls.astype(int)
-        faces = self._faces(result, frame)
-        once = [list(faces.values())[place] for place in distinct([box for box, _ in faces.values()])]
-        persons = sorted(map(int, np.flatnonzero(classes == self._person_class)), key=lambda i: -scores[i])
-        alone = distinct([_box(boxes[i]) for i in persons], [box for box, _ in once])
-        kept = [persons[place] for place in alone]
-        tracked = self._tracker.update(boxes[kept], scores[kept], frame.stamp)
-        bodies = {track_id: (kept[place], body) for track_id, place in sorted(tracked)
-                  if (body := _clip(boxes[kept[place]], frame))}  # fmt: skip
-        if self._pose:
-            face_of = {track_id: faces[index] for track_id, (index, _) in bodies.items() if index in faces}
+        rows = np.flatnonzero(classes == self._person_class)
+        rows = rows[np.argsort(-scores[rows], kind="stable")]
+        if self._pose:  # a body's keypoints show its face
+            shown = [(place, face_from_keypoints(result.keypoints.data[row])) for place, row in enumerate(rows)]
         else:
-            pairs = match_faces([body for _, body in bodies.values()], [box for box, _ in once])
-            face_of = {list(bodies)[i]: once[j] for i, j in pairs}
-        return tuple(
-            Person(track_id, body, float(scores[index]), *face_of.get(track_id, (None, 0.0)))
-            for track_id, (index, body) in bodies.items()
-        )
-
-    def _faces(self, result: Any, frame: Frame) -> dict[int, tuple[Box, float]]:
-        """Row of the result -> face box, clipped, and score, strongest first.
-
-        Rows are those of faces, or with a pose model of the persons whose keypoints show one.
-        """
-        found: list[tuple[int, tuple[Box, float] | None]] = []
-        if self._pose:
-            found = [(i, face_from_keypoints(points)) for i, points in enumerate(result.keypoints.data)]
-        elif self._face_class is not None:
-            boxes = result.boxes
-            chosen = (boxes.cls.astype(int) == self._face_class) & (boxes.conf >= self._config.face_score)
-            found = [(int(i), (_box(boxes.xyxy[i]), float(boxes.conf[i]))) for i in np.flatnonzero(chosen)]
+            chosen = np.flatnonzero((classes == self._face_class) & (scores >= self._config.face_score))
+            shown = [(-1, (Box(*boxes[row].tolist()), float(scores[row]))) for row in chosen]
         faces = [
-            (i, (box, face[1])) for i, face in found if face and (box := face[0].clipped(frame.width, frame.height))
+            (place, (box, face[1]))
+            for place, face in shown
+            if face is not None and (box := face[0].clipped(frame.width, frame.height))
         ]
-        return dict(sorted(faces, key=lambda item: -item[1][1]))
+        faces.sort(key=lambda item: -item[1][1])
+        owners = tuple(place for place, _ in faces) if self._pose else ()
+        return Found(boxes[rows], scores[rows], tuple(face for _, face in faces), owners)
 
     def reset(self) -> None:
-        self._tracker.reset()
+        self._follower.reset()
 
 
 def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
@@ -194,14 +173,6 @@ def _metadata(path: Path) -> dict[str, Any]:
     if missing := {"task", "names", "imgsz"} - set(metadata):
         raise ValueError(f"it lacks {', '.join(sorted(missing))}, which 'yolo export' writes into it")
     return metadata
-
-
-def _box(xyxy: np.ndarray) -> Box:
-    return Box(*(float(v) for v in xyxy))
-
-
-def _clip(xyxy: np.ndarray, frame: Frame) -> Box | None:
-    return _box(xyxy).clipped(frame.width, frame.height)
 
 
 def _class_of(names: dict[int, str], wanted: tuple[str, ...]) -> int | None:

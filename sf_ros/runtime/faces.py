@@ -11,6 +11,7 @@ from sf_ros.core.types import Box
 SAME_IOU = 0.5  # boxes that overlap by more are one body or face, unless faces tell two bodies apart
 UPPER = 0.7  # of a body box: a face's centre lies above it
 MIN_CONTAINMENT = 0.5  # of a face's area inside the body box
+UNFIT = 1e3  # cost of a face on a body that it does not fit
 VISIBLE = 0.5  # confidence of a keypoint that counts
 # Side of the face box over the distance of two keypoints, from adult proportions: head height about 0.2 m, ears 0.15 m
 # apart, pupils 0.063 m; in profile nose to ear 0.125 m, eye to ear 0.09 m. The largest one holds from any side.
@@ -33,9 +34,10 @@ def distinct(boxes: Sequence[Box], faces: Sequence[Box] = ()) -> list[int]:
     Boxes that overlap by more than SAME_IOU are the same, unless one more of `faces` finds its body with both than with
     the stronger one alone: people embrace, but a second box around an arm has no face of its own.
     """
+    same = _ious(boxes) > SAME_IOU
     kept: list[int] = []
     for i, box in enumerate(boxes):
-        if any(box.iou(boxes[k]) > SAME_IOU for k in kept):
+        if same[i, kept].any():
             before = [boxes[k] for k in kept]
             if len(match_faces([*before, box], faces)) <= len(match_faces(before, faces)):
                 continue
@@ -51,16 +53,36 @@ def match_faces(bodies: Sequence[Box], faces: Sequence[Box]) -> list[tuple[int, 
     """
     from scipy.optimize import linear_sum_assignment
 
-    unfit = 1e3
-    cost = np.full((len(bodies), len(faces)), unfit)
-    for i, body in enumerate(bodies):
-        for j, face in enumerate(faces):
-            x, y = face.center
-            across, down = abs(x - body.center[0]) / max(body.width, 1.0), (y - body.y1) / max(body.height, 1.0)
-            inside = body.intersection(face) / max(face.area, 1.0)
-            if across <= 0.5 and -0.1 <= down <= UPPER and inside >= MIN_CONTAINMENT:
-                cost[i, j] = across + abs(down) + (1 - inside)
-    return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(cost), strict=True) if cost[i, j] < unfit]
+    if not bodies or not faces:
+        return []
+    left, top, right, bottom = (side[:, None] for side in _sides(bodies))
+    x1, y1, x2, y2 = _sides(faces)
+    across = np.abs((x1 + x2) / 2 - (left + right) / 2) / np.maximum(right - left, 1.0)
+    down = ((y1 + y2) / 2 - top) / np.maximum(bottom - top, 1.0)
+    inside = _shared((left, top, right, bottom), (x1, y1, x2, y2)) / np.maximum((x2 - x1) * (y2 - y1), 1.0)
+    fits = (across <= 0.5) & (down >= -0.1) & (down <= UPPER) & (inside >= MIN_CONTAINMENT)
+    cost = np.where(fits, across + np.abs(down) + (1 - inside), UNFIT)
+    return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(cost), strict=True) if fits[i, j]]
+
+
+def _ious(boxes: Sequence[Box]) -> np.ndarray:
+    """Intersection over union of every pair (N, N)."""
+    x1, y1, x2, y2 = sides = _sides(boxes)
+    area = (x2 - x1) * (y2 - y1)
+    shared = _shared(tuple(side[:, None] for side in sides), sides)
+    return np.asarray(shared / np.maximum(area[:, None] + area - shared, 1e-9))
+
+
+def _sides(boxes: Sequence[Box]) -> tuple[np.ndarray, ...]:
+    """Left, top, right, bottom (N,) of boxes."""
+    return tuple(np.array([box.as_tuple() for box in boxes], float).reshape(-1, 4).T)
+
+
+def _shared(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
+    """Area of the intersections, broadcast."""
+    width = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])
+    height = np.minimum(one[3], other[3]) - np.maximum(one[1], other[1])
+    return np.asarray(np.maximum(width, 0.0) * np.maximum(height, 0.0))
 
 
 def face_from_keypoints(keypoints: np.ndarray) -> tuple[Box, float] | None:

@@ -31,7 +31,7 @@ from export.work import PROMPT_TOKENS, total
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import EncoderConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Frame, Person
+from sf_ros.core.types import Frame
 from sf_ros.runtime.engine import Answer, Question
 from sf_ros.runtime.fused import FusedEngine
 from sf_ros.runtime.packing import looks, marks
@@ -134,7 +134,7 @@ class Counting:
     """An engine and a detector that take no time, and note how often every question was asked."""
 
     def __init__(self) -> None:
-        self.timings_ms = dict.fromkeys(("views", "vision", "language", "detect", "track"), 0.0)
+        self.timings_ms = dict.fromkeys(("views", "vision", "language"), 0.0)
         self.frames: list[int] = []
         self.asked: Counter[str] = Counter()
 
@@ -147,8 +147,8 @@ class Counting:
             for n in labels
         ]
 
-    def track(self, frame: Frame) -> list[Person]:
-        return []
+    def find(self, frame: Frame) -> None:
+        """What is found does not count: the crowd is followed."""
 
 
 def test_single_frames_ask_everything_and_a_stream_what_is_due(monkeypatch: pytest.MonkeyPatch) -> None:

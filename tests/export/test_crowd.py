@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from export import crowd
+from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Frame
+from sf_ros.runtime.people import Follower
 
 
 @pytest.mark.parametrize("people", [1, 2, 4, 8])
@@ -38,3 +42,11 @@ def test_more_people_are_the_same_people_and_others() -> None:
 def test_a_crowd_that_is_not_there_is_refused(people: int) -> None:
     with pytest.raises(ValueError, match=f"{people} people; expected 1 to 8"):
         crowd.questions(people)
+
+
+@pytest.mark.parametrize("people", range(1, 1 + len(crowd.PEOPLE)))
+def test_all_of_the_benchmarks_crowd_are_followed_with_their_own_faces(people: int) -> None:
+    follower, image = Follower(RuntimeConfig()), np.zeros((crowd.HEIGHT, crowd.WIDTH, 3), np.uint8)
+    first, second = (follower.follow(crowd.found(people), Frame(image, i / 15, i)) for i in range(2))
+    assert first == second and [person.track_id for person in first] == list(range(1, people + 1))
+    assert {(p.body, p.face) for p in first} == {(p.body, p.face) for p in crowd.persons(people)}

@@ -83,9 +83,16 @@ def grid(arguments: Arguments) -> tuple[towers.Pair, list[Run]]:
     return pair, runs
 
 
+def fields_of(arguments: Arguments, name: str) -> tuple[str, ...]:
+    """What --set changes of a preset; fields of the stage are those of the encoder after alone."""
+    if preset(name).captioning is not None:
+        return arguments.set
+    return tuple(field for field in arguments.set if not field.startswith("captioning."))
+
+
 def captioning_cells(arguments: Arguments, pair: towers.Pair) -> list[Run]:
     """The stage itself, which every other part of the encoder after would otherwise wait for."""
-    config = with_fields(preset(pair.after), arguments.set)
+    config = with_fields(preset(pair.after), fields_of(arguments, pair.after))
     cell = Cell("captioning", {"config": config.to_dict()}, functools.partial(caption, arguments, config))
     return [Run("captioning", pair.after, "", cell)]
 
@@ -108,7 +115,8 @@ def probe_cells(arguments: Arguments, pair: towers.Pair) -> list[Run]:
         for name in (pair.before, pair.after):
             told = probes.Arguments(
                 name, arguments.data, arguments.out, arguments.start, arguments.split, arguments.samples,
-                set=arguments.set, epochs=arguments.epochs, patience=arguments.patience, pooling=arguments.pooling,
+                set=fields_of(arguments, name), epochs=arguments.epochs, patience=arguments.patience,
+                pooling=arguments.pooling,
             )  # fmt: skip
             config = with_fields(preset(name), told.set)
             runs += [
@@ -121,12 +129,12 @@ def probe_cells(arguments: Arguments, pair: towers.Pair) -> list[Run]:
 def conflict_cells(arguments: Arguments, pair: towers.Pair) -> list[Run]:
     """A measurement per encoder and seed."""
     told = conflict.Arguments(
-        arguments.preset, arguments.data, arguments.out, arguments.start, samples=arguments.gradients, set=arguments.set
+        arguments.preset, arguments.data, arguments.out, arguments.start, samples=arguments.gradients
     )
     runs = []
     for seed in arguments.seed_numbers:
         for name in (pair.before, pair.after):
-            config = dataclasses.replace(with_fields(preset(name), told.set), seed=seed)
+            config = dataclasses.replace(with_fields(preset(name), fields_of(arguments, name)), seed=seed)
             cell = conflict.cell(f"conflict-{name}-seed{seed}", told, config, None)
             runs.append(Run("conflict", name, "", cell))
     return runs
@@ -139,7 +147,7 @@ def transfer_cells(arguments: Arguments, pair: towers.Pair) -> list[Run]:
         for name in (pair.before, pair.after):
             told = fused.Arguments(
                 name, arguments.data, arguments.out, arguments.start, arguments.split, arguments.samples,
-                set=arguments.set, steps=arguments.steps,
+                set=fields_of(arguments, name), steps=arguments.steps,
             )  # fmt: skip
             for kind, tasks in (("joint", tuple(TASKS)), *FIVE_TASKS.items()):
                 cell = fused.cell(f"{name}-{kind}-seed{seed}", told, tasks, seed)

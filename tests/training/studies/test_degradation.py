@@ -38,6 +38,13 @@ def test_parts_can_be_chosen_and_stay_in_their_order() -> None:
         degradation.grid(arguments(parts="probe"))
 
 
+def test_fields_of_the_stage_change_the_encoder_after_alone() -> None:
+    _, runs = degradation.grid(arguments(set=("captioning.steps=7", "joint.batch_size=3")))
+    configs = {one.preset: one.cell.settings["config"] for one in runs}
+    assert configs["smoke"]["captioning"] is None and configs["smoke-captioned"]["captioning"]["steps"] == 7
+    assert {config["joint"]["batch_size"] for config in configs.values()} == {3}
+
+
 @pytest.mark.parametrize("name", ["paper", "paper-mini"])
 def test_published_encoders_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' has no captioned counterpart; 'tiny' has one"):
