@@ -1,12 +1,51 @@
-"""Worker processes leave the cores to each other."""
+"""Worker processes leave the cores to each other, and end with the process that started them."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 
 from training.data.workers import worker_pool
 
+PARENT = """
+import os, time
+from training.data.workers import worker_pool
+if __name__ == "__main__":
+    pool = worker_pool(1)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+ENDS_WITHIN_S = 30.0
+
 
 def test_a_worker_has_one_opencv_thread() -> None:
     with worker_pool(1) as pool:
         assert pool.submit(cv2.getNumThreads).result() == 1
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    ) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert running(worker)
+        parent.kill()
+    until = time.monotonic() + ENDS_WITHIN_S
+    while running(worker) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not running(worker)
+
+
+def running(process: int) -> bool:
+    """Whether a process is there and has not ended; the state stands behind the name, which is in brackets."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
