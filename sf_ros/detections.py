@@ -17,6 +17,8 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
 
 Ranked = tuple[tuple[str, float], ...]  # class names with scores, the first one chosen
+Types = Callable[[str], Any]  # as messages.MessageTypes
+SAID = 512  # answers kept: more than twenty people have
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Detections:
     """The detections of one frame, built when asked for."""
 
     cues: FrameCues
-    types: Callable[[str], Any]  # as messages.MessageTypes
+    types: Types
     name: Callable[[int], str]  # track id -> the id used here: a person's, or the body's where the person is not known
     header: Callable[[float], Any]  # age of a look in seconds -> header with the look's own time
     spaces: Mapping[int, GazeInSpace]  # track id -> where somebody looks in metres
@@ -74,7 +76,7 @@ class Detections:
         name, box = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
         space = self.spaces.get(cues.person.track_id)
         pose = space.pose if space is not None else None
-        return self._detection(name, box, ((target, gaze.confidence),), gaze.age_s, pose and self._pose(*pose))
+        return self._detection(name, box, ((target, gaze.confidence),), gaze.age_s, pose and _pose(self.types, *pose))
 
     def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
         both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
@@ -86,34 +88,18 @@ class Detections:
 
     def _detection(self, name: str, box: Box, results: Ranked, age_s: float, pose: Any = None) -> Any:
         """Box in pixels. The look's own time goes into the detection's header."""
-        detection, bounds, pose2d, point2d, with_pose, hypothesis = self._kinds
+        detection, bounds, pose2d, point2d = self._kinds
         x, y = box.center
         center = pose2d(position=point2d(x=float(x), y=float(y)), theta=0.0)
         bbox = bounds(center=center, size_x=float(box.width), size_y=float(box.height))
-        place = pose or self._no_pose
-        scored = [
-            with_pose(hypothesis=hypothesis(class_id=label, score=float(score)), pose=place) for label, score in results
-        ]
+        scored = _scored(self.types, results) if pose is None else _with_pose(self.types, results, pose)
         return detection(header=self.header(age_s), results=scored, bbox=bbox, id=name)
 
     @cached_property
     def _kinds(self) -> tuple[Any, ...]:
         """The classes that a detection is made of."""
-        names = "Detection2D", "BoundingBox2D", "Pose2D", "Point2D", "ObjectHypothesisWithPose", "ObjectHypothesis"
+        names = "Detection2D", "BoundingBox2D", "Pose2D", "Point2D"
         return tuple(self.types(f"vision_msgs/msg/{name}") for name in names)
-
-    @cached_property
-    def _no_pose(self) -> Any:
-        """The pose every hypothesis must have and few here know: zeros, the message's own default, shared."""
-        return self._pose(np.zeros(3), np.array([0.0, 0, 0, 1]), np.zeros((6, 6)))
-
-    def _pose(self, place: np.ndarray, turn: np.ndarray, covariance: np.ndarray) -> Any:
-        """A PoseWithCovariance: metres, a quaternion (x, y, z, w), and (6, 6) of place and rotation."""
-        types = self.types
-        position = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, place), strict=True)))
-        orientation = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, turn), strict=True)))
-        pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
-        return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())
 
 
 def hypotheses(label: Label, names: tuple[str, ...], best: int | None = None) -> Ranked:
@@ -121,9 +107,35 @@ def hypotheses(label: Label, names: tuple[str, ...], best: int | None = None) ->
     return _ranked(label.name, label.confidence, label.probabilities, names)[:best]
 
 
-@functools.lru_cache(maxsize=512)  # a label stays what it is from one look to the next, which is several frames
+# A label stays what it is from one look to the next, which is several frames; so does what is said of it.
+@functools.lru_cache(maxsize=SAID)
 def _ranked(name: str, confidence: float, probabilities: tuple[float, ...], names: tuple[str, ...]) -> Ranked:
     scores = dict(zip(names, probabilities, strict=True)) if probabilities else {}
     if name:
         scores[name] = confidence
     return tuple(sorted(scores.items(), key=lambda item: (item[0] != name, -item[1])))
+
+
+@functools.lru_cache(maxsize=SAID)
+def _scored(types: Types, results: Ranked) -> list[Any]:
+    """ObjectHypothesisWithPose of each class, nobody knowing its pose. Shared by messages, which nobody changes."""
+    return _with_pose(types, results, _no_pose(types))
+
+
+def _with_pose(types: Types, results: Ranked, pose: Any) -> list[Any]:
+    kind, bare = (types(f"vision_msgs/msg/ObjectHypothesis{ending}") for ending in ("WithPose", ""))
+    return [kind(hypothesis=bare(class_id=label, score=float(score)), pose=pose) for label, score in results]
+
+
+@functools.lru_cache(maxsize=2)
+def _no_pose(types: Types) -> Any:
+    """The pose every hypothesis must have and few here know: zeros, the message's own default."""
+    return _pose(types, np.zeros(3), np.array([0.0, 0, 0, 1]), np.zeros((6, 6)))
+
+
+def _pose(types: Types, place: np.ndarray, turn: np.ndarray, covariance: np.ndarray) -> Any:
+    """A PoseWithCovariance: metres, a quaternion (x, y, z, w), and (6, 6) of place and rotation."""
+    position = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, place), strict=True)))
+    orientation = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, turn), strict=True)))
+    pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
+    return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())
