@@ -1,8 +1,8 @@
 """Intrinsics of a camera from pictures of a board:  python -m calibration.camera SOURCE --out DIR
 
-SOURCE is a folder of images, a video, a camera index or topic:/camera/image_raw (with ROS 2 sourced). Good views that
-differ from each other are picked by themselves. DIR gets camera_info.yaml, as camera_info_manager reads it, and
-report.png. --validate FILE measures how well a calibration explains pictures that it has not seen, and fits nothing.
+SOURCE is a folder of images, a video, a rosbag, a camera index or topic:/camera/image_raw (with ROS 2 sourced). Good
+views that differ from each other are picked by themselves. DIR gets camera_info.yaml, as camera_info_manager reads it,
+and report.png. --validate FILE measures how well a calibration explains pictures that it has not seen, and fits nothing.
 The last line of stdout is one JSON object.
 """
 
@@ -42,7 +42,7 @@ USER_ERRORS = (ViewsError, BoardError, CalibrationError, SourceError, WindowErro
 class Arguments:
     """Command line of the intrinsics."""
 
-    # folder of images | video | camera index | topic:/camera/image_raw
+    # folder of images | video | rosbag | camera index | topic:/camera/image_raw
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for camera_info.yaml and report.png
     board: Annotated[Board, tyro.conf.arg(name="")] = field(default_factory=Board)

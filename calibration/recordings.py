@@ -15,11 +15,10 @@ from scipy.spatial.transform import Rotation
 
 from calibration.collect import to_grey
 from calibration.transforms import PoseError, TransformLog, matrix
-from sf_ros.ros.images import ImageError, compressed_to_rgb, to_rgb
+from sf_ros.images import READERS, ImageError
 from sf_ros.runtime.sources import read_image
 
 POSES = "poses.jsonl"
-IMAGES = {"sensor_msgs/msg/Image": to_rgb, "sensor_msgs/msg/CompressedImage": compressed_to_rgb}
 INTERVAL_S = 0.5  # between pictures that are looked at
 AROUND_S = 0.1  # before and after a picture in which the head must stand still,
 STILL_M, STILL_DEG = 0.001, 0.2  # moving by no more than that
@@ -66,9 +65,9 @@ def read_bag(path: Path, image_topic: str, base: str, head: str) -> Iterator[Sho
         with AnyReader([path]) as bag:
             log = _transforms(bag)
             log.pose(base, head, 0.0)  # both are there, or an error now
-            images = [c for c in bag.connections if c.topic == image_topic and c.msgtype in IMAGES]
+            images = [c for c in bag.connections if c.topic == image_topic and c.msgtype in READERS]
             if not images:
-                known = sorted(c.topic for c in bag.connections if c.msgtype in IMAGES)
+                known = sorted(c.topic for c in bag.connections if c.msgtype in READERS)
                 raise PoseError(f"No images on {image_topic}; recorded: {', '.join(known) or 'none'}.")
             due_s = -np.inf
             for connection, _, data in bag.messages(images):
@@ -78,7 +77,7 @@ def read_bag(path: Path, image_topic: str, base: str, head: str) -> Iterator[Sho
                     continue
                 due_s = stamp_s + INTERVAL_S
                 try:
-                    grey = to_grey(IMAGES[connection.msgtype](message))
+                    grey = to_grey(READERS[connection.msgtype](message))
                 except (ImageError, cv2.error):
                     continue  # a broken message is like a picture without a board
                 yield Shot(f"{stamp_s:.3f} s", grey, pose)

@@ -50,7 +50,7 @@ class TopicSource(Source):
         self._executor.add_node(self._node)
 
     def __iter__(self) -> Iterator[Frame]:
-        from sf_ros.ros.images import ImageError, compressed_to_rgb, to_rgb
+        from sf_ros.images import ImageError, compressed_to_rgb, to_rgb
 
         index = 0
         while True:

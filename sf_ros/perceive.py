@@ -28,7 +28,7 @@ from sf_ros.core.types import FrameCues
 from sf_ros.runtime import process
 from sf_ros.runtime.detector import DetectorError
 from sf_ros.runtime.pipeline import Pipeline, load_pipeline
-from sf_ros.runtime.recorders import RecorderError, open_recorders
+from sf_ros.runtime.recorders import OUTPUTS, RecorderError, open_recorders
 from sf_ros.runtime.sources import Source, SourceError, demo_file, open_source
 from sf_ros.runtime.truth import compare
 from sf_ros.runtime.window import WindowError, show
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sf_ros.perceive", description=__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="demo | camera index | video file | image | folder of images")
+    parser.add_argument("source", metavar="SOURCE", help="demo | camera index | video file | image | folder | rosbag")
+    parser.add_argument("--topic", help="of a rosbag that has pictures on several")
     parser.add_argument("--out", required=True, type=Path, help="folder for cues.jsonl, annotated.mp4 and bag/")
     parser.add_argument("--replace", action="store_true", help="replace a recording that is in --out already")
     parser.add_argument("--bundle", type=Path, help="exported model (default: the demo bundle)")
@@ -81,13 +82,16 @@ def _parser() -> argparse.ArgumentParser:
 def _perceive(options: argparse.Namespace) -> int:
     if options.max_frames is not None and options.max_frames < 1:
         raise OptionError(f"--max-frames is {options.max_frames}; it must be 1 or more.")
+    replaced = [(options.out / name).resolve() for name in OUTPUTS] if options.replace else []
+    if any(Path(options.source).resolve().is_relative_to(path) for path in replaced):
+        raise OptionError(f"--replace would remove {options.source} before it is read. Name another --out.")
     try:
         config = RuntimeConfig(device=options.device, budget_ms=options.budget_ms)
     except ValueError as error:
         raise OptionError(str(error)) from error
     truth = demo_file("truth.json") if options.source == "demo" else None
     summary = Summary(keep_cues=truth is not None and truth.is_file())
-    with open_source(options.source) as source:
+    with open_source(options.source, options.topic) as source:
         pipeline = load_pipeline(options.bundle, config)
         with open_recorders(options.out, source.fps, replace=options.replace) as recorders, _Interrupt() as interrupt:
             _run(source, pipeline, recorders.write, summary, interrupt, options)

@@ -9,7 +9,7 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from sf_ros.core.types import Box, FrameCues
-from sf_ros.ros.images import from_rgb, to_jpeg
+from sf_ros.images import from_rgb, to_jpeg
 from sf_ros.ros.publishers import Publishers
 from sf_ros.runtime.draw import draw
 from sf_ros.topics import PICTURES, Names, body_id, face_id

@@ -15,9 +15,9 @@ from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.space import GazeInSpace
 from sf_ros.core.types import Frame, FrameCues
+from sf_ros.images import ImageError, compressed_to_rgb, depth_to_metres, to_rgb
 from sf_ros.messages import MessageSettings, Told, messages
 from sf_ros.ros.diagnostics import Health
-from sf_ros.ros.images import ImageError, compressed_to_rgb, depth_to_metres, to_rgb
 from sf_ros.ros.parameters import NodeConfig
 from sf_ros.ros.persons import ExternalPersons
 from sf_ros.ros.pictures import publish_pictures

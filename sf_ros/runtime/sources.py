@@ -1,4 +1,4 @@
-"""Where pictures come from: a camera, a video, images, the demo clip. All of them are iterators of Frame."""
+"""Where pictures come from: a camera, a video, images, the demo clip, a rosbag. All of them are iterators of Frame."""
 
 from __future__ import annotations
 
@@ -68,12 +68,19 @@ class Source(ABC):
         self.close()
 
 
-def open_source(spec: str | int) -> Source:
-    """The source that `spec` names: 'demo', a camera index, a video or image file, or a folder of images.
+def open_source(spec: str | int, topic: str | None = None) -> Source:
+    """The source that `spec` names: 'demo', a camera index, a video or image file, a folder of images, or a rosbag.
 
-    Raises SourceError when there is nothing to read.
+    `topic` is the one of a rosbag that is wanted, where several have pictures. SourceError where nothing can be read.
     """
     text = str(spec)
+    path = Path(text)
+    if path.exists() and (path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()):
+        from sf_ros.runtime.bag import BagSource  # rosbags, which no other source needs
+
+        return BagSource(path, topic)
+    if topic is not None:
+        raise SourceError(f"{text}: has no topic '{topic}'; only a rosbag has topics.")
     if text == "demo":
         path = demo_file("clip.mp4")
         if not path.is_file():
@@ -83,14 +90,10 @@ def open_source(spec: str | int) -> Source:
         return VideoSource(path)
     if text.isdecimal():
         return CameraSource(int(text))
-    path = Path(text)
     if not path.exists():
         raise SourceError(
-            f"{path}: no such file or folder. Expected 'demo', a camera index, a video, an image or a folder of images."
-        )
-    if path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file():
-        raise SourceError(
-            f"{path}: reading a rosbag is not available in this version. Play it with 'ros2 bag play' into the node."
+            f"{path}: no such file or folder. Expected 'demo', a camera index, a video, an image, a folder of images "
+            "or a rosbag."
         )
     if path.is_dir():
         return ImagesSource(

@@ -29,7 +29,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from sf_ros.ros.images import from_rgb
+from sf_ros.images import from_rgb
 from sf_ros.ros.publishers import profile
 from sf_ros.runtime.sources import VideoSource, demo_file
 from sf_ros.topics import QOS

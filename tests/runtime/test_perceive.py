@@ -186,6 +186,19 @@ def test_a_recording_is_replaced_only_when_told(tmp_path: Path, capsys: pytest.C
     assert perceive.main([*arguments, "--replace"]) == 0
 
 
+def test_a_source_that_would_be_replaced_is_left_alone(
+    tmp_path: Path, pipelines: list[tuple[Path | None, RuntimeConfig]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "clip.mp4")
+    assert perceive.main([str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "out")]) == 0
+    for source in ("bag", "annotated.mp4"):
+        told = [str(tmp_path / "out" / source), "--out", str(tmp_path / "out"), "--replace"]
+        assert perceive.main(told) == 2
+        assert "--replace would remove" in capsys.readouterr().err
+        assert perceive.main([*told[:2], str(tmp_path / f"from-{source}"), "--replace"]) == 0  # read as a recording
+    assert len(pipelines) == 3
+
+
 def test_options_reach_the_pipeline(tmp_path: Path, pipelines: list[tuple[Path | None, RuntimeConfig]]) -> None:
     clip = write_video(tmp_path / "clip.mp4")
     options = ["--bundle", "b", "--budget-ms", "25", "--device", "cpu", "--max-frames", "3"]

@@ -145,8 +145,8 @@ def test_two_channels_are_refused() -> None:
         ("text.avi", "no frame can be decoded"),
         ("empty.jpg", "none of 1 images"),
         ("folder", "no images in this folder"),
-        ("recording.mcap", "not available in this version"),
-        ("bag", "not available in this version"),
+        ("recording.mcap", "not a recording that can be read"),
+        ("bag", "not a recording that can be read"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, name: str, message: str) -> None:

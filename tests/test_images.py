@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sf_ros.ros import images
-from sf_ros.ros.images import ENCODINGS, ImageError
+from sf_ros import images
+from sf_ros.images import ENCODINGS, ImageError
 
 HEIGHT, WIDTH = 6, 8
 _BAYER_CHANNELS = {"rggb": (0, 1, 1, 2), "bggr": (2, 1, 1, 0), "gbrg": (1, 2, 0, 1), "grbg": (1, 0, 2, 1)}

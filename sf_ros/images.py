@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,13 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
     if picture is None:
         raise ImageError(f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded.")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+# Type of a message with a picture -> what reads it.
+READERS: dict[str, Callable[[Any], np.ndarray]] = {
+    "sensor_msgs/msg/Image": to_rgb,
+    "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
+}
 
 
 def depth_to_metres(message: Any) -> np.ndarray:
