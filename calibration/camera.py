@@ -2,7 +2,7 @@
 
 SOURCE is a folder of images, a video, a rosbag, a camera index or topic:/camera/image_raw (with ROS 2 sourced). Good
 views that differ from each other are picked by themselves. DIR gets camera_info.yaml, as camera_info_manager reads it,
-and report.png. --validate FILE measures how well a calibration explains pictures that it has not seen, and fits nothing.
+and report.png. --validate FILE measures how well a calibration explains pictures it has not seen, and fits nothing.
 The last line of stdout is one JSON object.
 """
 
