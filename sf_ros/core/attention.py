@@ -16,8 +16,8 @@ from sf_ros.core.types import Box, FrameCues, Gaze, Person, PersonCues
 FACE_REACH = 1.2  # a gaze point this close to a face box (relative to its size) means the face
 UPPER_BODY = 0.6  # of a body box that counts as being looked at
 HEAD_M, BODY_M = 0.15, 0.2  # heat this far before or behind the surface in a box falls on something else
-NOBODY = (math.inf, -1)  # offset and track id
 LOOKED_AT = 0.35  # of a gaze's heat that must fall on somebody; the study on scenes of the val split chose these three
+NOBODY = (math.inf, -1)  # offset and track id
 
 
 @dataclass(frozen=True)
