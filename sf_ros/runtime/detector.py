@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
 from sf_ros.core.config import RuntimeConfig
@@ -94,7 +95,7 @@ class YoloDetector:
 
     def find(self, frame: Frame) -> Found:
         """What is in this frame by itself, whatever was before."""
-        bgr = np.ascontiguousarray(frame.image[..., ::-1])
+        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         low = min(LOW_SCORE, self._config.person_score, self._config.face_score)
         results = self._yolo.predict(
             bgr, imgsz=self._size, conf=low, iou=NMS_IOU, device=self._device, verbose=False, save=False
