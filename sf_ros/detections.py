@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sf_ros.core.attention import pixel_of
-from sf_ros.core.space import GazeInSpace, spread_px
+from sf_ros.core.space import GazeInSpace, deviation_px
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
 
@@ -61,8 +60,11 @@ class Detections:
         return [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations]
 
     def _of(self, cues: PersonCues, results: Ranked, age_s: float, face: bool = False) -> Any:
-        box = cues.person.face if face and cues.person.face else cues.person.body
-        return self._detection(self.name(cues.person.track_id), box, results, age_s)
+        person = cues.person
+        seen = (person.track_id, face and person.face is not None)
+        if seen not in self._boxes:
+            self._boxes[seen] = self._bounds(person.face if person.face and face else person.body)
+        return self._detection(self.name(person.track_id), self._boxes[seen], results, age_s)
 
     def _gaze_target(self, cues: PersonCues, gaze: Gaze) -> Any:
         """A box (px) around the gaze point, the heat's standard deviation to each side; whom it is on, or 'scene'.
@@ -70,13 +72,13 @@ class Detections:
         The pose is the target's in space.
         """
         size = self.cues.width, self.cues.height
-        (x, y), spread = pixel_of(gaze, size), spread_px(gaze, size)
-        across, down = (0.0, 0.0) if spread is None else (math.sqrt(spread[0, 0]), math.sqrt(spread[1, 1]))
+        (x, y), (across, down) = pixel_of(gaze, size), deviation_px(gaze, size)
         target = "scene" if gaze.target_id is None else self.name(gaze.target_id)
-        name, box = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
+        name, around = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
         space = self.spaces.get(cues.person.track_id)
         pose = space.pose if space is not None else None
-        return self._detection(name, box, ((target, gaze.confidence),), gaze.age_s, pose and _pose(self.types, *pose))
+        told = ((target, gaze.confidence),)
+        return self._detection(name, self._bounds(around), told, gaze.age_s, pose and _pose(self.types, *pose))
 
     def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
         both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
@@ -84,16 +86,24 @@ class Detections:
         results = tuple(item for label, names in found for item in hypotheses(label, names))
         name = "|".join(sorted(self.name(track) for track in relation.track_ids))
         age_s = max((label.age_s for label, _ in found), default=0.0)
-        return self._detection(name, first.body.union(second.body), results, age_s)
+        return self._detection(name, self._bounds(first.body.union(second.body)), results, age_s)
 
-    def _detection(self, name: str, box: Box, results: Ranked, age_s: float, pose: Any = None) -> Any:
-        """Box in pixels. The look's own time goes into the detection's header."""
-        detection, bounds, pose2d, point2d = self._kinds
+    def _detection(self, name: str, bbox: Any, results: Ranked, age_s: float, pose: Any = None) -> Any:
+        """The look's own time goes into the detection's header."""
+        scored = _scored(self.types, results) if pose is None else _with_pose(self.types, results, pose)
+        return self._kinds[0](header=self.header(age_s), results=scored, bbox=bbox, id=name)
+
+    def _bounds(self, box: Box) -> Any:
+        """A BoundingBox2D; pixels."""
+        _, bounds, pose2d, point2d = self._kinds
         x, y = box.center
         center = pose2d(position=point2d(x=float(x), y=float(y)), theta=0.0)
-        bbox = bounds(center=center, size_x=float(box.width), size_y=float(box.height))
-        scored = _scored(self.types, results) if pose is None else _with_pose(self.types, results, pose)
-        return detection(header=self.header(age_s), results=scored, bbox=bbox, id=name)
+        return bounds(center=center, size_x=float(box.width), size_y=float(box.height))
+
+    @cached_property
+    def _boxes(self) -> dict[tuple[int, bool], Any]:
+        """Track id, and whether it is the face -> BoundingBox2D; shared by messages, which nobody changes."""
+        return {}
 
     @cached_property
     def _kinds(self) -> tuple[Any, ...]:

@@ -124,15 +124,10 @@ def messages(
     return out, Told(links, seen, groups, True)
 
 
-def topic_message(
-    types: MessageTypes, names: Names, key: str, subject: str, fields: Callable[[], Mapping[str, Any]]
-) -> TopicMessage:
-    """The message of an entry of ALL_TOPICS; `fields` is called when it is built."""
+def topic_message(types: MessageTypes, names: Names, key: str, subject: str, /, **fields: Any) -> TopicMessage:
+    """The message of an entry of ALL_TOPICS, built of `fields` when it is asked for."""
     topic = ALL_TOPICS[key]
-
-    def build() -> Any:
-        return types(topic.type)(**fields())
-
+    build = functools.partial(types(topic.type), **fields)
     return TopicMessage(names.topic(key, subject), topic.type, build, topic.qos, subject)
 
 
@@ -254,13 +249,15 @@ class _Frame:
     def aggregates(self) -> Iterator[TopicMessage]:
         """One Detection2DArray per cue, with scores."""
 
-        def fields(detections: Callable[[], list[Any]]) -> dict[str, Any]:
-            return {"header": self.header, "detections": detections()}
+        def build(kind: Any, found: Callable[[], list[Any]]) -> Any:
+            return kind(header=self.header, detections=found())
 
         best = self.settings.gesture_hypotheses
         detections = Detections(self.cues, self.types, self._name, self._header, self.spaces, best)
-        for key, build in detections.arrays().items():
-            yield topic_message(self.types, self.settings.names, key, "", functools.partial(fields, build))
+        for key, found in detections.arrays().items():
+            topic = ALL_TOPICS[key]
+            array = functools.partial(build, self.types(topic.type), found)
+            yield TopicMessage(self.settings.names.topic(key), topic.type, array, topic.qos)
 
     def labels(self) -> Iterator[TopicMessage]:
         """Class names of every question that has some, by index."""
@@ -280,7 +277,7 @@ class _Frame:
         return self._headers[age_s]
 
     def _send(self, key: str, subject: str = "", **fields: Any) -> TopicMessage:
-        return topic_message(self.types, self.settings.names, key, subject, lambda: fields)
+        return topic_message(self.types, self.settings.names, key, subject, **fields)
 
     def _ids(self, key: str, names: list[str]) -> TopicMessage:
         return self._send(key, header=self.header, ids=names)

@@ -138,12 +138,16 @@ def upper_body(box: Box) -> Box:
 def _offset(point_px: tuple[float, float], box: Box, reach: float, upper: float = 1.0) -> float:
     """Distance from the middle of a box, or of its `upper` part, 1 at the edge of that grown by `reach`.
 
-    Written out: with eight people it is asked a hundred times a frame.
+    Beyond the edge to a side, at least the distance to that side. Written out: with eight people it is asked a hundred
+    times a frame.
     """
-    width, height = max(box.x2 - box.x1, 1.0), max((box.y2 - box.y1) * upper, 1.0)
-    across = abs(2 * point_px[0] - box.x1 - box.x2) / width
-    down = abs(2 * (point_px[1] - box.y1) - (box.y2 - box.y1) * upper) / height
-    return max(across, down) / reach
+    width = box.x2 - box.x1
+    across = abs(2 * point_px[0] - box.x1 - box.x2) / (reach * (width if width > 1.0 else 1.0))
+    if across > 1:
+        return across
+    height = (box.y2 - box.y1) * upper
+    down = abs(2 * (point_px[1] - box.y1) - height) / (reach * (height if height > 1.0 else 1.0))
+    return max(across, down)
 
 
 def _inside(heat: Landing, box: Box, reach: float) -> np.ndarray:

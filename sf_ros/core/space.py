@@ -6,6 +6,7 @@ ray to what somebody looks at, but no point; what was not measured is None.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -132,10 +133,22 @@ def surface_in(box: Box, depth: np.ndarray, size: tuple[int, int]) -> Surface | 
 
 def spread_px(found: Gaze, size: tuple[int, int]) -> np.ndarray | None:
     """How far a gaze's heat spreads: a covariance (2, 2) in pixels of a picture of `size`; None without a heatmap."""
+    spread = _spread_norm(found)
+    return None if spread is None else np.asarray(spread * np.outer(size, size))
+
+
+def deviation_px(found: Gaze, size: tuple[int, int]) -> tuple[float, float]:
+    """The standard deviations of a gaze's heat, pixels across and down a picture of `size`; zeros without a heatmap."""
+    spread = _spread_norm(found)
+    if spread is None:
+        return 0.0, 0.0
+    return size[0] * math.sqrt(spread[0, 0]), size[1] * math.sqrt(spread[1, 1])
+
+
+def _spread_norm(found: Gaze) -> np.ndarray | None:
     if found.heatmap is None:
         return None
-    known = found.spread_norm
-    return np.asarray((gaze.spread(found.heatmap, found.point_norm) if known is None else known) * np.outer(size, size))
+    return gaze.spread(found.heatmap, found.point_norm) if found.spread_norm is None else found.spread_norm
 
 
 def ray(camera: Camera, pixel: tuple[float, float], spread: np.ndarray) -> tuple[np.ndarray, float]:

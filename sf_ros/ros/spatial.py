@@ -55,7 +55,7 @@ def spatial_messages(
 
 
 def _send(types: MessageTypes, settings: MessageSettings, key: str, subject: str, **fields: Any) -> TopicMessage:
-    return topic_message(types, settings.names, key, subject, lambda: fields)
+    return topic_message(types, settings.names, key, subject, **fields)
 
 
 def _transform(types: MessageTypes, header: Any, child: str, origin: np.ndarray, turn: np.ndarray) -> Any:

@@ -28,35 +28,36 @@ FACE_SPANS = (
 )
 
 
-def distinct(boxes: Sequence[Box], faces: Sequence[Box] = ()) -> list[int]:
-    """Indices of the boxes, strongest first, that are not the same body or face as a stronger one.
+def distinct(boxes: np.ndarray, faces: np.ndarray | None = None) -> list[int]:
+    """Rows of the boxes (N, 4) xyxy, strongest first, that are not the same body or face as a stronger one.
 
-    Boxes that overlap by more than SAME_IOU are the same, unless one more of `faces` finds its body with both than with
-    the stronger one alone: people embrace, but a second box around an arm has no face of its own.
+    Boxes that overlap by more than SAME_IOU are the same, unless one more of `faces` (M, 4) finds its body with both
+    than with the stronger one alone: people embrace, but a second box around an arm has no face of its own.
     """
-    same = _ious(boxes) > SAME_IOU
+    rows = boxes.tolist()
     kept: list[int] = []
-    for i, box in enumerate(boxes):
-        if same[i, kept].any():
-            before = [boxes[k] for k in kept]
-            if len(match_faces([*before, box], faces)) <= len(match_faces(before, faces)):
+    for i, row in enumerate(rows):
+        if any(_iou(row, rows[k]) > SAME_IOU for k in kept):
+            found = [0 if faces is None else len(match_faces(boxes[rows], faces)) for rows in (kept, [*kept, i])]
+            if found[1] <= found[0]:
                 continue
         kept.append(i)
     return kept
 
 
-def match_faces(bodies: Sequence[Box], faces: Sequence[Box]) -> list[tuple[int, int]]:
-    """One-to-one pairs (body index, face index) of the best total fit; what fits nowhere is left out.
+def match_faces(bodies: np.ndarray, faces: np.ndarray) -> list[tuple[int, int]]:
+    """One-to-one pairs (row of a body, row of a face) of the best total fit; what fits nowhere is left out.
 
-    A face fits a body when its centre is inside the body's width and upper part (or a little above) and most of it lies
-    in the body box; among bodies that overlap, the one whose middle and top edge are nearest fits best.
+    Both are boxes (N, 4) xyxy. A face fits a body when its centre is inside the body's width and upper part (or a
+    little above) and most of it lies in the body box; among bodies that overlap, the one whose middle and top edge are
+    nearest fits best.
     """
     from scipy.optimize import linear_sum_assignment
 
-    if not bodies or not faces:
+    if not len(bodies) or not len(faces):
         return []
-    left, top, right, bottom = (side[:, None] for side in _sides(bodies))
-    x1, y1, x2, y2 = _sides(faces)
+    left, top, right, bottom = (side[:, None] for side in bodies.T)
+    x1, y1, x2, y2 = faces.T
     across = np.abs((x1 + x2) / 2 - (left + right) / 2) / np.maximum(right - left, 1.0)
     down = ((y1 + y2) / 2 - top) / np.maximum(bottom - top, 1.0)
     inside = _shared((left, top, right, bottom), (x1, y1, x2, y2)) / np.maximum((x2 - x1) * (y2 - y1), 1.0)
@@ -65,21 +66,17 @@ def match_faces(bodies: Sequence[Box], faces: Sequence[Box]) -> list[tuple[int, 
     return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(cost), strict=True) if fits[i, j]]
 
 
-def _ious(boxes: Sequence[Box]) -> np.ndarray:
-    """Intersection over union of every pair (N, N)."""
-    x1, y1, x2, y2 = sides = _sides(boxes)
-    area = (x2 - x1) * (y2 - y1)
-    shared = _shared(tuple(side[:, None] for side in sides), sides)
-    return np.asarray(shared / np.maximum(area[:, None] + area - shared, 1e-9))
+def _iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes, xyxy."""
+    width, height = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = (one[2] - one[0]) * (one[3] - one[1]) + (other[2] - other[0]) * (other[3] - other[1])
+    return width * height / (both - width * height)
 
 
-def _sides(boxes: Sequence[Box]) -> tuple[np.ndarray, ...]:
-    """Left, top, right, bottom (N,) of boxes."""
-    return tuple(np.array([box.as_tuple() for box in boxes], float).reshape(-1, 4).T)
-
-
-def _shared(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> np.ndarray:
-    """Area of the intersections, broadcast."""
+def _shared(one: Sequence[np.ndarray] | np.ndarray, other: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """Area of the intersections, broadcast; left, top, right, bottom of each."""
     width = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])
     height = np.minimum(one[3], other[3]) - np.maximum(one[1], other[1])
     return np.asarray(np.maximum(width, 0.0) * np.maximum(height, 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,17 +31,19 @@ class Follower:
 
     def follow(self, found: Found, frame: Frame) -> tuple[Person, ...]:
         """The people of this frame by ascending track id, boxes clipped to it; a face without a person is dropped."""
-        faces = [found.faces[place] for place in distinct([box for box, _ in found.faces])]
-        kept = distinct([_box(row) for row in found.bodies], [box for box, _ in faces])
+        boxes = _rows([box for box, _ in found.faces])
+        faces = distinct(boxes)
+        kept = distinct(found.bodies, boxes[faces])
         tracked = self._tracker.update(found.bodies[kept], found.scores[kept], frame.stamp)
+        bodies = found.bodies.tolist()
         people = [(track_id, kept[place], body) for track_id, place in sorted(tracked)
-                  if (body := _box(found.bodies[kept[place]]).clipped(frame.width, frame.height))]  # fmt: skip
+                  if (body := Box(*bodies[kept[place]]).clipped(frame.width, frame.height))]  # fmt: skip
         if found.owners:
             of_row = dict(zip(found.owners, found.faces, strict=True))
             face_of = {place: of_row[row] for place, (_, row, _) in enumerate(people) if row in of_row}
         else:
-            pairs = match_faces([body for _, _, body in people], [box for box, _ in faces])
-            face_of = {place: faces[face] for place, face in pairs}
+            pairs = match_faces(_rows([body for _, _, body in people]), boxes[faces])
+            face_of = {place: found.faces[faces[face]] for place, face in pairs}
         return tuple(
             Person(track_id, body, float(found.scores[row]), *face_of.get(place, (None, 0.0)))
             for place, (track_id, row, body) in enumerate(people)
@@ -51,5 +54,6 @@ class Follower:
         self._tracker.reset()
 
 
-def _box(xyxy: np.ndarray) -> Box:
-    return Box(*xyxy.tolist())
+def _rows(boxes: Sequence[Box]) -> np.ndarray:
+    """Boxes as (N, 4) xyxy."""
+    return np.array([box.as_tuple() for box in boxes], float).reshape(-1, 4)

@@ -51,7 +51,7 @@ class Scheduler:
     """
 
     def __init__(self, config: RuntimeConfig) -> None:
-        self._config = config
+        self.configure(config)
         self.reset()
         self._cost_ms = dict(INITIAL_COST_MS)
         self._call_ms = INITIAL_CALL_MS
@@ -59,6 +59,8 @@ class Scheduler:
     def configure(self, config: RuntimeConfig) -> None:
         """Other rates, weights and budget from the next frame on; what was asked when is kept."""
         self._config = config
+        cues = {kind: [(t, config.cue("relation" if kind == "pair" else t)) for t in LOOKS[kind]] for kind in LOOKS}
+        self._cues = {kind: [(task, cue) for task, cue in found if cue.enabled] for kind, found in cues.items()}
 
     def reset(self) -> None:
         """Forget whom was asked about; measured costs stay."""
@@ -143,21 +145,19 @@ class Scheduler:
         due: list[Question] = []
         soon: list[Question] = []
         lateness, new = 0.0, False
-        for task in LOOKS[kind]:
-            cue = self._config.cue("relation" if kind == "pair" else task)
-            if not cue.enabled:
-                continue
+        for task, cue in self._cues[kind]:
             period = max(cue.period_s, MIN_PERIOD_S)
             asked = self._asked.get((task, ids))
-            first_seen = max(self._seen[i][0] for i in ids)
-            age = (stamp - asked) / period if asked is not None else 1 + (stamp - first_seen) / period
-            question = Question(task, ids, boxes)
+            if asked is not None:
+                age = (stamp - asked) / period
+            else:
+                age = 1 + (stamp - max(self._seen[i][0] for i in ids)) / period
             if age >= 1 - 1e-6 or (cue.period_s == 0 and age > 0):
-                due.append(question)
+                due.append(Question(task, ids, boxes))
                 lateness = max(lateness, cue.weight * age)
                 new |= asked is None and len(ids) == 1
             elif age >= 0.5:
-                soon.append(question)
+                soon.append(Question(task, ids, boxes))
         return Look(kind, (*due, *soon), lateness, new) if due else None
 
 
@@ -167,12 +167,14 @@ def nearest_pairs(people: Sequence[Person], limit: int) -> list[tuple[Person, Pe
     Nearness is the distance of the bodies' middles in units of their mean height, larger when their heights differ: of
     two people at different depths only one looks small.
     """
-
-    def distance(pair: tuple[Person, Person]) -> float:
-        a, b = pair[0].body, pair[1].body
-        size = max((a.height + b.height) / 2, 1.0)
-        depth = abs(math.log(max(a.height, 1.0) / max(b.height, 1.0)))
-        return math.dist(a.center, b.center) / size + depth
-
     ordered = sorted(people, key=lambda person: person.track_id)
-    return sorted(combinations(ordered, 2), key=distance)[:limit]
+    stands = [(person.body.center, max(person.body.height, 1.0)) for person in ordered]
+    depths = [math.log(height) for _, height in stands]
+
+    def distance(pair: tuple[int, int]) -> float:
+        (place_a, height_a), (place_b, height_b) = stands[pair[0]], stands[pair[1]]
+        apart = math.dist(place_a, place_b) / ((height_a + height_b) / 2)
+        return apart + abs(depths[pair[0]] - depths[pair[1]])
+
+    nearest = sorted(combinations(range(len(ordered)), 2), key=distance)[:limit]
+    return [(ordered[a], ordered[b]) for a, b in nearest]

@@ -5,41 +5,59 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sf_ros.core.types import Box
 from sf_ros.runtime.faces import distinct, face_from_keypoints, match_faces
 
 
+def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array(rows, float).reshape(-1, 4)
+
+
 def test_a_second_box_around_people_who_embrace_has_no_face_of_its_own() -> None:
-    bodies = [Box(0, 0, 40, 80), Box(10, 0, 52, 80), Box(4, 0, 46, 80)]
-    faces = [Box(8, 4, 20, 18), Box(34, 4, 46, 18)]
+    bodies = boxes((0, 0, 40, 80), (10, 0, 52, 80), (4, 0, 46, 80))
+    faces = boxes((8, 4, 20, 18), (34, 4, 46, 18))
     assert distinct(bodies, faces) == [0, 1]
     assert distinct(bodies) == distinct(bodies, faces[:1]) == [0]
-    assert distinct([]) == []
+    assert distinct(boxes()) == []
+
+
+@pytest.mark.parametrize(
+    ("other", "alone"),
+    [
+        ((0, 0, 40, 80), False),
+        ((15, 0, 55, 80), True),  # shares 25 of 55
+        ((0, 26, 40, 106), False),  # 54 of 106
+        ((0, 27, 40, 107), True),  # 53 of 107
+        ((40, 0, 80, 80), True),
+        ((20, 40, 20, 80), True),  # no area
+    ],
+)
+def test_boxes_that_share_more_than_half_are_one(other: tuple[float, float, float, float], alone: bool) -> None:
+    assert distinct(boxes((0, 0, 40, 80), other)) == ([0, 1] if alone else [0])
 
 
 def test_of_two_overlapping_bodies_each_gets_its_own_face() -> None:
-    near, far = Box(0, 0, 100, 300), Box(60, 20, 140, 250)
-    face_near, face_far = Box(35, 10, 65, 45), Box(88, 30, 112, 58)  # face_far lies in both bodies
-    assert match_faces([near, far], [face_far, face_near]) == [(0, 1), (1, 0)]
-    assert match_faces([near, far], [face_far]) == [(1, 0)]
+    bodies = boxes((0, 0, 100, 300), (60, 20, 140, 250))
+    near, far = (35, 10, 65, 45), (88, 30, 112, 58)  # far lies in both bodies
+    assert match_faces(bodies, boxes(far, near)) == [(0, 1), (1, 0)]
+    assert match_faces(bodies, boxes(far)) == [(1, 0)]
 
 
 @pytest.mark.parametrize(
     "face",
     [
-        Box(35, 250, 65, 290),  # at the feet
-        Box(200, 10, 230, 40),  # beside
-        Box(35, -40, 65, -5),  # above
-        Box(-20, 10, 10, 40),  # centre outside the width
+        (35, 250, 65, 290),  # at the feet
+        (200, 10, 230, 40),  # beside
+        (35, -40, 65, -5),  # above
+        (-20, 10, 10, 40),  # centre outside the width
     ],
 )
-def test_a_face_outside_the_upper_body_is_nobodys(face: Box) -> None:
-    assert match_faces([Box(0, 0, 100, 300)], [face]) == []
+def test_a_face_outside_the_upper_body_is_nobodys(face: tuple[float, float, float, float]) -> None:
+    assert match_faces(boxes((0, 0, 100, 300)), boxes(face)) == []
 
 
 def test_no_faces_or_no_bodies_match_nothing() -> None:
-    assert match_faces([], [Box(0, 0, 5, 5)]) == []
-    assert match_faces([Box(0, 0, 50, 50)], []) == []
+    assert match_faces(boxes(), boxes((0, 0, 5, 5))) == []
+    assert match_faces(boxes((0, 0, 50, 50)), boxes()) == []
 
 
 def keypoints(**seen: tuple[float, float]) -> np.ndarray:
