@@ -124,7 +124,7 @@ def messages(
     return out, Told(links, seen, groups, True)
 
 
-def topic_message(types: MessageTypes, names: Names, key: str, subject: str, /, **fields: Any) -> TopicMessage:
+def topic_message(types: MessageTypes, names: Names, key: str, subject: str = "", /, **fields: Any) -> TopicMessage:
     """The message of an entry of ALL_TOPICS, built of `fields` when it is asked for."""
     topic = ALL_TOPICS[key]
     build = functools.partial(types(topic.type), **fields)
@@ -172,6 +172,7 @@ class _Frame:
     ) -> None:
         self.cues, self.types, self.settings = cues, types, settings
         self.stamp_ns, self.person_ids, self.spaces = stamp_ns, person_ids, spaces
+        self._send = functools.partial(topic_message, types, settings.names)
         self._headers: dict[float, Any] = {}  # by age: the questions of one look have the same
         self.header = self._header(0.0)
 
@@ -275,9 +276,6 @@ class _Frame:
             stamp = self.types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
             self._headers[age_s] = self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
         return self._headers[age_s]
-
-    def _send(self, key: str, subject: str = "", **fields: Any) -> TopicMessage:
-        return topic_message(self.types, self.settings.names, key, subject, **fields)
 
     def _ids(self, key: str, names: list[str]) -> TopicMessage:
         return self._send(key, header=self.header, ids=names)

@@ -6,6 +6,7 @@ to what somebody looks at, but no point and no TF frame.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ def spatial_messages(
     """
     out: list[TopicMessage] = []
     transforms: list[Any] = []
+    send = functools.partial(topic_message, types, settings.names)
     for person in cues.people:
         if person.gaze is not None and person.gaze.age_s > settings.max_age_s:
             continue
@@ -42,20 +44,16 @@ def spatial_messages(
         name = face_id(person.person.track_id)
         if found.ray is not None:
             vector = types("geometry_msgs/msg/Vector3")(**_xyz(found.ray))
-            out.append(_send(types, settings, "face_gaze_ray", name, header=header, vector=vector))
+            out.append(send("face_gaze_ray", name, header=header, vector=vector))
         if found.target is not None:
             point = types("geometry_msgs/msg/Point")(**_xyz(found.target))
-            out.append(_send(types, settings, "face_gaze_point", name, header=header, point=point))
+            out.append(send("face_gaze_point", name, header=header, point=point))
             transforms.append(_transform(types, header, f"focus_{name}", found.target, IDENTITY))
         if found.direction is not None and found.head is not None:
             transforms.append(_transform(types, header, f"gaze_{name}", found.head, along(found.direction)))
     if transforms:
-        out.append(_send(types, settings, "tf", "", transforms=transforms))
+        out.append(send("tf", transforms=transforms))
     return out
-
-
-def _send(types: MessageTypes, settings: MessageSettings, key: str, subject: str, **fields: Any) -> TopicMessage:
-    return topic_message(types, settings.names, key, subject, **fields)
 
 
 def _transform(types: MessageTypes, header: Any, child: str, origin: np.ndarray, turn: np.ndarray) -> Any:
