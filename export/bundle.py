@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +23,7 @@ import onnxruntime
 import torch
 import tyro
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from export.language import export_language
@@ -35,6 +36,7 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training import checkpoint, start
 from training.config import preset
+from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.evaluate import reference
 from training.lora import attach, merge
@@ -45,6 +47,8 @@ FILES: dict[Form, str] = {
     "float16": bundles.VISION_FLOAT16,
     "torch": bundles.VISION_TORCH,
 }
+SAMPLES = 500  # compared with a checkpoint
+RANDOM_SAMPLES = 12  # of random weights, whose answers mean nothing
 MAX_DIFFERENCE = 2e-2  # of a probability
 MIN_SAME_WINNER = 0.99
 MAX_RELATIVE_ERROR = 1e-3  # of vision.onnx's tokens against the modules' own, by the largest token value
@@ -57,7 +61,7 @@ class Arguments:
 
     paths: Annotated[tuple[Path, ...], tyro.conf.Positional]  # CHECKPOINT DIR; with --random: DIR
     detector: Path | None = None  # person/face detector (.onnx) to put inside
-    samples: int = 500  # compared with the checkpoint, over all questions
+    samples: int | None = None  # compared with the checkpoint, over all questions; None: 500, of random weights 12
     vision: tuple[Form, ...] = ("float32",)  # for onnxruntime: float32 (CPU), float16 (GPU); torch: bfloat16 CPUs, too
     random: bool = False  # random weights of a preset instead of a checkpoint
     preset: str = "paper"  # of training.train, for --random
@@ -77,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = tyro.cli(Arguments, args=argv, prog="python -m export.bundle", description=__doc__)
         arguments.check()
-        out, options = arguments.paths[-1], (arguments.detector, arguments.samples, arguments.vision)
+        usual = RANDOM_SAMPLES if arguments.random else SAMPLES
+        samples = usual if arguments.samples is None else arguments.samples
+        out, options = arguments.paths[-1], (arguments.detector, samples, arguments.vision)
         if arguments.random:
             manifest = export_random(arguments.preset, out, *options)
         else:
@@ -99,7 +105,7 @@ def export(
     source: Path,
     out: Path,
     detector: Path | None = None,
-    samples: int = 500,
+    samples: int = SAMPLES,
     vision: tuple[Form, ...] = ("float32",),
 ) -> bundles.Manifest:
     """Checkpoint folder -> bundle folder.
@@ -107,13 +113,17 @@ def export(
     BundleError when the bundle does not answer as the checkpoint.
     """
     model, _, _ = checkpoint.load(source)
-    command = _command((source.name, out.name), detector, samples, vision)
+    command = _command((source.name, out.name), detector, None if samples == SAMPLES else samples, vision)
     told = {"command": command, "training": checkpoint.notes(source)}
     return _write(model, out, detector, samples, vision, told)
 
 
 def export_random(
-    name: str, out: Path, detector: Path | None = None, samples: int = 500, vision: tuple[Form, ...] = ("float32",)
+    name: str,
+    out: Path,
+    detector: Path | None = None,
+    samples: int = RANDOM_SAMPLES,
+    vision: tuple[Form, ...] = ("float32",),
 ) -> bundles.Manifest:
     """A preset's model with random weights and prompts as long as the paper's -> bundle folder. Raises as export."""
     config = preset(name)
@@ -122,14 +132,15 @@ def export_random(
     model = attach(model.float(), config.lora_rank, config.lora_alpha).eval()
     rows = len(model.output_rows)
     model.prompt_ids |= {question: torch.randint(rows, (length,)) for question, length in PROMPT_TOKENS.items()}
-    command = _command((out.name, "--preset", name, "--random"), detector, samples, vision)
+    words = (out.name, "--preset", name, "--random")
+    command = _command(words, detector, None if samples == RANDOM_SAMPLES else samples, vision)
     return _write(model, out, detector, samples, vision, {"command": command, "training": "none: random weights"})
 
 
-def _command(words: Sequence[str], detector: Path | None, samples: int, vision: Sequence[Form]) -> str:
+def _command(words: Sequence[str], detector: Path | None, samples: int | None, vision: Sequence[Form]) -> str:
     """The command line of an export, for the manifest: paths by their last part."""
     options = [] if detector is None else ["--detector", detector.name]
-    options += [] if samples == Arguments.samples else ["--samples", str(samples)]
+    options += [] if samples is None else ["--samples", str(samples)]
     return " ".join(["python -m export.bundle", *words, *options, "--vision", *vision])
 
 
@@ -147,7 +158,8 @@ def _write(
     (out / bundles.MANIFEST).unlink(missing_ok=True)
     each = max(1, samples // len(TASKS))
     asked = [Scenes(task, "val", each, 1)[i] for task in TASKS for i in range(each)]
-    expected = [reference(model, sample) for sample in asked]  # first: two models of the paper's size are 12 GB
+    # First, since two models of the paper's size are 12 GB.
+    expected = [reference(model, sample) for sample in _shown(asked, "ask the checkpoint")]
     seconds: dict[str, float] = {}
     merged, fidelity = merge(model), {}
     for form in vision:
@@ -164,7 +176,8 @@ def _write(
     del model, merged
     if detector is not None:
         shutil.copyfile(detector, out / bundles.DETECTOR)
-    parity = compare(unproven(out, config, prompts), asked, expected, config.heatmap_sigma)
+    engine = unproven(out, config, prompts)
+    parity = compare(engine, _shown(asked, "ask the bundle"), expected, config.heatmap_sigma)
     check_answers(out, parity)
     provenance = {
         "commit": checkpoint.commit(),
@@ -176,6 +189,11 @@ def _write(
     precision = {"language": "float16", "detector": "float32"}
     precision |= {FILES[form]: "float32" if form == "float32" else "float16" for form in vision}
     return bundles.save(out, config, prompts, precision, parity, provenance)
+
+
+def _shown(samples: Sequence[Sample], doing: str) -> Iterable[Sample]:
+    """The samples, with a bar that says how far they are."""
+    return track(samples, doing, console=Console(stderr=True), transient=True)
 
 
 def check_vision(path: Path, form: Form, found: Mapping[str, float]) -> None:

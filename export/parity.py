@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from training.data.sample import Sample
 
 
 def compare(
-    engine: Engine, samples: Sequence[Sample], answers: Sequence[Answer], sigma: float
+    engine: Engine, samples: Iterable[Sample], answers: Sequence[Answer], sigma: float
 ) -> dict[str, dict[str, float]]:
     """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same.
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import time
+
 import torch
 
 from sf_ros.core.config import LanguageConfig
 
-# Bodies from this width on gain by bfloat16 on a CPU that has it: layers of 2048 are 4 times as fast with AMX and 1.6
-# with AVX-512 alone, of 768 twice (one thread, 576 and 840 tokens). The tiny body of 192 gains up to 2.3 with AMX and
-# nothing without, while its probabilities move by up to 0.018 where 0.02 is allowed (docs/performance.md).
+# Bodies from this width on may gain by bfloat16 on a CPU: with AMX layers of 2048 are 4 times as fast, of 768 twice
+# (one thread, 576 and 840 tokens). The tiny body of 192 gains up to 2.3 with AMX and nothing without, while its
+# probabilities move by up to 0.018 where 0.02 is allowed (docs/performance.md).
 BFLOAT16_DIM = 512
+TOKENS, ROUNDS = 256, 5  # of the products that are timed
 
 
 def choose_device(name: str) -> torch.device:
@@ -25,12 +29,38 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device, language: LanguageConfig) -> torch.dtype:
-    """The language body's type by name; auto: float16 on a GPU, on a CPU bfloat16 where it gains, otherwise float32."""
+    """The language body's type by name; auto: float16 on a GPU, on a CPU bfloat16 where it gains, otherwise float32.
+
+    torch's number of threads must be set: what gains is measured, once a process.
+    """
     if name != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if language.dim >= BFLOAT16_DIM and multiplies_bfloat16() else torch.float32
+    gains = language.dim >= BFLOAT16_DIM and multiplies_bfloat16() and bfloat16_is_faster(language.dim)
+    return torch.bfloat16 if gains else torch.float32
+
+
+@functools.lru_cache
+def bfloat16_is_faster(width: int) -> bool:
+    """Whether this CPU multiplies matrices of that width faster in bfloat16 than in float32: a fraction of a second.
+
+    No list of instructions tells: with AMX bfloat16 is several times as fast, and with AVX-512 BF16 alone the same Xeon
+    reaches 147 GFLOP/s for float32's 235.
+    """
+    products = {dtype: _product(width, dtype) for dtype in (torch.bfloat16, torch.float32)}
+    spent = {dtype: min(_seconds(*product) for _ in range(ROUNDS)) for dtype, product in products.items()}
+    return spent[torch.bfloat16] < spent[torch.float32]
+
+
+def _product(width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.full((TOKENS, width), 0.5, dtype=dtype), torch.full((width, width), 0.5, dtype=dtype)
+
+
+def _seconds(x: torch.Tensor, weight: torch.Tensor) -> float:
+    start = time.perf_counter()
+    torch.mm(x, weight.t())
+    return time.perf_counter() - start
 
 
 def multiplies_bfloat16() -> bool:

@@ -42,11 +42,11 @@ class FusedEngine:
                 f"(attention={self.model.attention!r}): boxes change all of them. Use auto or off."
             )
         self.device = choose_device(config.device)
-        precision = choose_precision(config.precision, self.device, self.model.language)
-        self.timings_ms: dict[str, float] = {}
         threads = config.threads or os.cpu_count() or 1
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
+        precision = choose_precision(config.precision, self.device, self.model.language)
+        self.timings_ms: dict[str, float] = {}
         self.planner: Planner = functools.partial(plan, model=self.model, reuse=config.prefix_reuse)
         self.synchronise = False  # wait for the GPU behind each stage, so that its time is its own
         self._cutters = ThreadPoolExecutor(threads, "views")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import pytest
 
@@ -47,18 +48,34 @@ def test_automatic_precision_is_float16_on_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("able", "dim", "expected"),
+    ("able", "faster", "dim", "expected"),
     [
-        (True, BFLOAT16_DIM, torch.bfloat16),
-        (True, BFLOAT16_DIM - 1, torch.float32),
-        (False, BFLOAT16_DIM, torch.float32),
+        (True, True, BFLOAT16_DIM, torch.bfloat16),
+        (True, True, BFLOAT16_DIM - 1, torch.float32),
+        (False, True, BFLOAT16_DIM, torch.float32),
+        (True, False, BFLOAT16_DIM, torch.float32),
     ],
 )
-def test_automatic_precision_is_bfloat16_for_a_wide_body_on_a_cpu_that_multiplies_it(
-    able: bool, dim: int, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+def test_automatic_precision_is_bfloat16_for_a_wide_body_on_a_cpu_that_is_faster_by_it(
+    able: bool, faster: bool, dim: int, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "multiplies_bfloat16", lambda: able)
+    monkeypatch.setattr(devices, "bfloat16_is_faster", {dim: faster}.__getitem__)
     assert choose_precision("auto", CPU, dataclasses.replace(LanguageConfig(), dim=dim)) is expected
+
+
+@pytest.mark.parametrize("slower", [torch.bfloat16, torch.float32], ids=str)
+def test_which_type_is_faster_is_measured(slower: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = torch.mm
+
+    def with_a_brake(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.05 if x.dtype is slower else 0.0)
+        return product(x, weight)
+
+    monkeypatch.setattr(torch, "mm", with_a_brake)
+    devices.bfloat16_is_faster.cache_clear()
+    assert devices.bfloat16_is_faster(64) is (slower is torch.float32)
+    devices.bfloat16_is_faster.cache_clear()
 
 
 @pytest.mark.parametrize(
