@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ PICTURE = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.fixture(autouse=True)
-def nothing_tried():
+def nothing_tried() -> Iterator[None]:
     window._answers.cache_clear()
     yield
     window._answers.cache_clear()
@@ -44,11 +46,14 @@ def test_a_display_that_hangs_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_display_is_tried_once_and_q_ends_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
-    monkeypatch.setattr(window, "TRIAL", "pass")
     run = subprocess.run
-    monkeypatch.setattr(
-        window.subprocess, "run", lambda command, **more: tried.append(command[-1]) or run(command, **more)
-    )
+
+    def noted(command: list[str], **more: Any) -> subprocess.CompletedProcess[bytes]:
+        tried.append(command[-1])
+        return run(command, **more)
+
+    monkeypatch.setattr(window, "TRIAL", "pass")
+    monkeypatch.setattr(subprocess, "run", noted)
     monkeypatch.setattr(cv2, "imshow", lambda name, picture: None)
     keys = iter([-1, ord("a"), ord("q")])
     monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
