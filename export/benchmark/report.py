@@ -39,8 +39,11 @@ def stages_table(crowds: Sequence[Crowd]) -> Table:
 
     A column per crowd of whom everything is asked, and one of whom a robot's scheduler asks in turn.
     """
-    ways = [(f"{c.people}, {way}", times) for c in crowds for way, times in (("all", c.frames), ("turn", c.stream))]
-    shown = Table("stage, ms", *(name for name, _ in ways), box=box.SIMPLE)
+    ways = [(f"{c.people}\n{way}", times) for c in crowds for way, times in (("all", c.frames), ("turn", c.stream))]
+    shown = Table(box=box.SIMPLE, padding=0)
+    shown.add_column("people\nstage, ms", no_wrap=True)
+    for name, _ in ways:
+        shown.add_column(name, justify="right")
     middle = [medians(times) for _, times in ways]
     for stage in STAGES:
         shown.add_row(stage, *(f"{stages[stage]:,.1f}" for stages in middle), end_section=stage == STAGES[-1])
