@@ -19,7 +19,9 @@ COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#b
 
 def methods_table(crowds: Sequence[Crowd]) -> Table:
     """Milliseconds of every question by method; how many times ours that is, measured and by counted operations."""
-    shown = Table("people", "method", "ms", "vision", "language", "x ours", "counted", "differs", box=box.SIMPLE)
+    shown = Table(box=box.SIMPLE, padding=0)
+    for name in ("people", "method", "ms", "vision", "language", "x ours", "counted", "differs"):
+        shown.add_column(name, justify="left" if name == "method" else "right")
     for found in crowds:
         for name in found.times:
             shown.add_row(
