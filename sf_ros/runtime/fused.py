@@ -116,10 +116,13 @@ class FusedEngine:
             pictures[place] = views.view(image, TASKS[look.questions[0]], look.boxes, size)
 
         wanted = [*[look for look in asked if look.view == "frame"][:framed], *cuts]
-        others = [self._cutters.submit(cut, place, look) for place, look in enumerate(wanted[1:], 1)]
-        cut(0, wanted[0])  # by this thread, since waking another takes as long as a face
-        for other in others:
-            other.result()
+        handed = [(self._cutters.submit(cut, place, look), place, look) for place, look in enumerate(wanted[1:], 1)]
+        cut(0, wanted[0])
+        for job, place, look in handed:
+            if job.cancel():  # no other thread has taken it: waking one may take as long as a picture
+                cut(place, look)
+            else:
+                job.result()
         places = iter(range(framed, len(pictures)))
         return pictures, [0 if look.view == "frame" else next(places) for look in asked]
 
