@@ -43,6 +43,17 @@ def test_a_named_precision_is_taken_whatever_the_device(name: str, device: torch
     assert choose_precision(name, device, TINY) is getattr(torch, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "warned"),
+    [("bfloat16", TINY, True), ("bfloat16", LARGE, False), ("float16", TINY, False), ("auto", TINY, False)],
+)
+def test_bfloat16_of_a_narrow_body_is_warned_of(
+    name: str, body: LanguageConfig, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    choose_precision(name, CPU, body)
+    assert ("more than a bundle promises" in caplog.text) is warned
+
+
 def test_automatic_precision_is_float16_on_a_gpu() -> None:
     assert choose_precision("auto", GPU, TINY) is choose_precision("auto", GPU, LARGE) is torch.float16
 
