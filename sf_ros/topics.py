@@ -124,7 +124,7 @@ class Names:
         return found
 
 
-# A name is said in every frame that somebody is in view: remembered, eighty messages take a twentieth of a millisecond.
+# A name is said again in every frame that somebody is in view.
 _remembered = functools.lru_cache(maxsize=4096)
 
 

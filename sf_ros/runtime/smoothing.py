@@ -83,7 +83,7 @@ class GazeFilter:
         if held is None or held.confidence < self.config.min_confidence:
             return None
         age_s = max(stamp - self.stamp, 0.0)
-        # Written out, since replace() takes five times as long, for everybody in every frame.
+        # Written out, since replace() takes twice as long, for everybody in every frame.
         return Gaze(held.point_norm, held.confidence, held.heatmap, age_s, target(held), held.spread_norm)
 
 

@@ -190,11 +190,12 @@ def test_weights_of_a_large_graph_lie_beside_it(
 
 
 def test_a_presets_random_weights_make_a_bundle_with_prompts_as_long_as_the_papers(tmp_path: Path) -> None:
-    assert exporter.main([str(tmp_path), "--preset", "smoke", "--random", "--samples", "6", "--vision", "torch"]) == 0
+    assert exporter.main([str(tmp_path), "--preset", "smoke", "--random", "--vision", "torch"]) == 0
     bundle = bundles.load(tmp_path)
+    assert sum(result["samples"] for result in bundle.manifest.parity.values()) == exporter.RANDOM_SAMPLES
     provenance = bundle.manifest.provenance
     assert provenance["training"] == "none: random weights"
-    assert provenance["command"].endswith(f" {tmp_path.name} --preset smoke --random --samples 6 --vision torch")
+    assert provenance["command"].endswith(f" {tmp_path.name} --preset smoke --random --vision torch")
     with safe_open(bundle.path(bundles.ANSWERS), "pt") as answers:
         lengths = {name: answers.get_slice(f"prompt.{name}").get_shape()[0] for name in PROMPT_TOKENS}
     assert lengths == PROMPT_TOKENS
