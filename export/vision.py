@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sf_ros.core.bundle import VISION, VISION_FLOAT16, VISION_TORCH, VISIONS
 from sf_ros.model.fusion import FusedModel
+from sf_ros.runtime.sessions import FOR_TRANSFORMERS, session_options
 
 INPUTS = ("images",)
 OUTPUTS = ("plain", "marked")
@@ -84,10 +85,9 @@ def likeness(graph: VisionGraph, path: Path, size: int, pictures: int = 2) -> di
 
     max_relative_error: the largest difference, by the largest token value; min_cosine: of a token, the least.
     """
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), session_options(torch.get_num_threads(), FOR_TRANSFORMERS), providers=["CPUExecutionProvider"]
+    )
     images = torch.randn(pictures, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = torch.cat(graph.float()(images)).numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
 import pickle
 import time
 from pathlib import Path
@@ -134,11 +135,15 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
         raise DetectorError(f"Device '{device}' was asked for, but torch sees no CUDA device. Use 'cpu' or 'auto'.")
     threads = torch.get_num_threads()
     try:
-        metadata = {} if path.suffix == ".pt" else _metadata(path)
+        session = _session(path, config.threads or os.cpu_count() or 1) if path.suffix == ".onnx" else None
+        metadata = {} if path.suffix == ".pt" else _metadata(path, session)
         size = max(ast.literal_eval(str(metadata["imgsz"]))) if metadata else config.detector_size
         yolo = YOLO(str(path), task=metadata.get("task"))
         # The first call loads the file.
         yolo.predict(np.zeros((size, size, 3), np.uint8), imgsz=size, device=device, verbose=False, save=False)
+        backend: Any = getattr(yolo.predictor.model, "backend", yolo.predictor.model)  # the model, in older releases
+        if session is not None and backend.session.get_providers() == session.get_providers():
+            backend.session = session  # ultralytics' own takes all cores and spins on while others compute
     except _LOAD_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DetectorError(
@@ -149,28 +154,35 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
     return yolo, device, size
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    """What 'yolo export' wrote into the file: task, names, imgsz. ValueError where it did not."""
-    if path.suffix == ".engine":  # the length in 4 little-endian bytes, then JSON
+def _session(path: Path, threads: int) -> Any:
+    """onnxruntime's session of a file on the CPU. ValueError where it is not one."""
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+    from sf_ros.runtime.sessions import session_options
+
+    try:
+        return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+    except (
+        ort.Fail,
+        ort.InvalidArgument,
+        ort.InvalidGraph,
+        ort.InvalidProtobuf,
+        ort.NotImplemented,
+        ort.RuntimeException,
+    ) as error:
+        raise ValueError(error) from error  # onnxruntime's errors share no parent
+
+
+def _metadata(path: Path, session: Any) -> dict[str, Any]:
+    """What 'yolo export' wrote into an .engine, or the file of a session: task, names, imgsz. ValueError without it."""
+    metadata: dict[str, Any]
+    if session is not None:
+        metadata = session.get_modelmeta().custom_metadata_map
+    else:  # the length in 4 little-endian bytes, then JSON
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(4), "little")
             metadata = json.loads(stream.read(length)) if length < 1 << 20 else {}
-    else:
-        import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as ort
-
-        try:
-            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except (
-            ort.Fail,
-            ort.InvalidArgument,
-            ort.InvalidGraph,
-            ort.InvalidProtobuf,
-            ort.NotImplemented,
-            ort.RuntimeException,
-        ) as error:
-            raise ValueError(error) from error  # onnxruntime's errors share no parent
-        metadata = session.get_modelmeta().custom_metadata_map
     if missing := {"task", "names", "imgsz"} - set(metadata):
         raise ValueError(f"it lacks {', '.join(sorted(missing))}, which 'yolo export' writes into it")
     return metadata

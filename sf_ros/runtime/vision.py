@@ -20,6 +20,7 @@ from sf_ros.model.connector import Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.skeleton import fill, without_numbers
 from sf_ros.runtime.pictures import Normaliser
+from sf_ros.runtime.sessions import FOR_TRANSFORMERS, session_options
 from sf_ros.runtime.tensorrt import BATCHES, EngineError, TensorRtVision, engine_folder, engine_key, find_engine
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -54,13 +55,6 @@ class OnnxVision:
         tensorrt: Path | None = None,
     ) -> None:
         model = bundle.manifest.model
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Waiting threads must sleep: spinning ones took the cores from torch and doubled the language time (2 cores).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # The default level crashes on fp16 transformers on CPUs (onnxruntime 1.31); EXTENDED is as fast for fp32.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         on_gpu = device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
         stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         wanted: list[tuple[str, dict[str, Any]]] = []
@@ -72,7 +66,9 @@ class OnnxVision:
                 wanted.insert(0, (TENSORRT, on_stream | tensorrt_options(tensorrt, model.encoder.image_size)))
         try:
             self._session = onnxruntime.InferenceSession(
-                str(bundle.path(file)), options, providers=[*wanted, "CPUExecutionProvider"]
+                str(bundle.path(file)),
+                session_options(threads, FOR_TRANSFORMERS),
+                providers=[*wanted, "CPUExecutionProvider"],
             )
         except Exception as error:  # onnxruntime raises its own unnamed types
             raise BundleError(

@@ -166,6 +166,14 @@ def test_loading_leaves_the_process_threads_alone(tmp_path: Path) -> None:
         torch.set_num_threads(before)
 
 
+def test_on_a_cpu_the_detectors_threads_are_as_many_as_asked_for_and_sleep_behind_a_run(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    detector = YoloDetector(path, RuntimeConfig(device="cpu", threads=3))
+    options = detector._yolo.predictor.model.backend.session.get_session_options()
+    assert options.intra_op_num_threads == 3
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_an_untrained_yolo_exported_by_ultralytics_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     from ultralytics import YOLO
@@ -245,4 +253,4 @@ def test_an_engine_header_is_read_like_the_metadata_of_an_onnx_file(tmp_path: Pa
 
     header = json.dumps({"task": "pose", "names": {"0": "person"}, "imgsz": [320, 320]}).encode()
     (tmp_path / "d.engine").write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
-    assert _metadata(tmp_path / "d.engine")["task"] == "pose"
+    assert _metadata(tmp_path / "d.engine", None)["task"] == "pose"

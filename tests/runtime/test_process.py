@@ -11,6 +11,8 @@ from sf_ros.runtime import process
 
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    for name in ("GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE"):
+        monkeypatch.delenv(name, raising=False)
     process.prepare()
-    assert os.environ["OMP_WAIT_POLICY"] == "active" and os.environ["THP_MEM_ALLOC_ENABLE"] == "1"
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    assert {name: os.environ[name] for name in process.SETTINGS} == process.SETTINGS | {"OMP_WAIT_POLICY": "active"}
