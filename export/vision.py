@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnxscript import ir
+from onnxscript import opset20 as op
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -18,7 +22,7 @@ from sf_ros.runtime.sessions import FOR_TRANSFORMERS, session_options
 
 INPUTS = ("images",)
 OUTPUTS = ("plain", "marked")
-OPSET = 18
+OPSET = 20  # from this one on Gelu is one operator; TensorRT has it since 10.0
 APART_BYTES = 100_000_000  # weights of more than this lie beside the graph, in a file that is mapped into memory
 
 
@@ -64,11 +68,35 @@ def _export_onnx(graph: VisionGraph, size: int, path: Path) -> None:
         output_names=list(OUTPUTS),
         dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=256)}},
         opset_version=OPSET,
+        custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: _attention},
         external_data=stored > APART_BYTES,
         dynamo=True,
         verbose=False,
     )
     strip_traces(path)
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    mask: Any = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    scale: float | None = None,
+    grouped: bool = False,
+) -> Any:
+    """torch's attention among patches, in few operators: the exporter's own turns the keys by way of their shapes.
+
+    `mask`: what is seen (bool). ValueError for what no encoder does.
+    """
+    if dropout or causal or grouped or (mask is not None and mask.dtype != ir.DataType.BOOL):
+        raise ValueError("Patches attend without dropout, causal order, grouped heads and weighted masks.")
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = op.MatMul(op.Mul(query, op.CastLike(scale, query)), op.Transpose(key, perm=(0, 1, 3, 2)))
+    if mask is not None:
+        scores = op.Where(mask, scores, op.CastLike(-math.inf, scores))
+    return op.MatMul(op.Softmax(scores, axis=-1), value)
 
 
 def strip_traces(path: Path) -> None:

@@ -263,12 +263,12 @@ class RuntimeConfig:
     precision: str = described(
         "auto",
         "Of the language body, and of vision in torch: auto | float32 | bfloat16 | float16; auto: the fastest that "
-        "suits the device and the body's size.",
+        "suits the device and the body's size. bfloat16 wants a body 512 wide.",
     )
     vision: str = described(
         "auto",
         "What runs the encoder: onnx | onnx-tensorrt (its TensorRT provider) | torch | tensorrt (export.engine's) | "
-        "auto, the fastest here of onnx, torch and tensorrt that there are weights or an engine for.",
+        "auto, what suits the device and the precision of those that there are weights or an engine for.",
     )
     engines: str | None = described(None, "Folder of TensorRT engines (export.engine); none: ~/.cache/sf_ros/engines.")
     prefix_reuse: str = described(
