@@ -6,8 +6,8 @@ import os
 
 SETTINGS = {
     # OpenMP's waiting threads must not keep the cores from onnxruntime's, but be there for torch's next operator, which
-    # follows at once: they spin for a moment (below a millisecond), then sleep. Without it language takes half as long
-    # again in the demo (2 cores).
+    # follows at once: they spin for a moment, then sleep. Without the second setting language takes half as long again
+    # in the demo (2 cores).
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "20000",
     # Large tensors in large pages: 29 % more from a layer of Llama-3.2-1B in bfloat16 (600 tokens), which otherwise
