@@ -283,7 +283,7 @@ it says nothing about how well the method does on real people.
 
     python -m training.demo sf_ros/demo --preset {preset}
 
-at commit {commit}, seed {seed}, in {minutes} minutes of training on the machine at hand ({versions}).{departures}
+at commit {commit}, seed {seed}, its joint stage in {minutes} minutes on the machine at hand ({versions}).{departures}
 
 * Fused model, preset `{preset}`: {stages}. The encoder saw {scenes:,} procedural scenes and their captions, the
   language body generated captions and prompts; both were then frozen, and connector, heatmap head and adapters were

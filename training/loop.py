@@ -90,6 +90,7 @@ def fit(
     optimizers, schedules = prepared[: len(optimizers)], prepared[len(optimizers) :]
     parameters = [p for p in module.parameters() if p.requires_grad]  # sharding has put others in their places
     history = state.resume(accelerator, whole_step, optimizers, schedules, out)
+    earlier, began = state.seconds(out), time.perf_counter()
     last = min(config.steps, stop_after or config.steps)
     ahead = _read(batches, range(len(history) * config.accumulate, last * config.accumulate), workers)
     speed = speed or Throughput(accelerator.device)
@@ -126,7 +127,8 @@ def fit(
             if tracker:
                 accelerator.log({**{f"loss/{key}": value for key, value in sums.items()}, **scores, **told}, step=step)
             if (step + 1) % save_every == 0 or step + 1 == last:
-                state.write(accelerator, whole_step, optimizers, schedules, history, out)
+                seconds = earlier + time.perf_counter() - began
+                state.write(accelerator, whole_step, optimizers, schedules, history, seconds, out)
     if tracker:
         accelerator.end_training()
     return history

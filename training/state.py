@@ -26,6 +26,7 @@ History = list[dict[str, float]]  # one entry per step
 
 WEIGHTS = "model.safetensors"
 HISTORY = "history.json"
+SECONDS = "seconds.json"
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -40,9 +41,13 @@ def write(
     optimizers: Sequence[AcceleratedOptimizer],
     schedules: Sequence[AcceleratedScheduler],
     history: History,
+    seconds: float,
     out: Path,
 ) -> None:
-    """Write the state beside the old one and swap by two renames, so that a kill at any moment leaves one whole."""
+    """Write the state beside the old one and swap by two renames, so that a kill at any moment leaves one whole.
+
+    `seconds` is what the run has taken so far, earlier stretches included.
+    """
     fresh, current, old = _places(out)
     if accelerator.is_main_process:
         for leftover in (fresh, old):
@@ -62,6 +67,7 @@ def write(
     )
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        (fresh / SECONDS).write_text(json.dumps(round(seconds, 1)))
         (fresh / "history.part").write_text(json.dumps(history))
         (fresh / "history.part").rename(fresh / HISTORY)  # last: its presence says that the state is whole
         if current.exists():
@@ -105,6 +111,12 @@ def resume(
             f"{current}: the state of another model or version, or damaged ({str(error).splitlines()[0]}). "
             "Begin anew in another folder, or remove this one."
         ) from error
+
+
+def seconds(out: Path) -> float:
+    """What the run whose state is in `out` has taken, over all its stretches; 0 where there is none."""
+    path = _places(out)[1] / SECONDS
+    return float(json.loads(path.read_text())) if path.exists() else 0.0
 
 
 class _Gathered:

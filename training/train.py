@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training import checkpoint, curves, start
+from training import state as saved
 from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.datasets import open_dataset
@@ -87,7 +87,6 @@ def train(arguments: Arguments) -> dict[str, object]:
     if arguments.plan:
         model = attach(start.on_paper(config), config.lora_rank, config.lora_alpha)
         return {"preset": config.name, **show(plan(model, config, samples, mode), config).to_dict()}
-    started = time.time()
     shared = arguments.start or out
     begin = start.random if arguments.random else start.frozen
     scored = () if arguments.random else tasks  # scores of random weights say nothing, and take longer than a step
@@ -113,7 +112,7 @@ def train(arguments: Arguments) -> dict[str, object]:
         "left_out": {task: left_out(part) for task, part in datasets.items() if left_out(part)},
         "broken": broken[:20],
         "trainable_parameters": checkpoint.trainable_parameters(model),
-        "seconds": round(time.time() - started),
+        "seconds": round(saved.seconds(out / "joint")),  # of the joint stage, over all its stretches
         "seconds_per_step": seconds,
         "peak_memory_gb": round(peak_memory_bytes() / 2**30, 2),
         "versions": checkpoint.versions(),

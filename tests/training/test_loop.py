@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from training import loop
+from training import loop, state
 from training.config import StageConfig
 
 STAGE = StageConfig(steps=7, batch_size=4, learning_rate=0.05, warmup=2)
@@ -68,6 +70,18 @@ def test_a_run_that_was_stopped_and_resumed_equals_an_unbroken_one(
     resumed = network()
     assert fit(resumed, tmp_path) == unbroken[1]
     assert same(resumed, unbroken[0])
+
+
+def test_a_runs_seconds_are_those_of_all_its_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert state.seconds(tmp_path) == 0
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count(step=10.0).__next__))
+    fit(network(), tmp_path, stop_after=3)
+    first = state.seconds(tmp_path)
+    fit(network(), tmp_path)
+    whole = state.seconds(tmp_path)
+    assert 0 < first < whole - first  # three steps, then four
+    fit(network(), tmp_path)  # has nothing to do
+    assert state.seconds(tmp_path) == whole
 
 
 @pytest.mark.parametrize("killed_at", [1, 5])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +76,7 @@ def fit(
 ) -> dict[str, Any]:  # fmt: skip
     """Train what is trainable of a candidate, going on where `folder` has a state; what is to be known of the run."""
     assert isinstance(candidate, nn.Module)
-    started, state = time.time(), PartialState()
+    state = PartialState()
     speed, broken = Throughput(state.device), dict[str, None]()
 
     def loss(batch: Mapping[str, Any]) -> loop.Losses:
@@ -98,7 +97,7 @@ def fit(
         "left_out": {task: train.left_out(part) for task, part in datasets.items() if train.left_out(part)},
         "broken": list(broken)[:20],
         "trainable_parameters": checkpoint.trainable_parameters(candidate),
-        "seconds": round(time.time() - started),
+        "seconds": round(loop.state.seconds(folder / STATE)),  # over all its stretches
         "seconds_per_step": speed.seconds_per_step,
         "loss": {key: value for entry in history[-50:] for key, value in entry.items()},
         "versions": checkpoint.versions(),
