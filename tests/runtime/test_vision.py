@@ -104,6 +104,12 @@ def test_onnxruntimes_tensorrt_has_one_engine_for_every_number_of_pictures(
     assert options["trt_profile_max_shapes"] == "images:17x3x144x144"
 
 
+def test_a_sessions_threads_are_as_many_as_asked_for_and_sleep_behind_a_run(demo: Bundle) -> None:
+    options = OnnxVision(demo, VISION, CPU, torch.float32, 3)._session.get_session_options()
+    assert options.intra_op_num_threads == 3
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_more_pictures_than_an_engine_takes_are_run_in_parts(demo: Bundle) -> None:
     vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
     pictures = np.random.default_rng(8).integers(0, 256, (5, 144, 144, 3), np.uint8)
