@@ -142,7 +142,8 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
         # The first call loads the file.
         yolo.predict(np.zeros((size, size, 3), np.uint8), imgsz=size, device=device, verbose=False, save=False)
         backend: Any = getattr(yolo.predictor.model, "backend", yolo.predictor.model)  # the model, in older releases
-        if session is not None and backend.session.get_providers() == session.get_providers():
+        own = getattr(backend, "session", None)
+        if session is not None and own is not None and own.get_providers() == session.get_providers():
             backend.session = session  # ultralytics' own takes all cores and spins on while others compute
     except _LOAD_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
