@@ -1,4 +1,4 @@
-"""Does the bundle answer as the checkpoint does? Measured on real samples, and written into the manifest."""
+"""Does an engine answer as it should? Measured on samples: a bundle's on its checkpoint, a precision's on float32."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import numpy as np
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import ModelConfig, RuntimeConfig
+from sf_ros.core.tasks import TASKS
 from sf_ros.runtime.engine import Answer, Engine, Question
 from sf_ros.runtime.fused import FusedEngine
 from training.data.sample import Sample
 
 
 def compare(
-    engine: Engine, samples: Iterable[Sample], answers: Sequence[Answer], sigma: float
+    engine: Engine, samples: Iterable[Sample], answers: Sequence[Answer], sigma: float, packed: bool = False
 ) -> dict[str, dict[str, float]]:
     """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same.
 
-    `answers` are the checkpoint's own. A heatmap is interpolated from a coarser one, so that cells some way apart may
+    `answers` are those that are right. A heatmap is interpolated from a coarser one, so that cells some way apart may
     differ by less than rounding does: the same place is one within `sigma` cells, as wide as the target's Gaussian.
+    `packed`: what else may be asked about the same boxes is asked with it.
     """
     worst: dict[str, list[float]] = {}
     same: dict[str, list[bool]] = {}
     for sample, expected in zip(samples, answers, strict=True):
-        (found,) = engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])
+        asked = [sample.task, *(beside(sample.task) if packed else ())]
+        found = engine.answer(sample.image, [Question(task, (1,), sample.boxes) for task in asked])[0]
         a = expected.heatmap if expected.probabilities is None else expected.probabilities
         b = found.heatmap if found.probabilities is None else found.probabilities
         assert a is not None and b is not None
@@ -41,6 +44,12 @@ def compare(
         }
         for task in worst
     }
+
+
+def beside(task: str) -> list[str]:
+    """The other questions about the same boxes in the same kind of view."""
+    kind = TASKS[task].view, TASKS[task].boxes
+    return [name for name, spec in TASKS.items() if name != task and (spec.view, spec.boxes) == kind]
 
 
 def unproven(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEngine:

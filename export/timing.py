@@ -47,12 +47,12 @@ def take_turns(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict[
 
 def reading(language: Language, people: int, reuse: str) -> Callable[[], object]:
     """The language side's part of a frame with so many of the crowd, from banks to answers."""
-    model, dtype = language.model, next(language.body.parameters()).dtype
+    model = language.model
     asked = looks(crowd.questions(people))
     marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, model.encoder.grid)
     slots = [0 if look.view == "frame" else 1 + index for index, look in enumerate(asked)]
     patches, dim = model.encoder.grid**2, model.language.dim
-    plain, special = torch.randn(1 + len(asked), patches, dim, dtype=dtype), torch.randn(patches, dim, dtype=dtype)
+    plain, special = torch.randn(1 + len(asked), patches, dim), torch.randn(patches, dim)
     boxes = torch.zeros(len(asked), MAX_BOXES, 4)
     banks = Banks(plain, special, slots, torch.from_numpy(marked), model, boxes)
 

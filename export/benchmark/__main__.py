@@ -108,7 +108,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "bundle_sha256": bundles.sha256(bundle.root / bundles.MANIFEST),
         "commit": _commit(),
         "vision": engine.vision.name,
-        "language": str(next(engine.language.body.parameters()).dtype).removeprefix("torch."),
+        "language": str(engine.language.body.dtype).removeprefix("torch."),
         "machine": machine.describe(engine.device),
         "cold_start_s": {"load": round(loaded - start, 2), "first_answers": round(first - loaded, 2)},
         "peak_memory_mb": round(machine.peak_memory_bytes() / 1e6),

@@ -201,6 +201,6 @@ def _vision_product(engine: FusedEngine, people: int) -> Product:
     """A product as wide as the encoder's MLP, in the precision that vision runs in."""
     pictures = 1 + 2 * people
     width, tokens = engine.model.encoder.width, pictures * engine.model.encoder.grid**2
-    parameter = next(engine.language.body.parameters())
-    dtype = torch.float32 if isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu" else parameter.dtype
+    exact = isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu"
+    dtype = torch.float32 if exact else engine.language.body.dtype
     return Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))

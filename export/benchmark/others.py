@@ -165,13 +165,13 @@ def encode_internvl(model: Any, images: Tensor) -> Tensor:
 OTHERS: dict[str, Callable[[FusedEngine], Other]] = {
     "generate-qwen2-vl-2b": lambda engine: Generate(_like(engine, qwen2_vl_2b), encode_qwen2_vl),
     "generate-internvl3-2b": lambda engine: Generate(_like(engine, internvl3_2b), encode_internvl),
-    "gaze-lle": lambda engine: GazeLle(engine.device, next(engine.language.body.parameters()).dtype),
+    "gaze-lle": lambda engine: GazeLle(engine.device, engine.language.body.dtype),
     "ours-gaze": OursGaze,
 }
 
 
 def _like(engine: FusedEngine, make: Callable[[], nn.Module]) -> nn.Module:
-    return _half_made(make, engine.device, next(engine.language.body.parameters()).dtype)
+    return _half_made(make, engine.device, engine.language.body.dtype)
 
 
 def _half_made(make: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:

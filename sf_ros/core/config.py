@@ -262,8 +262,8 @@ class RuntimeConfig:
     threads: int = described(0, "CPU threads of torch and onnxruntime; 0: all cores.", 0, 256)
     precision: str = described(
         "auto",
-        "Of the language body, and of vision in torch: auto | float32 | bfloat16 | float16; auto: the fastest that "
-        "suits the device and the body's size. bfloat16 wants a body 512 wide.",
+        "Of the language body, and of vision in torch: auto | float32 | bfloat16 | float16; auto: float16 on a GPU, "
+        "on a CPU bfloat16 where it is faster and the body 512 wide or more, else float32.",
     )
     vision: str = described(
         "auto",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,18 +31,24 @@ def without_numbers() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def read_weights(path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> dict[str, Tensor]:
+def read_weights(
+    path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "", scales: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """The tensors of a safetensors file that begin with `prefix`, without it.
 
-    The file is opened anew for every tensor, for what has been read of it stays in memory while it is open: the peak is
-    the result and its largest tensor. SafetensorError when it is damaged.
+    What `scales` names is multiplied by it in float32, before it is rounded to `dtype`. The file is opened anew for
+    every tensor, for what has been read of it stays in memory while it is open: the peak is the result and its largest
+    tensor. SafetensorError when it is damaged.
     """
     with safe_open(path, "pt") as file:
         keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (not a mapping)
     weights = {}
     for key in keys:
         with safe_open(path, "pt") as file:
-            weights[key.removeprefix(prefix)] = file.get_tensor(key).to(device, dtype, copy=True)
+            tensor = file.get_tensor(key)
+            if scales and key in scales:
+                tensor = tensor.float() * scales[key]
+            weights[key.removeprefix(prefix)] = tensor.to(device, dtype, copy=True)
     return weights
 
 

@@ -22,7 +22,7 @@ from sf_ros.core.config import ModelConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.connector import BoxTokens
 from sf_ros.model.fusion import HeatmapHead
-from sf_ros.model.sequence import attention_bias, layout
+from sf_ros.model.sequence import layout
 from sf_ros.model.skeleton import fill, without_numbers
 from sf_ros.runtime.llama import LlamaBody, Places, load_body
 from sf_ros.runtime.packing import Pass
@@ -87,7 +87,7 @@ class Language:
 
     @torch.inference_mode()
     def read(self, planned: Sequence[Pass], banks: Banks) -> list[list[Tensor]]:
-        """The answers of each pass by question, float32 on the device.
+        """The answers of each pass by question, float32 on the device, as are a frame's tokens.
 
         Probabilities (looks, labels), or for gaze heatmaps (looks, size, size).
         """
@@ -102,28 +102,27 @@ class Language:
     def _lead(self, prompt: Tensor) -> Tensor:
         """Keys and values of a prompt (1, T, D) that comes first: the same in every frame."""
         plan, kept = layout(0, [], lead=prompt.shape[1]), self.body.cache(prompt)
-        angles = self.body.angles(plan.positions.to(prompt.device), prompt)
-        self.body(prompt, Places(attention_bias(plan.mask, prompt), angles, plan.causal), kept=kept)
+        self.body(prompt, self.body.places(plan.mask, plan.positions, plan.causal), kept=kept)
         return kept
 
     def tokens(self, one: Pass) -> int:
         """How many tokens a pass reads of each look: without those that are reused, or come first in every frame."""
-        return len(self._script(one.questions, one.reused, next(self.body.parameters())).places.angles[0])
+        return len(self._script(one.questions, one.reused).places.turns)
 
     def _start(self, lead: tuple[str, ...], frame: Tensor) -> Start:
         """The frame's own pass over its first tokens (1, n, D), which may be none."""
         length, known = frame.shape[1], self._leads.get(lead)
         if not length:
             return Start(known, frame)
-        places, kept = self._script(lead or ("gaze",), 0, frame).places, self.body.cache(frame)
+        places, kept = self._script(lead or ("gaze",), 0).places, self.body.cache(frame)
         columns = places.bias.shape[3] - places.bias.shape[2] + length  # a leading prompt has some, too
-        cos, sin = places.angles
-        first = Places(places.bias[:, :, :length, :columns], (cos[:length], sin[:length]), min(places.causal, length))
+        bias, causal = places.bias[:, :, :length, :columns], min(places.causal, length)
+        first = Places(bias, places.turns[:length], causal)
         states = self._run((lead, length), first, frame, known, kept)
         return Start(kept if known is None else torch.cat([known, kept], dim=-2), states)
 
     def _read(self, one: Pass, banks: Banks, start: Start) -> list[Tensor]:
-        script = self._script(one.questions, one.reused, banks.plain)
+        script = self._script(one.questions, one.reused)
         parts = [banks.visual(one.looks, one.reused)]  # (B, N - reused, D)
         batch = len(parts[0])
         if script.boxes and self.box_tokens is not None and banks.boxes is not None:
@@ -132,12 +131,11 @@ class Language:
         states = self._run((one.questions, one.reused), script.places, sequence, start.first(one.reused))
         if TASKS[one.questions[0]].kind == "heatmap":
             seen = torch.cat([start.states[:, : one.reused].expand(batch, -1, -1), states], dim=1)
-            maps = self.heatmap(seen[:, : self.model.visual_tokens], states[:, -1]).sigmoid().float()
+            maps = self.heatmap(seen[:, : self.model.visual_tokens], states[:, -1]).sigmoid()
             return [maps] * len(one.questions)  # more than one where two people were given the same face
         answers = []
         for name, read in zip(one.questions, states.unbind(1), strict=True):
-            logits = F.linear(read, self.rows[name]).float()
-            answers.append(self._calibrated(name, logits).softmax(-1))
+            answers.append(self._calibrated(name, F.linear(read, self.rows[name])).softmax(-1))
         return answers
 
     def _run(
@@ -155,8 +153,8 @@ class Language:
             return logits.log_softmax(-1) * scale + bias  # of log-probabilities, as it was fitted
         return logits / self.temperatures.get(name, 1.0)
 
-    def _script(self, questions: tuple[str, ...], reused: int, like: Tensor) -> Script:
-        """Made when first needed, in the type and on the device of `like`. There is one per kind of look and row."""
+    def _script(self, questions: tuple[str, ...], reused: int) -> Script:
+        """Made when first needed. There is one per kind of look and row."""
         key = questions, reused
         if key not in self._scripts:
             prompts = [self.prompts[name] for name in questions if name in self.prompts]  # gaze may have none
@@ -165,13 +163,14 @@ class Language:
             full, visual = self.model.attention == "full", self.model.visual_tokens
             plan = layout(visual, [len(prompt) for prompt in prompts], full, lead, boxes)
             before, labels = lead + reused, TASKS[questions[0]].kind == "label"
-            places = Places(
-                attention_bias(plan.mask[before:], like),
-                self.body.angles(plan.positions[before:].to(like.device), like),
+            places = self.body.places(
+                plan.mask[before:],
+                plan.positions[before:],
                 0 if before else plan.causal,
-                (plan.last - before).to(like.device) if labels else None,
+                plan.last - before if labels else None,
             )
-            self._scripts[key] = Script(torch.cat([like.new_empty(0, like.shape[-1]), *prompts]), boxes, places)
+            nothing = self.body.norm.weight.new_empty(0, self.model.language.dim)
+            self._scripts[key] = Script(torch.cat([nothing, *prompts]), boxes, places)
         return self._scripts[key]
 
 
@@ -183,14 +182,14 @@ def load_language(bundle: Bundle, device: torch.device, dtype: torch.dtype, reco
         box_tokens = BoxTokens(model.language.dim) if model.boxes == "token" else None
     try:
         body = load_body(model.language, bundle.path(bundles.LANGUAGE), device, dtype)
-        fill(heatmap, bundle.path(bundles.ANSWERS), device, dtype, "heatmap.")
+        fill(heatmap, bundle.path(bundles.ANSWERS), device, torch.float32, "heatmap.")
         if box_tokens is not None:
-            fill(box_tokens, bundle.path(bundles.ANSWERS), device, dtype, "box_tokens.")
+            fill(box_tokens, bundle.path(bundles.ANSWERS), device, torch.float32, "box_tokens.")
         answers = load_file(bundle.path(bundles.ANSWERS))
         labelled = [name for name, spec in TASKS.items() if spec.kind == "label"]
         prompted = TASKS if model.order == "prompt_first" else labelled
-        prompts = {name: answers[f"prompt.{name}"].to(device, dtype) for name in prompted}
-        rows = {name: answers[f"rows.{name}"].to(device, dtype) for name in labelled}
+        prompts = {name: answers[f"prompt.{name}"].to(device, torch.float32) for name in prompted}
+        rows = {name: answers[f"rows.{name}"].to(device, torch.float32) for name in labelled}
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise BundleError(
             f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."

@@ -11,20 +11,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from sf_ros.core.config import LanguageConfig
 from sf_ros.model.fusion import llama_config
+from sf_ros.model.sequence import attention_bias
 from sf_ros.model.skeleton import read_weights, without_numbers
 
-QKV = ("q_proj", "k_proj", "v_proj")
-NORMS = {"input_layernorm": ("qkv",), "post_attention_layernorm": ("gate", "up")}  # -> the products behind each
-Angles = tuple[Tensor, Tensor]  # cosines and sines (n, 1, head size / 2) of rotary positions
+ROWS = 64  # of 2048 float32 numbers fill a quarter of a core's second-level cache
+# transformers' names
+QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+NAMES = {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
+NORM = "norm.weight"
+NORMS = {"input_layernorm": QKV, "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj")}  # products behind them
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class Places:
     bias need not be read; 0 where tokens before them are known.
     """
 
-    bias: Tensor  # (1, 1, n, L) added to scores
-    angles: Angles
+    bias: Tensor  # (1, 1, n, L) added to scores, in the type of the weights
+    turns: Tensor  # (n, 1, head size / 2) complex: what pairs of numbers are multiplied by at rotary positions
     causal: int = 0
     wanted: Tensor | None = None  # (W,) places of the tokens whose states are read; None: all
 
@@ -47,21 +54,21 @@ class Scratch:
 
     normed: Tensor  # (M, D)
     rows: Tensor  # (M, every head of queries, keys and values)
-    turned: Tensor  # (B, n, heads of queries and keys, size)
+    turned: Tensor  # (B, n, heads of queries and keys, size) float32
     gate: Tensor  # (M, mlp)
     up: Tensor  # (M, mlp)
 
     @staticmethod
-    def of(tokens: Tensor, config: LanguageConfig) -> Scratch:
-        """For tokens (B, n, D)."""
+    def of(tokens: Tensor, config: LanguageConfig, dtype: torch.dtype) -> Scratch:
+        """For tokens (B, n, D), read with weights of a type."""
         count, size = tokens.shape[0] * tokens.shape[1], config.dim // config.heads
         turned = config.heads + config.kv_heads
         return Scratch(
-            tokens.new_empty(count, config.dim),
-            tokens.new_empty(count, (turned + config.kv_heads) * size),
+            tokens.new_empty(count, config.dim, dtype=dtype),
+            tokens.new_empty(count, (turned + config.kv_heads) * size, dtype=dtype),
             tokens.new_empty(*tokens.shape[:2], turned, size),
-            tokens.new_empty(count, config.mlp),
-            tokens.new_empty(count, config.mlp),
+            tokens.new_empty(count, config.mlp, dtype=dtype),
+            tokens.new_empty(count, config.mlp, dtype=dtype),
         )
 
     def first(self, count: int) -> Scratch:
@@ -85,15 +92,15 @@ class Layer(nn.Module):
         self.eps = config.norm_eps
 
     def forward(self, x: Tensor, places: Places, known: Tensor | None, kept: Tensor | None, own: Scratch) -> Tensor:
-        """Contiguous x (B, n, D), which is overwritten -> states of all of them, or of the wanted ones (B, W, D).
+        """Contiguous float32 x (B, n, D), overwritten -> states of all of them, or of the wanted ones (B, W, D).
 
         known and kept: the layer's of LlamaBody.forward.
         """
         turning, bias, causal = self.heads + self.kv_heads, places.bias, places.causal
         _product(normed(x.flatten(0, 1), self.eps, own.normed), self.qkv, own.rows)
         rows = own.rows.view(*x.shape[:2], turning + self.kv_heads, self.size)
-        _turn(rows[:, :, :turning], *places.angles, own.turned)
-        q, k = (part.transpose(1, 2) for part in torch.split(own.turned, [self.heads, self.kv_heads], dim=2))
+        turned = self._turned(rows[:, :, :turning], places.turns, own)
+        q, k = (part.transpose(1, 2) for part in torch.split(turned, [self.heads, self.kv_heads], dim=2))
         v = rows[:, :, turning:].transpose(1, 2)
         if kept is not None:
             kept[0].copy_(k)
@@ -104,16 +111,37 @@ class Layer(nn.Module):
             x, q, bias, causal = x[:, places.wanted], q[:, :, places.wanted], bias[:, :, places.wanted], 0
             own = own.first(x.shape[0] * x.shape[1])
         flat = x.view(-1, x.shape[-1])
-        torch.addmm(flat, _attended(q, k, v, bias, causal).reshape(flat.shape), self.output.weight.t(), out=flat)
+        _add_product(flat, _attended(q, k, v, bias, causal).reshape(flat.shape), self.output, own.normed)
         y = normed(flat, self.eps, own.normed)
         hidden = F.silu(_product(y, self.gate, own.gate), inplace=True)
         hidden *= _product(y, self.up, own.up)
-        torch.addmm(flat, hidden, self.down.weight.t(), out=flat)
+        _add_product(flat, hidden, self.down, own.normed)
         return x
+
+    def _turned(self, heads: Tensor, turns: Tensor, own: Scratch) -> Tensor:
+        """Queries and keys (B, n, heads, size) at their rotary positions, neighbours turned against each other.
+
+        In float32: those of another type are overwritten and returned. What bfloat16 has rounded off the keys is added
+        again; their scores move answers more than all else that is rounded.
+        """
+        if heads.dtype is torch.float32:
+            torch.mul(_complex(heads), turns, out=_complex(own.turned))
+            return own.turned
+        exact = own.turned.copy_(heads)
+        if heads.dtype is torch.bfloat16:
+            keys = slice(self.heads * self.size, (self.heads + self.kv_heads) * self.size)
+            lost = torch.addmm(own.rows[:, keys], own.normed, self.qkv.weight[keys].t(), beta=-1)
+            exact[:, :, self.heads :] += lost.view(*heads.shape[:2], self.kv_heads, self.size)
+        _complex(exact).mul_(turns)
+        return heads.copy_(exact)
 
 
 class LlamaBody(nn.Module):
-    """Embedded tokens -> last hidden states, normalised; the last norm's weight is its own."""
+    """Embedded tokens -> last hidden states, normalised; the last norm's weight is its own.
+
+    Products and attention are in the type of the weights. Tokens, what layers add up (residuals), rotary positions and
+    states are float32 always: these sums would lose more in bfloat16's 8 bits than all products do.
+    """
 
     def __init__(self, config: LanguageConfig) -> None:
         from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
@@ -127,68 +155,90 @@ class LlamaBody(nn.Module):
     def forward(
         self, tokens: Tensor, places: Places, known: Tensor | None = None, kept: Tensor | None = None
     ) -> Tensor:
-        """tokens (B, n, D) behind what is `known` -> states (B, n, D), or of the wanted ones (B, W, D).
+        """float32 tokens (B, n, D) behind what is `known` -> states (B, n, D), or of the wanted ones (B, W, D).
 
         `known`: keys and values (layers, 2, B or 1, kv heads, L - n, head size) of the tokens before; `kept`: is filled
         with those of these tokens, (layers, 2, B, kv heads, n, head size).
         """
         x = tokens.clone(memory_format=torch.contiguous_format)
-        own, nothing = Scratch.of(x, self.config), [None] * len(self.layers)
+        own, nothing = Scratch.of(x, self.config, self.dtype), [None] * len(self.layers)
         old, new = (nothing if cache is None else cache for cache in (known, kept))
         read = [dataclasses.replace(places, wanted=None)] * (len(self.layers) - 1) + [places]
         for layer, there, before, these in zip(self.layers, read, old, new, strict=True):
             x = layer(x, there, before, these, own)
-        states = normed(x.flatten(0, 1), self.config.norm_eps, own.first(x.shape[0] * x.shape[1]).normed)
-        return states.mul(self.norm.weight).view_as(x)
+        flat = x.flatten(0, 1)
+        return normed(flat, self.config.norm_eps, torch.empty_like(flat)).mul_(self.norm.weight).view_as(x)
 
     def cache(self, tokens: Tensor) -> Tensor:
         """Memory for the keys and values of tokens (B, n, D), as `kept` of `forward` has them."""
         config, (batch, length, _) = self.config, tokens.shape
-        return tokens.new_empty(config.depth, 2, batch, config.kv_heads, length, config.dim // config.heads)
+        size = config.dim // config.heads
+        return tokens.new_empty(config.depth, 2, batch, config.kv_heads, length, size, dtype=self.dtype)
 
-    def angles(self, positions: Tensor, like: Tensor) -> Angles:
-        """Cosines and sines (n, 1, head size / 2) of rotary positions (n,), in the type and on the device of `like`."""
-        cos, sin = self.rotary(like, positions[None])
-        half = cos.shape[-1] // 2
-        return cos[0, :, None, :half], sin[0, :, None, :half]
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self.get_parameter("layers.0.qkv.weight").dtype
+
+    def places(self, mask: Tensor, positions: Tensor, causal: int = 0, wanted: Tensor | None = None) -> Places:
+        """Of n tokens that see a mask (n, L) of bool, true where seen, at rotary positions (n,): on the body's device.
+
+        causal and wanted: as in Places.
+        """
+        like = self.get_parameter("layers.0.qkv.weight")
+        turns = torch.complex(*self.rotary(self.rotary.inv_freq, positions[None].to(like.device)))
+        return Places(
+            attention_bias(mask, like),
+            turns[0, :, None, : turns.shape[-1] // 2],  # halves are the same
+            causal,
+            None if wanted is None else wanted.to(like.device),
+        )
 
 
 def load_body(config: LanguageConfig, path: Path, device: torch.device, dtype: torch.dtype) -> LlamaBody:
     """The body of a file with transformers' names. RuntimeError when the file does not fit."""
     with without_numbers():
         body = LlamaBody(config)
-    found = read_weights(path, device, dtype)
-    weights = {"norm.weight": found.pop("norm.weight")} if "norm.weight" in found else {}
-    names = {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
+    with safe_open(path, "pt") as file:
+        weights = {key: file.get_tensor(key).float() for key in file.keys() if key.endswith(NORM)}  # noqa: SIM118
+    scales: dict[str, Tensor] = {}
+    for index, (norm, products) in itertools.product(range(config.depth), NORMS.items()):
+        scale = weights.pop(f"layers.{index}.{norm}.weight", None)
+        if scale is None:
+            raise RuntimeError(f"Missing key {norm} of layer {index}.")
+        scales |= {f"layers.{index}.{name}.weight": scale for name in products}
+    found = read_weights(path, device, dtype, scales=scales)
+    found = {key: weight for key, weight in found.items() if not key.endswith(NORM)}
     for index in range(config.depth):
-        there = {f"{key}.weight": f"layers.{index}.{name}.weight" for key, name in names.items()}
+        there = {f"{key}.weight": f"layers.{index}.{name}.weight" for key, name in NAMES.items()}
         weights |= {f"layers.{index}.{key}": found.pop(name) for key, name in there.items() if name in found}
-        parts = [f"layers.{index}.self_attn.{part}.weight" for part in QKV]
+        parts = [f"layers.{index}.{part}.weight" for part in QKV]
         if all(part in found for part in parts):
-            weights[f"layers.{index}.qkv.weight"] = torch.cat([found.pop(part) for part in parts])
-        for norm, products in NORMS.items():
-            scale = found.pop(f"layers.{index}.{norm}.weight", None)
-            if scale is None:
-                raise RuntimeError(f"Missing key {norm} of layer {index}.")
-            for name in products:
-                if (weight := weights.get(f"layers.{index}.{name}.weight")) is not None:
-                    weight.mul_(scale)
+            q, k, v = (found.pop(part) for part in parts)
+            size = config.dim // config.heads
+            weights[f"layers.{index}.qkv.weight"] = torch.cat([_neighbours(q, size), _neighbours(k, size), v])
     body.load_state_dict(weights | found, strict=True, assign=True)
     return body.to(device).eval()
 
 
-def normed(x: Tensor, eps: float, result: Tensor) -> Tensor:
-    """Rows of x (M, D) in any floating type, not overwritten, divided by their root mean square.
+def _neighbours(weight: Tensor, size: int) -> Tensor:
+    """Rows of heads of `size`: what is turned against each other, half a head apart in Llama, stands together."""
+    return weight.view(-1, 2, size // 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
-    In `result` (M, D), or in memory of its own. On a CPU with fewer steps over memory than F.rms_norm: 2744 x 2048 in
-    bfloat16 take 3 ms on two cores of a Xeon, for 40. A row's length is summed in float32 and told in the type of x.
+
+def normed(x: Tensor, eps: float, result: Tensor) -> Tensor:
+    """Rows of float32 x (M, D), not overwritten, divided by their root mean square: in `result` (M, D), of any type.
+
+    On a CPU with fewer steps over memory than F.rms_norm.
     """
     if x.is_cuda:  # there it is one kernel, and these would be several
-        return F.rms_norm(x, x.shape[-1:], eps=eps)
-    told = None if x.dtype == torch.bfloat16 else torch.float32  # naming one copies all of x first
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=told).float()
-    scale = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return torch.mul(x, scale.to(x.dtype), out=result)
+        return F.rms_norm(x, x.shape[-1:], eps=eps).to(result.dtype)
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    if result.dtype is x.dtype:
+        return torch.mul(x, scale, out=result)
+    for rows, by, there in _blocks(x, scale, result):
+        there.copy_(rows * by)
+    return result
 
 
 def _product(x: Tensor, layer: nn.Linear, result: Tensor) -> Tensor:
@@ -196,11 +246,24 @@ def _product(x: Tensor, layer: nn.Linear, result: Tensor) -> Tensor:
     return torch.mm(x, layer.weight.t(), out=result)
 
 
-def _turn(heads: Tensor, cos: Tensor, sin: Tensor, result: Tensor) -> None:
-    """(B, n, heads, size) at their rotary positions, into `result`: halves turned against each other, as in Llama."""
-    (one, other), (first, second) = heads.chunk(2, dim=-1), result.chunk(2, dim=-1)
-    torch.mul(one, cos, out=first).addcmul_(other, sin, value=-1)
-    torch.mul(other, cos, out=second).addcmul_(one, sin)
+def _add_product(x: Tensor, inputs: Tensor, layer: nn.Linear, memory: Tensor) -> None:
+    """Add inputs (M, d) through a layer without bias to float32 x (M, D); `memory` (M, D) may be overwritten."""
+    if x.dtype is inputs.dtype:
+        torch.addmm(x, inputs, layer.weight.t(), out=x)
+        return
+    for rows, more in _blocks(x, _product(inputs, layer, memory)):
+        rows += more
+
+
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Rows of tensors (M, ...) by the dozen: on a CPU steps between types go over memory once; on a GPU all at once."""
+    rows = len(tensors[0]) if tensors[0].is_cuda else ROWS
+    return zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
+
+
+def _complex(heads: Tensor) -> Tensor:
+    """(..., size) as (..., size / 2) complex numbers, a view."""
+    return torch.view_as_complex(heads.view(*heads.shape[:-1], -1, 2))
 
 
 def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:

@@ -132,7 +132,7 @@ def build_engine(
 class TensorRtVision:
     """Encoder and connector as an engine (see sf_ros.runtime.vision.Vision). EngineError when it cannot be loaded."""
 
-    def __init__(self, bundle: Bundle, path: Path, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, bundle: Bundle, path: Path, device: torch.device) -> None:
         trt = _tensorrt()
         complaints: list[str] = []
         self._runtime = trt.Runtime(_logger(trt, complaints))
@@ -148,14 +148,14 @@ class TensorRtVision:
         self._profile = -1
         model = bundle.manifest.model
         self._shape = model.encoder.grid**2, model.language.dim
-        self._device, self._dtype = device, dtype
+        self._device = device
         self._normalised = Normaliser(model.encoder, device)
         self.name = f"TensorRT {trt.__version__} float16"
 
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision. Nothing waits for the GPU: tokens are there when its stream has come so far."""
         parts = [self._run(part) for part in torch.split(self._normalised(pictures), self._most[-1])]
-        return torch.cat([plain for plain, _ in parts]).to(self._dtype), parts[0][1][0].to(self._dtype)
+        return torch.cat([plain for plain, _ in parts]).float(), parts[0][1][0].float()
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         stream = torch.cuda.current_stream(self._device).cuda_stream

@@ -34,15 +34,18 @@ class Vision(Protocol):
     name: str  # what runs them, and in which precision: 'onnxruntime CPU float32'
 
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
-        """RGB uint8 (B, S, S, 3) -> tokens of P patches: plain (B, P, D) of all, marked (P, D) of the first picture."""
+        """RGB uint8 (B, S, S, 3) -> float32 tokens of P patches.
+
+        plain (B, P, D) of all pictures, marked (P, D) of the first one.
+        """
         ...
 
 
 class OnnxVision:
     """An onnxruntime session on torch's memory: on a GPU nothing is copied to the host, and nobody waits.
 
-    Tokens arrive on `device` in `dtype`. With a folder for its engines, onnxruntime's TensorRT provider goes before the
-    one for CUDA. BundleError when the file cannot be loaded.
+    Tokens arrive on `device`. With a folder for its engines, onnxruntime's TensorRT provider goes before the one for
+    CUDA. BundleError when the file cannot be loaded.
     """
 
     def __init__(
@@ -50,7 +53,6 @@ class OnnxVision:
         bundle: Bundle,
         file: str,
         device: torch.device,
-        dtype: torch.dtype,
         threads: int,
         tensorrt: Path | None = None,
     ) -> None:
@@ -82,7 +84,7 @@ class OnnxVision:
         self._options = onnxruntime.RunOptions()
         if self._stream is not None:
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._device, self._dtype = device, dtype
+        self._device = device
         self._shape = model.encoder.grid**2, model.language.dim
         self._normalised = Normaliser(model.encoder, self._at)
 
@@ -113,7 +115,7 @@ class OnnxVision:
         return bound
 
     def _on_device(self, tokens: Tensor) -> Tensor:
-        return tokens.to(self._device, self._dtype)
+        return tokens.to(self._device, torch.float32)
 
 
 def cuda_options(device: torch.device, stream: int) -> dict[str, str]:
@@ -164,7 +166,7 @@ class TorchVision:
     def encode(self, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision."""
         plain, marked = self._connector.banks(self._encoder(self._normalised(pictures).to(self._dtype)))
-        return plain, marked[0]
+        return plain.float(), marked[0].float()
 
 
 def choose_vision(name: str, files: Collection[str], device: torch.device, dtype: torch.dtype) -> str:
@@ -207,7 +209,7 @@ def load_vision(
         folder = engine_folder(config.engines)
         engine = find_engine(bundle, folder)
         if engine is not None:
-            return TensorRtVision(bundle, engine, device, dtype)
+            return TensorRtVision(bundle, engine, device)
         if config.vision == "tensorrt":
             raise EngineError(
                 f"vision is 'tensorrt', and {folder} has no {engine_key(bundle).file}. "
@@ -217,7 +219,7 @@ def load_vision(
     if file == bundles.VISION_TORCH:
         return TorchVision(bundle, device, dtype)
     engines = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
-    return OnnxVision(bundle, file, device, dtype, threads, engines)
+    return OnnxVision(bundle, file, device, threads, engines)
 
 
 @dataclass(frozen=True)

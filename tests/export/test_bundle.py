@@ -141,8 +141,8 @@ def test_a_bundle_may_hold_every_form_of_vision_and_each_answers_alike(
     pictures = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
     cpu = torch.device("cpu")
     forms = [
-        OnnxVision(bundle, bundles.VISION, cpu, torch.float32, 1),
-        OnnxVision(bundle, bundles.VISION_FLOAT16, cpu, torch.float32, 1),
+        OnnxVision(bundle, bundles.VISION, cpu, 1),
+        OnnxVision(bundle, bundles.VISION_FLOAT16, cpu, 1),
         TorchVision(bundle, cpu, torch.float32),
     ]
     assert [form.name for form in forms] == ["onnxruntime CPU float32", "onnxruntime CPU float16", "torch cpu float32"]

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from sf_ros.model.skeleton import fill, without_numbers  # noqa: E402
+from sf_ros.model.skeleton import fill, read_weights, without_numbers  # noqa: E402
 
 
 def test_parameters_have_no_numbers_and_buffers_have() -> None:
@@ -40,3 +40,12 @@ def test_afterwards_modules_are_made_as_ever_also_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="stop"), without_numbers():
         raise RuntimeError("stop")
     assert not nn.Linear(3, 2).weight.is_meta
+
+
+def test_scales_are_multiplied_before_numbers_are_rounded(tmp_path: Path) -> None:
+    weights = {"it.a": torch.full((2, 2), 1 + 2**-8), "it.b": torch.full((2, 2), 1 + 2**-8)}
+    save_file({key: weight.half() for key, weight in weights.items()}, tmp_path / "it.safetensors")
+    scales = {"it.a": torch.tensor([1.0, 1 + 2**-8])}  # a tie that bfloat16 would round to 1, and one above it
+    found = read_weights(tmp_path / "it.safetensors", torch.device("cpu"), torch.bfloat16, "it.", scales)
+    assert found["b"].tolist() == [[1.0, 1.0]] * 2
+    assert found["a"].tolist() == [[1.0, 1 + 2**-7]] * 2 and found["a"].dtype == torch.bfloat16

@@ -39,15 +39,11 @@ def test_an_unknown_device_is_refused_with_the_known_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("device", [CPU, GPU], ids=str)
-def test_a_named_precision_is_taken_whatever_the_device(name: str, device: torch.device) -> None:
-    assert choose_precision(name, device, LARGE) is getattr(torch, name)
-
-
-@pytest.mark.parametrize("device", [CPU, GPU], ids=str)
-def test_bfloat16_of_a_body_that_is_too_narrow_for_it_is_refused(device: torch.device) -> None:
-    with pytest.raises(ValueError, match=r"'bfloat16', but .* as narrow as 192 .* Use auto, float32 or float16"):
-        choose_precision("bfloat16", device, TINY)
-    assert choose_precision("float16", device, TINY) is torch.float16
+@pytest.mark.parametrize("language", [TINY, LARGE], ids=["tiny", "large"])
+def test_a_named_precision_is_taken_whatever_the_device(
+    name: str, device: torch.device, language: LanguageConfig
+) -> None:
+    assert choose_precision(name, device, language) is getattr(torch, name)
 
 
 def test_automatic_precision_is_float16_on_a_gpu() -> None:

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 
 from sf_ros.core.config import LanguageConfig, RuntimeConfig  # noqa: E402
 from sf_ros.core.tasks import TASKS  # noqa: E402
-from sf_ros.model.sequence import attention_bias, layout  # noqa: E402
+from sf_ros.model.sequence import layout  # noqa: E402
 from sf_ros.runtime import fused, replay  # noqa: E402
 from sf_ros.runtime.fused import FusedEngine  # noqa: E402
 from sf_ros.runtime.llama import LlamaBody, Places  # noqa: E402
@@ -57,7 +57,7 @@ def body() -> LlamaBody:
 def causal(body: LlamaBody, tokens: torch.Tensor, first: int = 0) -> Places:
     """Where tokens (B, n, D) stand behind `first` others."""
     plan = layout(first + tokens.shape[1], [])
-    return Places(attention_bias(plan.mask[first:], tokens), body.angles(plan.positions[first:], tokens))
+    return body.places(plan.mask[first:], plan.positions[first:])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from sf_ros.core.config import RuntimeConfig  # noqa: E402
 from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.core.types import Box  # noqa: E402
-from sf_ros.runtime import device, fused  # noqa: E402
+from sf_ros.runtime import fused  # noqa: E402
 from sf_ros.runtime.engine import Question  # noqa: E402
 from sf_ros.runtime.fused import FusedEngine  # noqa: E402
 from sf_ros.runtime.packing import looks, marks, plan  # noqa: E402
@@ -45,10 +45,7 @@ def everything(boxes: tuple[Box, ...]) -> list[Question]:
 
 
 def engine(exported: Path, model: FusedModel, **choices: str) -> FusedEngine:
-    """An engine in any precision, also where this small a body would be refused it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "BFLOAT16_DIM", 0)
-        return FusedEngine(unsigned(exported, model.config), RuntimeConfig(device="cpu", **choices))
+    return FusedEngine(unsigned(exported, model.config), RuntimeConfig(device="cpu", **choices))
 
 
 @pytest.fixture(scope="module", params=TOLERANCES, name="reusing")
@@ -90,14 +87,7 @@ def test_the_next_frame_reuses_nothing_of_the_last(exported: Path, fused_model: 
 def test_the_frequencies_of_positions_are_exact_in_any_precision(exported: Path, fused_model: FusedModel) -> None:
     body = engine(exported, fused_model, precision="bfloat16").language.body
     assert torch.equal(body.rotary.inv_freq, fused_model.body.rotary_emb.inv_freq)
-    assert {weight.dtype for weight in body.parameters()} == {torch.bfloat16}
-
-
-def test_a_precision_that_a_small_body_does_not_bear_is_refused_by_the_engine(
-    exported: Path, fused_model: FusedModel
-) -> None:
-    with pytest.raises(ValueError, match="precision is 'bfloat16', but"):
-        FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu", precision="bfloat16"))
+    assert {weight.dtype for weight in body.layers.parameters()} == {torch.bfloat16}
 
 
 def test_reuse_that_is_asked_for_where_boxes_change_every_token_is_refused(

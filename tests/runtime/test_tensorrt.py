@@ -165,7 +165,7 @@ def test_pictures_run_in_the_smallest_bucket_that_holds_them_and_too_many_in_par
     context = Context()
     fake_engine(monkeypatch, context)
     (tmp_path / "it.engine").write_bytes(b"plan")
-    vision = TensorRtVision(bundle, tmp_path / "it.engine", CPU, torch.float32)
+    vision = TensorRtVision(bundle, tmp_path / "it.engine", CPU)
     for count in (2, 3, 12):
         plain, marked = vision.encode(np.zeros((count, 144, 144, 3), np.uint8))
         assert plain.shape == (count, 144, 192) and marked.shape == (144, 192) and plain.dtype == torch.float32
@@ -181,9 +181,9 @@ def test_an_engine_that_fails_is_told(
     (tmp_path / "it.engine").write_bytes(b"plan")
     fake_engine(monkeypatch, None)
     with pytest.raises(EngineError, match=r"it\.engine: TensorRT cannot load it .* Build it again: python -m export"):
-        TensorRtVision(bundle, tmp_path / "it.engine", CPU, torch.float32)
+        TensorRtVision(bundle, tmp_path / "it.engine", CPU)
     fake_engine(monkeypatch, Context(works=False))
-    vision = TensorRtVision(bundle, tmp_path / "it.engine", CPU, torch.float32)
+    vision = TensorRtVision(bundle, tmp_path / "it.engine", CPU)
     with pytest.raises(RuntimeError, match="TensorRT could not run 1 pictures"):
         vision.encode(np.zeros((1, 144, 144, 3), np.uint8))
 

@@ -66,7 +66,7 @@ def test_pictures_are_normalised_to_the_same_bits_as_in_training() -> None:
 
 @pytest.mark.parametrize("count", [1, 4, 2])
 def test_a_session_on_torchs_memory_gives_what_the_session_gives(demo: Bundle, count: int) -> None:
-    vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
+    vision = OnnxVision(demo, VISION, CPU, 1)
     session = onnxruntime.InferenceSession(str(demo.path(VISION)), providers=SEES_GPU[1:])
     pictures = np.random.default_rng(count).integers(0, 256, (count, 144, 144, 3), np.uint8)
     expected = session.run(["plain", "marked"], {"images": views.normalise(pictures, demo.manifest.model.encoder)})
@@ -105,13 +105,13 @@ def test_onnxruntimes_tensorrt_has_one_engine_for_every_number_of_pictures(
 
 
 def test_a_sessions_threads_are_as_many_as_asked_for_and_sleep_behind_a_run(demo: Bundle) -> None:
-    options = OnnxVision(demo, VISION, CPU, torch.float32, 3)._session.get_session_options()
+    options = OnnxVision(demo, VISION, CPU, 3)._session.get_session_options()
     assert options.intra_op_num_threads == 3
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 def test_more_pictures_than_an_engine_takes_are_run_in_parts(demo: Bundle) -> None:
-    vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
+    vision = OnnxVision(demo, VISION, CPU, 1)
     pictures = np.random.default_rng(8).integers(0, 256, (5, 144, 144, 3), np.uint8)
     whole = vision.encode(pictures)
     vision._most = 2
@@ -151,7 +151,7 @@ def test_a_session_that_falls_back_to_the_cpu_says_so(demo: Bundle, monkeypatch:
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: SEES_GPU)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: Stream("own", []))
-    vision = OnnxVision(demo, VISION, GPU, torch.float32, 1)
+    vision = OnnxVision(demo, VISION, GPU, 1)
     assert given == [("CUDAExecutionProvider", cuda_options(GPU, 94)), "CPUExecutionProvider"]
     assert vision.name == "onnxruntime CPU float32"
 
@@ -160,7 +160,7 @@ def test_on_a_gpu_the_session_waits_for_torch_and_torch_for_the_session(
     demo: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    vision = OnnxVision(demo, VISION, CPU, torch.float32, 1)
+    vision = OnnxVision(demo, VISION, CPU, 1)
     vision._stream = Stream("session", told)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream("torch", told))
     monkeypatch.setattr(vision._session, "run_with_iobinding", lambda *given: told.append("run"))
