@@ -1,10 +1,10 @@
 """The language body as the robot runs it: transformers' LlamaModel in fewer and larger steps, with the same weights.
 
-Queries, keys and values are one product, rotary positions are looked up and not computed, residuals are added by the
-product before them, norms' weights are part of the products behind them, the last layer goes on with the tokens that
-are read alone, and layers share the memory of what none of them keeps: on a CPU a third of transformers' time goes to
-operations element by element, most of it to memory that is asked for and given back. Training has transformers' own;
-tests hold the two equal.
+Queries, keys and values are one product, rotary positions are looked up and one complex product, residuals are added by
+the product before them (in float32), norms' weights are part of the products behind them, the last layer goes on with
+the tokens that are read alone, and layers share the memory of what none of them keeps: on a CPU a third of
+transformers' time goes to operations element by element, most of it to memory that is asked for and given back.
+Training has transformers' own; tests hold the two equal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sf_ros.model.fusion import llama_config
 from sf_ros.model.sequence import attention_bias
 from sf_ros.model.skeleton import read_weights, without_numbers
 
-ROWS = 64  # of 2048 float32 numbers fill a quarter of a core's second-level cache
+ROWS = 64  # tokens of a step between types on a CPU: 512 KiB of 2048 float32 numbers stay in a core's cache
 # transformers' names
 QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 NAMES = {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
@@ -97,9 +97,9 @@ class Layer(nn.Module):
         known and kept: the layer's of LlamaBody.forward.
         """
         turning, bias, causal = self.heads + self.kv_heads, places.bias, places.causal
-        _product(normed(x.flatten(0, 1), self.eps, own.normed), self.qkv, own.rows)
-        rows = own.rows.view(*x.shape[:2], turning + self.kv_heads, self.size)
-        turned = self._turned(rows[:, :, :turning], places.turns, own)
+        y = normed(x.flatten(0, 1), self.eps, own.normed)
+        rows = _product(y, self.qkv, own.rows).view(*x.shape[:2], turning + self.kv_heads, self.size)
+        turned = self._turned(rows[:, :, :turning], places.turns, own.turned, y)
         q, k = (part.transpose(1, 2) for part in torch.split(turned, [self.heads, self.kv_heads], dim=2))
         v = rows[:, :, turning:].transpose(1, 2)
         if kept is not None:
@@ -118,29 +118,29 @@ class Layer(nn.Module):
         _add_product(flat, hidden, self.down, own.normed)
         return x
 
-    def _turned(self, heads: Tensor, turns: Tensor, own: Scratch) -> Tensor:
+    def _turned(self, heads: Tensor, turns: Tensor, memory: Tensor, inputs: Tensor) -> Tensor:
         """Queries and keys (B, n, heads, size) at their rotary positions, neighbours turned against each other.
 
-        In float32: those of another type are overwritten and returned. What bfloat16 has rounded off the keys is added
-        again; their scores move answers more than all else that is rounded.
+        In float32 `memory`; heads of another type are overwritten and returned. What bfloat16 has rounded off the keys,
+        products of `inputs` (M, D), is added again: scores move answers more than all else that is rounded.
         """
         if heads.dtype is torch.float32:
-            torch.mul(_complex(heads), turns, out=_complex(own.turned))
-            return own.turned
-        exact = own.turned.copy_(heads)
+            torch.mul(_complex(heads), turns, out=_complex(memory))
+            return memory
+        memory.copy_(heads)
         if heads.dtype is torch.bfloat16:
-            keys = slice(self.heads * self.size, (self.heads + self.kv_heads) * self.size)
-            lost = torch.addmm(own.rows[:, keys], own.normed, self.qkv.weight[keys].t(), beta=-1)
-            exact[:, :, self.heads :] += lost.view(*heads.shape[:2], self.kv_heads, self.size)
-        _complex(exact).mul_(turns)
-        return heads.copy_(exact)
+            keys, weight = heads[:, :, self.heads :], self.qkv.weight[self.heads * self.size : heads[0, 0].numel()]
+            lost = torch.addmm(keys.flatten(0, 1).flatten(1), inputs, weight.t(), beta=-1)
+            memory[:, :, self.heads :] += lost.view(keys.shape)
+        _complex(memory).mul_(turns)
+        return heads.copy_(memory)
 
 
 class LlamaBody(nn.Module):
     """Embedded tokens -> last hidden states, normalised; the last norm's weight is its own.
 
-    Products and attention are in the type of the weights. Tokens, what layers add up (residuals), rotary positions and
-    states are float32 always: these sums would lose more in bfloat16's 8 bits than all products do.
+    Products and attention are in the type of the weights. Tokens, residuals, rotary positions and states are float32
+    always, and bfloat16's keys get back what was rounded off them (docs/performance.md, Precision).
     """
 
     def __init__(self, config: LanguageConfig) -> None:
@@ -256,7 +256,7 @@ def _add_product(x: Tensor, inputs: Tensor, layer: nn.Linear, memory: Tensor) ->
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Rows of tensors (M, ...) by the dozen: on a CPU steps between types go over memory once; on a GPU all at once."""
+    """Rows of tensors (M, ...) in blocks: on a CPU several steps go over memory once; on a GPU there is one block."""
     rows = len(tensors[0]) if tensors[0].is_cuda else ROWS
     return zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
 

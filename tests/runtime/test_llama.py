@@ -14,6 +14,7 @@ from safetensors.torch import save_file  # noqa: E402
 from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
 from sf_ros.model.fusion import build_body  # noqa: E402
 from sf_ros.model.sequence import Layout, attention_bias, layout  # noqa: E402
+from sf_ros.runtime import llama  # noqa: E402
 from sf_ros.runtime.llama import ROWS, load_body, normed  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -90,6 +91,21 @@ def test_bfloat16_moves_states_by_much_less_than_in_transformers(config: Languag
         rounded = read_by(theirs, tokens.bfloat16(), plan).float()
     off, rounded_off = ((states - expected).square().mean().sqrt() for states in (found, rounded))
     assert 0 < off < 0.75 * rounded_off
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_norms_in_memory_of_their_own_as_on_a_gpu_change_nothing(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SIZES["grouped"]
+    stored(config, tmp_path / "it.safetensors")
+    body = load_body(config, tmp_path / "it.safetensors", CPU, dtype)
+    plan, tokens = layout(9, [4, 3]), torch.randn(2, 16, config.dim)
+    places = body.places(plan.mask, plan.positions, plan.causal)
+    with torch.inference_mode():
+        expected = body(tokens, places)
+        monkeypatch.setattr(llama, "normed", lambda x, eps, result: normed(x, eps, torch.empty_like(result)))
+        assert torch.equal(body(tokens, places), expected)
 
 
 def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> None:
