@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
 from export import crowd
@@ -86,8 +86,7 @@ def measure(
     flops: dict[str, dict[str, int]] = {}
     own_products = {"language": _language_products(engine, people), "vision": [_vision_product(engine, people)]}
     rates: dict[str, list[float]] = {stage: [] for stage in own_products}
-    rounds = track(range(warm_up + repeats), f"{people} people", console=Console(stderr=True), transient=True)
-    for turn in rounds:
+    for turn in _counted(warm_up + repeats, f"{people} people"):
         for name, method in methods.items():
             start = time.perf_counter()
             answers[name] = method.answer(image, questions)
@@ -132,7 +131,7 @@ def whole_frames(
     config = RuntimeConfig() if in_turn else RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
     found: list[Times] = []
     stamp, told = 1.0, NOTHING_TOLD
-    for index in range(warm_up + frames):
+    for index in _counted(warm_up + frames, f"{people} people, whole frames" + ", in turn" * in_turn):
         if not in_turn or not index:
             follower, scheduler, smoother = Follower(config), Scheduler(config), Smoother(config)
         stamp += max(1 / CAMERA_HZ, sum(found[-1].values()) / 1e3) if in_turn and found else 1.0
@@ -168,6 +167,13 @@ def whole_frames(
 def overhead_ms(frame_times: Times) -> float:
     """What a frame costs outside decoding and the models."""
     return sum(spent for stage, spent in frame_times.items() if stage not in MODELS)
+
+
+def _counted(steps: int, doing: str) -> Iterator[int]:
+    """Steps with a bar on a terminal that is drawn between them: not by a thread while they are timed."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, auto_refresh=False, disable=not console.is_terminal) as bar:
+        yield from bar.track(range(steps), description=doing)
 
 
 class _Clock:
