@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import onnx
@@ -36,11 +36,11 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training import checkpoint, start
 from training.config import preset
-from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.evaluate import reference
 from training.lora import attach, merge
 
+T = TypeVar("T")
 Form = Literal["float32", "float16", "torch"]
 FILES: dict[Form, str] = {
     "float32": bundles.VISION,
@@ -177,7 +177,8 @@ def _write(
     if detector is not None:
         shutil.copyfile(detector, out / bundles.DETECTOR)
     engine = unproven(out, config, prompts)
-    parity = compare(engine, _shown(asked, "ask the bundle"), expected, config.heatmap_sigma)
+    answered = list(zip(asked, expected, strict=True))
+    parity = compare(engine, _shown(answered, "ask the bundle"), config.heatmap_sigma)
     check_answers(out, parity)
     provenance = {
         "commit": checkpoint.commit(),
@@ -191,7 +192,7 @@ def _write(
     return bundles.save(out, config, prompts, precision, parity, provenance)
 
 
-def _shown(samples: Sequence[Sample], doing: str) -> Iterable[Sample]:
+def _shown(samples: Sequence[T], doing: str) -> Iterable[T]:
     """The samples, with a bar that says how far they are."""
     return track(samples, doing, console=Console(stderr=True), transient=True)
 

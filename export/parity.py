@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +16,18 @@ from training.data.sample import Sample
 
 
 def compare(
-    engine: Engine, samples: Iterable[Sample], answers: Sequence[Answer], sigma: float, packed: bool = False
+    engine: Engine, answered: Iterable[tuple[Sample, Answer]], sigma: float, packed: bool = False
 ) -> dict[str, dict[str, float]]:
     """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same.
 
-    `answers` are those that are right. A heatmap is interpolated from a coarser one, so that cells some way apart may
-    differ by less than rounding does: the same place is one within `sigma` cells, as wide as the target's Gaussian.
+    `answered`: samples with the right answers. A heatmap is interpolated from a coarser one, so that cells some way
+    apart may differ by less than rounding does: the same place is one within `sigma` cells, as wide as the target's
+    Gaussian.
     `packed`: what else may be asked about the same boxes is asked with it.
     """
     worst: dict[str, list[float]] = {}
     same: dict[str, list[bool]] = {}
-    for sample, expected in zip(samples, answers, strict=True):
+    for sample, expected in answered:
         asked = [sample.task, *(beside(sample.task) if packed else ())]
         found = engine.answer(sample.image, [Question(task, (1,), sample.boxes) for task in asked])[0]
         a = expected.heatmap if expected.probabilities is None else expected.probabilities

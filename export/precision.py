@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -25,13 +25,13 @@ from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS
-from sf_ros.runtime.engine import Engine, Question
+from sf_ros.runtime.engine import Answer, Engine, Question
 from sf_ros.runtime.fused import FusedEngine
 from sf_ros.runtime.sources import demo_file
+from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
-T = TypeVar("T")
 LARGEST = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}  # by how much a probability or a heatmap's cell may move
 SAME_WINNER = 0.99
 
@@ -59,18 +59,16 @@ def moved(engine: FusedEngine, exact: Engine, tasks: Sequence[str], samples: int
     """How far an engine's packed answers are from `exact`'s to single questions: as export.parity.compare, by cells."""
     found: dict[str, dict[str, float]] = {}
     for task in tasks:
-        scenes = Scenes(task, "test", samples, 1)
-        shown = [scenes[i] for i in _with_a_bar(range(samples), f"{task}: draw")]
-        alone = [[Question(task, (1,), one.boxes)] for one in shown]
-        asked = _with_a_bar(list(zip(shown, alone, strict=True)), f"{task}: one by one")
-        right = [exact.answer(one.image, question)[0] for one, question in asked]
-        found |= compare(engine, _with_a_bar(shown, f"{task}: packed"), right, sigma=0, packed=True)
+        found |= compare(engine, _answered(exact, task, samples), sigma=0, packed=True)
     return found
 
 
-def _with_a_bar(steps: Sequence[T], doing: str) -> Iterable[T]:
-    console = Console(stderr=True)
-    return track(steps, doing, console=console, transient=True, disable=not console.is_terminal)
+def _answered(exact: Engine, task: str, samples: int) -> Iterator[tuple[Sample, Answer]]:
+    """Scenes of the test split, one after the other, with the answer to their question alone."""
+    scenes, console = Scenes(task, "test", samples, 1), Console(stderr=True)
+    for index in track(range(samples), task, console=console, transient=True, disable=not console.is_terminal):
+        scene = scenes[index]
+        yield scene, exact.answer(scene.image, [Question(task, (1,), scene.boxes)])[0]
 
 
 def holds(found: Mapping[str, Mapping[str, float]], precision: str) -> bool:

@@ -38,7 +38,7 @@ def answers(model: FusedModel) -> list[Answer]:
 
 
 def difference(model: FusedModel, engine: Any) -> dict[str, dict[str, float]]:
-    return compare(engine, samples(), answers(model), CONFIG.heatmap_sigma)
+    return compare(engine, zip(samples(), answers(model), strict=True), CONFIG.heatmap_sigma)
 
 
 class Off:
@@ -88,7 +88,7 @@ def test_a_reference_is_one_answer_of_the_question(model: FusedModel, task: str)
 
 
 def test_an_exported_model_is_on_a_par_with_itself(model: FusedModel, engine: FusedEngine) -> None:
-    parity = compare(engine, samples() * 2, answers(model) * 2, CONFIG.heatmap_sigma)
+    parity = compare(engine, list(zip(samples(), answers(model), strict=True)) * 2, CONFIG.heatmap_sigma)
     assert list(parity) == list(TASKS)
     for result in parity.values():
         assert result["samples"] == 2 and result["same_winner"] == 1.0 and result["max_difference"] < 1e-4
