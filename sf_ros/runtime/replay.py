@@ -1,4 +1,4 @@
-"""Runs of the language body recorded as CUDA graphs, one per shape, and replayed: a launch a run, not fifteen a layer.
+"""Runs of the language body recorded as CUDA graphs, one per shape, and replayed: a launch a run, not twenty a layer.
 
 A graph reads and writes fixed memory, so tokens are copied there and states from there. Batches are read in buckets, so
 that few shapes occur.

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 
 from sf_ros.core.config import MODELS, LanguageConfig  # noqa: E402
 from sf_ros.model.fusion import build_body  # noqa: E402
@@ -106,6 +107,27 @@ def test_norms_in_memory_of_their_own_as_on_a_gpu_change_nothing(
         expected = body(tokens, places)
         monkeypatch.setattr(llama, "normed", lambda x, eps, result: normed(x, eps, torch.empty_like(result)))
         assert torch.equal(body(tokens, places), expected)
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this torch knows no GPU")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_on_a_gpu_types_and_shapes_fit_by_the_rules_of_its_operations(dtype: torch.dtype) -> None:
+    """No numbers, and no GPU: tensors know where they would be, what they would be, and what may be done with them."""
+    config, plan = SIZES["grouped"], layout(9, [4, 3])
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        with torch.device("cuda"):
+            body = llama.LlamaBody(config).eval()
+            weights = {name: weight.to(dtype) for name, weight in body.layers.state_dict().items()}
+            body.layers.load_state_dict(weights, assign=True)
+            tokens = torch.empty(2, 16, config.dim)
+        places = body.places(plan.mask, plan.positions, plan.causal)
+        kept = body.cache(tokens[:1])
+        states = body(tokens[:1], places, kept=kept)
+        behind = body.places(plan.mask[5:], plan.positions[5:], 0, plan.last - 5)
+        read = body(tokens[:, 5:], behind, kept[..., :5, :])
+    assert states.shape == (1, 16, config.dim) and read.shape == (2, 2, config.dim)
+    assert {states.dtype, read.dtype} == {torch.float32} and kept.dtype == places.bias.dtype == dtype
+    assert {one.device.type for one in (states, read, kept, places.bias, places.turns)} == {"cuda"}
 
 
 def test_behind_what_is_known_states_are_those_of_the_whole(tmp_path: Path) -> None:
