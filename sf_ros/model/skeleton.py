@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+ROWS = 64  # of a matrix that are scaled at a time
+
 
 @contextmanager
 def without_numbers() -> Iterator[None]:
@@ -42,14 +44,20 @@ def read_weights(
     """
     with safe_open(path, "pt") as file:
         keys = [key for key in file.keys() if key.startswith(prefix)]  # noqa: SIM118 (not a mapping)
-    weights = {}
-    for key in keys:
-        with safe_open(path, "pt") as file:
-            tensor = file.get_tensor(key)
-            if scales and key in scales:
-                tensor = tensor.float() * scales[key]
-            weights[key.removeprefix(prefix)] = tensor.to(device, dtype, copy=True)
-    return weights
+    scales = scales or {}
+    return {key.removeprefix(prefix): _read(path, key, device, dtype, scales.get(key)) for key in keys}
+
+
+def _read(path: Path, key: str, device: torch.device, dtype: torch.dtype, scale: Tensor | None) -> Tensor:
+    """One tensor, rounded once. A matrix is scaled a few rows at a time: large memory given back leaves holes."""
+    with safe_open(path, "pt") as file:
+        tensor: Tensor = file.get_tensor(key)
+        if scale is None:
+            return tensor.to(device, dtype, copy=True)
+        result = torch.empty_like(tensor, dtype=dtype)
+        for rows, there in zip(torch.split(tensor, ROWS), torch.split(result, ROWS), strict=True):
+            there.copy_(rows.float() * scale)
+        return result.to(device)
 
 
 def fill(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> None:

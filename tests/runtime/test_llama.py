@@ -94,6 +94,19 @@ def test_bfloat16_moves_states_by_much_less_than_in_transformers(config: Languag
     assert 0 < off < 0.75 * rounded_off
 
 
+def test_keys_of_bfloat16_are_rounded_once_and_queries_twice() -> None:
+    layer, config = llama.Layer(LLAMA3).to(torch.bfloat16), LLAMA3
+    inputs = torch.randn(200, config.dim).bfloat16()
+    turns = torch.polar(torch.ones(200, 1, 8), torch.rand(200, 1, 8) * 6)
+    with torch.inference_mode():
+        rows = torch.mm(inputs, layer.qkv.weight.t()).view(1, 200, -1, 16)
+        pairs = (inputs.double() @ layer.qkv.weight.double().t()).view(200, -1, 8, 2)
+        exact = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)[:, :6]
+        found = layer._turned(rows[:, :, :6], turns, torch.empty(1, 200, 6, 16), inputs)[0]
+    off = (found - exact).square().mean((0, 2)).sqrt() / exact.square().mean((0, 2)).sqrt()
+    assert off[4:].max() < 0.85 * off[:4].min() < 0.85 * 2**-8
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 def test_norms_in_memory_of_their_own_as_on_a_gpu_change_nothing(
     dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
