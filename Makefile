@@ -28,7 +28,7 @@ PYTHON310 ?= $(shell for p in python3.10 /usr/bin/python3.10 $(HOME)/.pyenv/vers
 
 # Folders that hold Python code in this version.
 CODE = $(patsubst %/,%,$(sort $(dir $(wildcard sf_ros/*.py training/*.py export/*.py calibration/*.py))))
-ROBOT_TESTS = $(wildcard tests/core tests/model tests/runtime tests/calibration tests/ros tests/test_images.py tests/test_messages.py tests/test_topics.py tests/test_import_rules.py tests/test_packaging.py)
+ROBOT_TESTS = $(wildcard tests/core tests/model tests/runtime tests/calibration tests/ros tests/msgs/test_images.py tests/msgs/test_hri.py tests/msgs/test_topics.py tests/test_import_rules.py tests/test_packaging.py)
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -89,7 +89,7 @@ python310:  # prints the robot's interpreter, or nothing
 	@echo "$(PYTHON310)"
 
 demo-bundle: setup
-	$(VENV)/bin/python -m training.demo sf_ros/demo
+	$(VENV)/bin/python -m training.tools.demo_bundle sf_ros/demo
 
 clean:
 	rm -rf $(VENV) $(ROBOT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -26,19 +26,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from export.language import export_language
+from export.benchmark.work import PROMPT_TOKENS
+from export.llm import export_llm
 from export.parity import compare, unproven
 from export.vision import VisionGraph, export_vision, likeness
-from export.work import PROMPT_TOKENS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
-from training import checkpoint, start
 from training.config import preset
 from training.data.scenes.dataset import Scenes
 from training.evaluate import reference
-from training.lora import attach, merge
+from training.model import start
+from training.model.lora import attach, merge
+from training.trainer import checkpoint
 
 T = TypeVar("T")
 Form = Literal["float32", "float16", "torch"]
@@ -170,8 +171,8 @@ def _write(
             fidelity[FILES[form]] = likeness(VisionGraph(merged), path, config.encoder.image_size)
             check_vision(path, form, fidelity[FILES[form]])
     began = perf_counter()
-    export_language(merged, out)
-    seconds[bundles.LANGUAGE] = round(perf_counter() - began, 1)
+    export_llm(merged, out)
+    seconds[bundles.LLM] = round(perf_counter() - began, 1)
     prompts = model.prompts
     del model, merged
     if detector is not None:
@@ -187,7 +188,7 @@ def _write(
         "seconds": seconds,
         "vision": fidelity,
     }
-    precision = {"language": "float16", "detector": "float32"}
+    precision = {"llm": "float16", "detector": "float32"}
     precision |= {FILES[form]: "float32" if form == "float32" else "float16" for form in vision}
     return bundles.save(out, config, prompts, precision, parity, provenance)
 

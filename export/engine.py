@@ -19,7 +19,7 @@ from rich.progress import Progress, TaskID
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
-from sf_ros.runtime.tensorrt import BATCHES, EngineError, build_engine, engine_folder, engine_key
+from sf_ros.engines.fused.tensorrt import BATCHES, EngineError, build_engine, engine_folder, engine_key
 
 
 def build(bundle: Bundle, folder: Path, batches: Sequence[int], again: bool) -> dict[str, object]:

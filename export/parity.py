@@ -10,8 +10,8 @@ import numpy as np
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import ModelConfig, RuntimeConfig
 from sf_ros.core.tasks import TASKS
-from sf_ros.runtime.engine import Answer, Engine, Question
-from sf_ros.runtime.fused import FusedEngine
+from sf_ros.engines.base import Answer, Engine, Question
+from sf_ros.engines.fused.engine import FusedEngine
 from training.data.sample import Sample
 
 

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sf_ros.core.bundle import VISION, VISION_FLOAT16, VISION_TORCH, VISIONS
+from sf_ros.engines.sessions import FOR_TRANSFORMERS, session_options
 from sf_ros.model.fusion import FusedModel
-from sf_ros.runtime.sessions import FOR_TRANSFORMERS, session_options
 
 INPUTS = ("images",)
 OUTPUTS = ("plain", "marked")

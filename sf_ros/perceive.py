@@ -25,13 +25,13 @@ from rich.table import Table
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import FrameCues
-from sf_ros.runtime import process
-from sf_ros.runtime.detector import DetectorError
-from sf_ros.runtime.pipeline import Pipeline, load_pipeline
-from sf_ros.runtime.recorders import OUTPUTS, RecorderError, open_recorders
-from sf_ros.runtime.sources import Source, SourceError, demo_file, open_source
-from sf_ros.runtime.truth import compare
-from sf_ros.runtime.window import WindowError, show
+from sf_ros.engines import threads
+from sf_ros.io.recorders import OUTPUTS, RecorderError, open_recorders
+from sf_ros.io.sources import Source, SourceError, demo_file, open_source
+from sf_ros.io.truth import compare
+from sf_ros.io.window import WindowError, show
+from sf_ros.perception.detectors.yolo import DetectorError
+from sf_ros.perception.pipeline import Pipeline, load_pipeline
 
 KEPT = 100_000  # newest values that percentiles are taken of; a live run may last for days
 USER_ERRORS = (SourceError, BundleError, DetectorError, RecorderError, WindowError, OSError)
@@ -50,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
-    process.prepare()
+    threads.prepare()
     try:
         try:
             options = _parser().parse_args(argv)
@@ -125,7 +125,7 @@ def _run(
 
 def _show(image: np.ndarray, cues: FrameCues) -> bool:
     """Put the annotated picture on the screen; False when the user pressed q."""
-    from sf_ros.runtime.draw import draw
+    from sf_ros.io.draw import draw
 
     return show("sf_ros", cv2.cvtColor(draw(image, cues), cv2.COLOR_RGB2BGR))
 

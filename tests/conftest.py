@@ -7,6 +7,8 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,37 @@ def _threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def fused_model() -> Any:
+    """The model the bundle was made from."""
+    from tests.tiny_models import fused_model
+
+    return fused_model()
+
+
+@pytest.fixture(scope="session")
+def exported(fused_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle folder without a manifest. The export takes several seconds."""
+    for package in ("onnxscript", "peft", "onnxruntime"):
+        pytest.importorskip(package, reason=f"exporting needs {package}, which is not for the robot")
+    from export.llm import export_llm
+    from export.vision import export_vision
+    from sf_ros.core.bundle import VISION
+
+    root = tmp_path_factory.mktemp("bundle")
+    export_vision(fused_model, root / VISION)
+    export_llm(fused_model, root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def fused_engine(exported: Path, fused_model: Any) -> Any:
+    """An engine on the exported folder."""
+    from export.parity import unproven
+
+    return unproven(exported, fused_model.config, fused_model.prompts)
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:

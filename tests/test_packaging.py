@@ -11,7 +11,7 @@ import yaml
 from setuptools import find_packages
 
 import sf_ros
-from sf_ros import topics
+from sf_ros.msgs import topics
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,13 +8,13 @@ torch = pytest.importorskip("torch")
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
-from sf_ros.core.config import EncoderConfig, LanguageConfig, ModelConfig  # noqa: E402
+from sf_ros.core.config import EncoderConfig, LlmConfig, ModelConfig  # noqa: E402
 from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.model.fusion import FusedModel  # noqa: E402
 
 CONFIG = ModelConfig(
     encoder=EncoderConfig(image_size=48, dim=32, depth=1, heads=2),  # 4 x 4 patches
-    language=LanguageConfig(dim=32, depth=2, heads=4, kv_heads=2, mlp=64, vocabulary=256),
+    llm=LlmConfig(dim=32, depth=2, heads=4, kv_heads=2, mlp=64, vocabulary=256),
     connector_hidden=48,
     heatmap_channels=4,
     heatmap_size=16,
@@ -44,9 +44,9 @@ def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
     model = FusedModel(config, word_tokenizer())
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if name.startswith("body") and weight.ndim == 2:
+            if name.startswith("llm") and weight.ndim == 2:
                 weight.mul_(8.0)  # from a standard deviation of 0.02
-            if name.startswith(("body", "heatmap", "learned_prompts", "box_tokens")):
+            if name.startswith(("llm", "heatmap", "learned_prompts", "box_tokens")):
                 weight.copy_(weight.half())  # what a bundle stores, so that nothing is lost on the way
         if model.connector.box_embedding is not None:
             model.connector.box_embedding.mul_(50.0)

@@ -41,20 +41,20 @@ class FrozenWeights:
     """Published weights that a run starts from and never changes: hub ids, or local folders or files."""
 
     encoder: tuple[str, ...]  # one per part of the encoder
-    language: str
+    llm: str
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole training run: from published `weights`, or from an `encoder` and a `body` that are pre-trained here."""
+    """A whole training run: from published `weights`, or from an `encoder` and a `llm` that are pre-trained here."""
 
     name: str
     joint: StageConfig
     model: ModelConfig
     weights: FrozenWeights | None = None
     encoder: StageConfig | None = None  # contrastive pre-training on scenes and their phrases
-    body: StageConfig | None = None  # causal language-model pre-training on captions and prompts
-    captioning: StageConfig | None = None  # of that encoder, together with a body: what VLM pre-training does to one
+    llm: StageConfig | None = None  # causal language-model pre-training on captions and prompts
+    captioning: StageConfig | None = None  # of that encoder, together with a llm: what VLM pre-training does to one
     scenes: int = 18_000  # rendered for encoder pre-training
     described: int = 8_000  # rendered for captioning
     samples: int = 5_000  # per question, when the data is procedural
@@ -69,9 +69,9 @@ class TrainConfig:
     data_seed: int = 0  # of the procedural scenes that are drawn for training
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
     compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
-    checkpoint_activations: bool = False  # of the body: less memory for a third more time
-    pcgrad: bool = False  # gradients of text questions do not undo one another (training.gradients)
-    uncertainty: bool = False  # questions weigh as much as they are certain (training.weighting)
+    checkpoint_activations: bool = False  # of the llm: less memory for a third more time
+    pcgrad: bool = False  # gradients of text questions do not undo one another (training.trainer.gradients)
+    uncertainty: bool = False  # questions weigh as much as they are certain (training.trainer.weighting)
     augment: tuple[str, ...] = ()  # mirror, crop, colour: random changes of samples that are not cached
     moments: int = 1  # frames around a looking-at-me sample whose logits are averaged; Ego4D's own models see 7
     save_every: int = 250  # steps between states that a killed run resumes from
@@ -117,7 +117,7 @@ class TrainConfig:
         data = dict(data)
         stages = {
             name: build(StageConfig, data.pop(name))
-            for name in ("joint", "encoder", "body", "captioning")
+            for name in ("joint", "encoder", "llm", "captioning")
             if data.get(name) is not None
         }
         if (weights := data.pop("weights", None)) is not None:
@@ -171,11 +171,11 @@ PRESETS: dict[str, TrainConfig] = {
         encoder=StageConfig(
             steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
         ),
-        body=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
+        llm=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
         joint=StageConfig(steps=4_800, batch_size=32, learning_rate=1e-3, warmup=100),
         scenes=22_000,
         samples=6_000,
-        # An untaught body learns slowly to find the marked head; 33 gestures need more samples than 2 to 8 answers.
+        # An untaught llm learns slowly to find the marked head; 33 gestures need more samples than 2 to 8 answers.
         factors={"gaze": 4, "gesture": 3},
         heatmap_weight=30.0,
         validate_every=1_200,
@@ -185,7 +185,7 @@ PRESETS: dict[str, TrainConfig] = {
         name="smoke",
         model=MODELS["tiny"],
         encoder=StageConfig(steps=2, batch_size=8, learning_rate=1e-3, warmup=1),
-        body=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
+        llm=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
         joint=StageConfig(steps=4, batch_size=4, learning_rate=1e-3, warmup=1),
         scenes=6,
         samples=8,
@@ -234,7 +234,7 @@ PRESETS["paper-mini-molmoe"] = dataclasses.replace(
         encoder=dataclasses.replace(PRESETS["paper-mini"].model.encoder, name="molmoe-1b", depth=2),
     ),
 )
-# The tiny encoder after a stage of captioning, as a VLM's encoder is after its pre-training (training.studies.towers).
+# The tiny encoder after a stage of captioning, as a VLM's encoder is after its pre-training (training.studies.probing.towers).
 PRESETS["tiny-captioned"] = dataclasses.replace(
     PRESETS["tiny"],
     name="tiny-captioned",

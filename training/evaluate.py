@@ -4,7 +4,7 @@
 
 Prints a table with chance beside each figure and, for the real datasets, the paper's table with this run's figures in
 it; the last line of stdout is one JSON object. --answers FILE.npz also writes the answers of a bundle, as they are
-before any calibration, beside the true labels, for calibration.confidence.
+before any calibration, beside the true labels, for calibration.confidence.fit.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise
+from sf_ros.engines.base import Answer, Question
+from sf_ros.engines.fused.engine import load_engine
 from sf_ros.model.fusion import FusedModel
-from sf_ros.runtime.engine import Answer, Question
-from sf_ros.runtime.fused import load_engine
-from training import checkpoint, metrics, paper
-from training.data import ego4d
 from training.data.cache import Dataset, model_inputs
 from training.data.datasets import open_dataset
 from training.data.files import FileDataset
+from training.data.published import ego4d
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.data.workers import worker_pool
+from training.evaluation import metrics, published_results
+from training.trainer import checkpoint
 
 CHUNK = 8
 Answerer = Callable[[Sample], Answer]
@@ -57,7 +58,7 @@ class Arguments:
     samples: int = 1_000  # per question, when the data is procedural
     submission: Path | None = None  # write the answers for Ego4D's looking-at-me challenge, whose labels are hidden
     moments: int = 1  # frames around a face whose logits are averaged for looking-at-me; 7: as the benchmark's models
-    answers: Path | None = None  # .npz for a bundle's answers before calibration, for calibration.confidence
+    answers: Path | None = None  # .npz for a bundle's answers before calibration, for calibration.confidence.fit
     hide: str = ""  # comma-separated parts left out of the drawings: eyes, mouth, hands (do answers rest on them?)
 
 
@@ -79,8 +80,8 @@ def main(argv: list[str] | None = None) -> int:
     console = Console()
     console.print(table(results, f"{arguments.model} on {arguments.data}/{arguments.split}"))
     if arguments.data != "scenes":
-        console.print(paper.table(results, arguments.split))
-        console.print("\n".join(paper.caveats(results, arguments.split)), soft_wrap=True, highlight=False)
+        console.print(published_results.table(results, arguments.split))
+        console.print("\n".join(published_results.caveats(results, arguments.split)), soft_wrap=True, highlight=False)
     print(json.dumps(results))
     return 0
 

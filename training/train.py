@@ -22,19 +22,20 @@ from rich.console import Console
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
-from training import checkpoint, curves, start
-from training import state as saved
 from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.datasets import open_dataset
 from training.data.files import DatasetError, FileDataset
 from training.data.scenes.dataset import Scenes
-from training.joint import CachedData, LiveData, TaskData, fit_joint
-from training.lora import attach
+from training.model import start
+from training.model.lora import attach
 from training.overrides import with_fields
-from training.plan import Plan, plan, table
-from training.throughput import Throughput, peak_memory_bytes
-from training.validation import Spread, Validation
+from training.trainer import checkpoint, curves
+from training.trainer import state as saved
+from training.trainer.objective import CachedData, LiveData, TaskData, fit_joint
+from training.trainer.plan import Plan, plan, table
+from training.trainer.throughput import Throughput, peak_memory_bytes
+from training.trainer.validation import Spread, Validation
 
 CACHES = ("auto", "features", "views", "none")
 
@@ -57,7 +58,7 @@ class Arguments:
     workers: int = 2  # processes that read samples where nothing is cached
     track: str | None = None  # tensorboard | wandb, where it is installed
     encoder_weights: tuple[str, ...] = ()  # folder, file or hub id of the encoder, one per part; none: the preset's
-    language: str | None = None  # folder or hub id of a Llama-layout language body; None: the preset's
+    llm: str | None = None  # folder or hub id of a Llama-layout LLM; None: the preset's
     plan: bool = False  # print what a run would do, and stop; neither weights nor a GPU are needed
     random: bool = False  # random weights in the place of published ones, to measure speed and memory; no checkpoint
 
@@ -85,7 +86,7 @@ def train(arguments: Arguments) -> dict[str, object]:
     datasets = {task: dataset(arguments.data, config, task) for task in tasks}
     samples = {task: len(part) for task, part in datasets.items()}
     if arguments.plan:
-        model = attach(start.on_paper(config), config.lora_rank, config.lora_alpha)
+        model = attach(start.meta_model(config), config.lora_rank, config.lora_alpha)
         return {"preset": config.name, **show(plan(model, config, samples, mode), config).to_dict()}
     shared = arguments.start or out
     begin = start.random if arguments.random else start.frozen
@@ -151,7 +152,7 @@ def configured(arguments: Arguments) -> TrainConfig:
         config = dataclasses.replace(config, joint=dataclasses.replace(config.joint, steps=arguments.steps))
     if arguments.seed is not None:
         config = dataclasses.replace(config, seed=arguments.seed)
-    config = start.placed(config, arguments.encoder_weights, arguments.language)
+    config = start.placed(config, arguments.encoder_weights, arguments.llm)
     return config.for_tasks(chosen(arguments.tasks))
 
 
@@ -197,7 +198,7 @@ def left_out(samples: cache.Dataset) -> dict[str, int]:
 
 def show(planned: Plan, config: TrainConfig) -> Plan:
     """Print a plan; returns it."""
-    Console().print(table(planned, f"{config.name}: {config.model.encoder.name} + {config.model.language.name}"))
+    Console().print(table(planned, f"{config.name}: {config.model.encoder.name} + {config.model.llm.name}"))
     return planned
 
 

@@ -1,5 +1,5 @@
 """How fast a bundle answers here, against other ways to ask the same, and against what the machine can do."""
 
-from sf_ros.runtime import process
+from sf_ros.engines import threads
 
-process.prepare()  # as the robot's commands do; the modules of this package import torch
+threads.prepare()  # as the robot's commands do; the modules of this package import torch

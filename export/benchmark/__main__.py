@@ -21,8 +21,7 @@ from typing import Any
 
 from rich.console import Console
 
-from export import crowd, growth
-from export.benchmark import machine, report
+from export.benchmark import crowd, growth, machine, report
 from export.benchmark.measure import Crowd, measure, picture
 from export.benchmark.methods import METHODS
 from export.benchmark.others import OTHERS
@@ -30,9 +29,9 @@ from export.benchmark.rates import copy_rate
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import RuntimeConfig, known
-from sf_ros.runtime.detector import DetectorError, YoloDetector
-from sf_ros.runtime.fused import FusedEngine
-from sf_ros.runtime.sources import demo_file
+from sf_ros.engines.fused.engine import FusedEngine
+from sf_ros.io.sources import demo_file
+from sf_ros.perception.detectors.yolo import DetectorError, YoloDetector
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -48,7 +47,7 @@ def arguments() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=9, help="measured runs of each method (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--precision", default="auto", help="of the language body (default: %(default)s)")
+    parser.add_argument("--precision", default="auto", help="of the LLM (default: %(default)s)")
     parser.add_argument("--vision", default="auto", help="auto, onnx, onnx-tensorrt, torch or tensorrt (default: auto)")
     parser.add_argument("--engines", help="folder of TensorRT engines (default: the user's cache)")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: all cores")
@@ -108,7 +107,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "bundle_sha256": bundles.sha256(bundle.root / bundles.MANIFEST),
         "commit": _commit(),
         "vision": engine.vision.name,
-        "language": str(engine.language.body.dtype).removeprefix("torch."),
+        "llm": str(engine.llm.decoder.dtype).removeprefix("torch."),
         "machine": machine.describe(engine.device),
         "cold_start_s": {"load": round(loaded - start, 2), "first_answers": round(first - loaded, 2)},
         "peak_memory_mb": round(machine.peak_memory_bytes() / 1e6),

@@ -13,31 +13,34 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
-from export import crowd
+from export.benchmark import crowd
 from export.benchmark.methods import METHODS, largest_difference
 from export.benchmark.others import Other
 from export.benchmark.rates import Product, product_rate, products
-from export.work import Counter, frame
+from export.benchmark.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues
-from sf_ros.messages import NOTHING_TOLD, messages
-from sf_ros.runtime.detector import YoloDetector
-from sf_ros.runtime.engine import Answer, Engine
-from sf_ros.runtime.fused import FusedEngine
-from sf_ros.runtime.packing import looks, marks
-from sf_ros.runtime.people import Follower
-from sf_ros.runtime.recorders import typestore
-from sf_ros.runtime.scheduler import Scheduler
-from sf_ros.runtime.smoothing import Smoother
-from sf_ros.runtime.sources import VideoSource, demo_file
-from sf_ros.runtime.vision import OnnxVision
+from sf_ros.engines.base import Answer, Engine
+from sf_ros.engines.fused.batches import looks, marks
+from sf_ros.engines.fused.engine import FusedEngine
+from sf_ros.engines.fused.vision import OnnxVision
+from sf_ros.io.recorders import typestore
+from sf_ros.io.sources import VideoSource, demo_file
+from sf_ros.msgs.hri import NO_STATE, messages
+from sf_ros.perception.detectors.yolo import YoloDetector
+from sf_ros.perception.people import Follower
+from sf_ros.perception.scheduler import Scheduler
+from sf_ros.perception.smoothing import Smoother
 
-STAGES = ("decode", "detect", "track", "schedule", "views", "vision", "language", "answers", "smoothing", "messages")
-MODELS = ("decode", "detect", "vision", "language")  # what is not our overhead
+STAGES = ("decode", "detect", "track", "schedule", "views", "vision", "llm", "answers", "smoothing", "messages")
+MODELS = ("decode", "detect", "vision", "llm")  # what is not our overhead
 CAMERA_HZ = 15.0  # of the stream that is asked in turn; a device that is slower gets the frame that is newest then
 TURNS = 5  # frames of it for every repeat
 EVERYTHING_MS = 1e7  # a budget that leaves nothing out
-COUNTED = {"ours": "packed+reuse", "eager": "packed+reuse"}  # method -> what export.work calls it, if otherwise
+COUNTED = {
+    "ours": "packed+reuse",
+    "eager": "packed+reuse",
+}  # method -> what export.benchmark.work calls it, if otherwise
 Times = dict[str, float]  # stage -> milliseconds
 
 
@@ -84,7 +87,7 @@ def measure(
     times: dict[str, list[Times]] = {name: [] for name in methods}
     tokens: dict[str, dict[str, int]] = {}
     flops: dict[str, dict[str, int]] = {}
-    own_products = {"language": _language_products(engine, people), "vision": [_vision_product(engine, people)]}
+    own_products = {"llm": _language_products(engine, people), "vision": [_vision_product(engine, people)]}
     rates: dict[str, list[float]] = {stage: [] for stage in own_products}
     for turn in _counted(warm_up + repeats, f"{people} people"):
         for name, method in methods.items():
@@ -104,7 +107,7 @@ def measure(
             times.setdefault(name, []).append({"all": 1e3 * (time.perf_counter() - start)})
         for stage, asked in own_products.items():  # in turn as well: the machine's speed changes in the course of a run
             rates[stage].append(product_rate(asked))
-    counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.language.prompts.items()})
+    counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.llm.prompts.items()})
     return Crowd(
         people,
         len(questions),
@@ -130,7 +133,7 @@ def whole_frames(
     seen, types = crowd.found(people), typestore().types.__getitem__
     config = RuntimeConfig() if in_turn else RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
     found: list[Times] = []
-    stamp, told = 1.0, NOTHING_TOLD
+    stamp, told = 1.0, NO_STATE
     for index in _counted(warm_up + frames, f"{people} people, whole frames" + ", in turn" * in_turn):
         if not in_turn or not index:
             follower, scheduler, smoother = Follower(config), Scheduler(config), Smoother(config)
@@ -190,7 +193,7 @@ class _Clock:
 
 def _flops(counter: Counter, people: int, method: str) -> dict[str, int]:
     work = frame(counter, people, COUNTED.get(method, method))
-    return {"vision": work["encoder"].flops + work["connector"].flops, "language": work["language"].flops}
+    return {"vision": work["encoder"].flops + work["connector"].flops, "llm": work["llm"].flops}
 
 
 def _language_products(engine: FusedEngine, people: int) -> list[Product]:
@@ -199,8 +202,8 @@ def _language_products(engine: FusedEngine, people: int) -> list[Product]:
     marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, engine.model.encoder.grid)
     planned = engine.planner(asked, marked)
     tokens = [max(one.reused for one in planned)] if any(one.reused for one in planned) else []
-    tokens += [len(one.looks) * engine.language.tokens(one) for one in planned]
-    return products(engine.language.body, tokens)
+    tokens += [len(one.looks) * engine.llm.tokens(one) for one in planned]
+    return products(engine.llm.decoder, tokens)
 
 
 def _vision_product(engine: FusedEngine, people: int) -> Product:
@@ -208,5 +211,5 @@ def _vision_product(engine: FusedEngine, people: int) -> Product:
     pictures = 1 + 2 * people
     width, tokens = engine.model.encoder.width, pictures * engine.model.encoder.grid**2
     exact = isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu"
-    dtype = torch.float32 if exact else engine.language.body.dtype
+    dtype = torch.float32 if exact else engine.llm.decoder.dtype
     return Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))

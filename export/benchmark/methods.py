@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sf_ros.runtime.engine import Answer, Engine, Question
-from sf_ros.runtime.fused import FusedEngine, Planner
-from sf_ros.runtime.packing import Look, Pass, plan
+from sf_ros.engines.base import Answer, Engine, Question
+from sf_ros.engines.fused.batches import Look, Pass, plan
+from sf_ros.engines.fused.engine import FusedEngine, Planner
 
 
 class Naive:
@@ -28,7 +28,7 @@ class Naive:
     def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
         """See Engine."""
         answers = []
-        self.timings_ms = dict.fromkeys(("views", "vision", "language"), 0.0)
+        self.timings_ms = dict.fromkeys(("views", "vision", "llm"), 0.0)
         for question in questions:
             answers += self._engine.answer(image, [question])
             for stage, spent in self._engine.timings_ms.items():
@@ -51,8 +51,8 @@ def planned(engine: FusedEngine, planner: Planner) -> FusedEngine:
 def eager(engine: FusedEngine) -> FusedEngine:
     """The same weights and passes, told to a GPU kernel by kernel."""
     other = copy.copy(engine)
-    other.language, other.timings_ms = copy.copy(engine.language), {}
-    other.language.replayed = None
+    other.llm, other.timings_ms = copy.copy(engine.llm), {}
+    other.llm.replayed = None
     return other
 
 

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export import crowd
-from export.work import PROMPT_TOKENS
+from export.benchmark import crowd
+from export.benchmark.work import PROMPT_TOKENS
 from sf_ros.core import views
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
+from sf_ros.engines.base import Question
+from sf_ros.engines.fused.batches import looks
+from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.model.encoders import ENCODERS, build_encoder
-from sf_ros.runtime.engine import Question
-from sf_ros.runtime.fused import FusedEngine
-from sf_ros.runtime.packing import looks
 
 SIDE = 448  # px of a picture: 256 visual tokens in both models
 TEMPLATE_TOKENS = 20  # of a chat around the picture and the prompt
@@ -41,7 +41,7 @@ class Other(Protocol):
     """An architecture that answers about the crowd in its own way."""
 
     def frame(self, image: np.ndarray, people: int) -> dict[str, int]:
-        """Answer once; how many tokens of the language body were read and written."""
+        """Answer once; how many tokens of the LLM were read and written."""
         ...
 
 
@@ -165,13 +165,13 @@ def encode_internvl(model: Any, images: Tensor) -> Tensor:
 OTHERS: dict[str, Callable[[FusedEngine], Other]] = {
     "generate-qwen2-vl-2b": lambda engine: Generate(_like(engine, qwen2_vl_2b), encode_qwen2_vl),
     "generate-internvl3-2b": lambda engine: Generate(_like(engine, internvl3_2b), encode_internvl),
-    "gaze-lle": lambda engine: GazeLle(engine.device, engine.language.body.dtype),
+    "gaze-lle": lambda engine: GazeLle(engine.device, engine.llm.decoder.dtype),
     "ours-gaze": OursGaze,
 }
 
 
 def _like(engine: FusedEngine, make: Callable[[], nn.Module]) -> nn.Module:
-    return _half_made(make, engine.device, engine.language.body.dtype)
+    return _half_made(make, engine.device, engine.llm.decoder.dtype)
 
 
 def _half_made(make: Callable[[], nn.Module], device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -10,17 +10,17 @@ import numpy as np
 from rich import box
 from rich.table import Table
 
-from export import growth
+from export.benchmark import growth
 from export.benchmark.measure import STAGES, Crowd, overhead_ms
 
-PARTS = ("all", "vision", "language")
+PARTS = ("all", "vision", "llm")
 COLOURS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#222255", "#ee8866", "#225555")
 
 
 def methods_table(crowds: Sequence[Crowd]) -> Table:
     """Milliseconds of every question by method; how many times ours that is, measured and by counted operations."""
     shown = Table(box=box.SIMPLE, padding=0)
-    for name in ("people", "method", "ms", "vision", "language", "x ours", "counted", "differs"):
+    for name in ("people", "method", "ms", "vision", "llm", "x ours", "counted", "differs"):
         shown.add_column(name, justify="left" if name == "method" else "right")
     for found in crowds:
         for name in found.times:
@@ -155,7 +155,7 @@ def plot(crowds: Sequence[Crowd], title: str, out: Path) -> list[Path]:
     written.append(_saved(figure, out / "stages.png"))
 
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for stage, colour in (("vision", COLOURS[0]), ("language", COLOURS[4])):
+    for stage, colour in (("vision", COLOURS[0]), ("llm", COLOURS[4])):
         axes.plot(people, [achieved(found, stage) / 1e9 for found in crowds], "o-", color=colour, label=stage)
         rates = [found.rates[stage] / 1e9 for found in crowds]
         axes.plot(people, rates, "--", color=colour, label=f"{stage}: its products of matrices alone")

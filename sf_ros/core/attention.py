@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sf_ros.core.camera import Camera
-from sf_ros.core.space import GazeInSpace, Landing, Surface, landing, point, ray, spread_px, surface, surface_in
+from sf_ros.core.space import Gaze3D, HeatmapDepthSamples, Surface, landing, point, ray, spread_px, surface, surface_in
 from sf_ros.core.types import Box, FrameCues, Gaze, Person, PersonCues
 
 FACE_REACH = 1.2  # a gaze point this close to a face box (relative to its size) means the face
@@ -21,7 +21,7 @@ NOBODY = (math.inf, -1)  # offset and track id
 
 
 @dataclass(frozen=True)
-class Stand:
+class PersonGeometry:
     """Where a person is in the picture (boxes in pixels) and along the camera's axis; None: not seen, not measured."""
 
     face: Box | None
@@ -45,17 +45,19 @@ def looked_at(point_px: tuple[float, float], looker: int, people: Sequence[Perso
     return on_body[1] if on_body[0] <= 1 else None
 
 
-def stands(people: Sequence[Person], depth: np.ndarray, size: tuple[int, int]) -> dict[int, Stand]:
+def stands(people: Sequence[Person], depth: np.ndarray, size: tuple[int, int]) -> dict[int, PersonGeometry]:
     """Where everybody is, by track id: an aligned depth image (H, W) of z, of a picture of `size` (width, height)."""
     found = {}
     for person in people:
         above = upper_body(person.body)
         head = surface_in(person.face, depth, size) if person.face else None
-        found[person.track_id] = Stand(person.face, above, head, surface_in(above, depth, size))
+        found[person.track_id] = PersonGeometry(person.face, above, head, surface_in(above, depth, size))
     return found
 
 
-def looked_at_in_space(heat: Landing, looker: int, people: Mapping[int, Stand]) -> tuple[int | None, np.ndarray]:
+def looked_at_in_space(
+    heat: HeatmapDepthSamples, looker: int, people: Mapping[int, PersonGeometry]
+) -> tuple[int | None, np.ndarray]:
     """Whose head or upper body most of a gaze's heat falls on, and which of it (N,) bool does.
 
     Heat falls on somebody where it is in one of their boxes and as far away as they are; where nothing was measured the
@@ -77,7 +79,7 @@ def looked_at_in_space(heat: Landing, looker: int, people: Mapping[int, Stand]) 
 
 def in_space(
     cues: FrameCues, camera: Camera | None, depth: np.ndarray | None, looking_min: float
-) -> tuple[FrameCues, dict[int, GazeInSpace]]:
+) -> tuple[FrameCues, dict[int, Gaze3D]]:
     """A frame's cues with who is looked at decided in space, and where everybody looks there, by track id.
 
     `depth` is an aligned image (H, W) of z in metres, NaN where nothing was measured. Where there is none, what the
@@ -106,8 +108,13 @@ def in_space(
 
 
 def _placed(
-    person: PersonCues, lens: Camera, size: tuple[int, int], stand: Stand | None, at: Surface | None, looking_min: float
-) -> GazeInSpace | None:
+    person: PersonCues,
+    lens: Camera,
+    size: tuple[int, int],
+    stand: PersonGeometry | None,
+    at: Surface | None,
+    looking_min: float,
+) -> Gaze3D | None:
     """Where one person looks, at the surface `at`; None without an answer."""
     face, looking = person.person.face, person.looking_at_me
     head = None
@@ -115,14 +122,14 @@ def _placed(
         seen = point(lens, face.center, np.zeros((2, 2)), stand.head_at)
         head = seen[0] if seen is not None else None
     if looking is not None and looking.name == "yes" and looking.confidence >= looking_min:
-        return GazeInSpace(None, head=head)
+        return Gaze3D(None, head=head)
     if person.gaze is None:
         return None
     pixel, spread = pixel_of(person.gaze, size), spread_px(person.gaze, size)
     if spread is None:
-        return GazeInSpace(lens.rays(np.array([pixel]))[0], head=head)
+        return Gaze3D(lens.rays(np.array([pixel]))[0], head=head)
     target = point(lens, pixel, spread, at) if at is not None else None
-    return GazeInSpace(*ray(lens, pixel, spread), head, *(target or (None, None)))
+    return Gaze3D(*ray(lens, pixel, spread), head, *(target or (None, None)))
 
 
 def pixel_of(gaze: Gaze, size: tuple[int, int]) -> tuple[float, float]:
@@ -150,13 +157,13 @@ def _offset(point_px: tuple[float, float], box: Box, reach: float, upper: float 
     return max(across, down)
 
 
-def _inside(heat: Landing, box: Box, reach: float) -> np.ndarray:
+def _inside(heat: HeatmapDepthSamples, box: Box, reach: float) -> np.ndarray:
     """Which of the heat (N,) is in a box grown by `reach`."""
     size = np.array([max(box.width, 1.0), max(box.height, 1.0)])
     return np.asarray((np.abs(heat.pixels - box.center) <= size / 2 * reach).all(axis=1))
 
 
-def _near(heat: Landing, at: Surface | None, reach_m: float) -> np.ndarray:
+def _near(heat: HeatmapDepthSamples, at: Surface | None, reach_m: float) -> np.ndarray:
     """Which of the heat (N,) is as far away as a surface, or cannot be told to be elsewhere."""
     if at is None:
         return np.ones(len(heat.depths), bool)

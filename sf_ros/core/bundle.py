@@ -21,10 +21,10 @@ VISION = "vision.onnx"  # float32, for onnxruntime
 VISION_FLOAT16 = "vision_float16.onnx"
 VISION_TORCH = "vision.safetensors"  # the modules' own weights
 VISIONS = (VISION, VISION_FLOAT16, VISION_TORCH)  # a bundle has one or more of them
-LANGUAGE = "language/model.safetensors"
+LLM = "llm/model.safetensors"
 ANSWERS = "answers.safetensors"
 DETECTOR = "detector.onnx"
-REQUIRED = (LANGUAGE, ANSWERS)
+REQUIRED = (LLM, ANSWERS)
 _CHUNK = 1 << 20
 
 

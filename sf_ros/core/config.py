@@ -101,8 +101,8 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
-class LanguageConfig:
-    """The Llama-layout language body."""
+class LlmConfig:
+    """The Llama-layout LLM."""
 
     name: str = "tiny"  # tiny | a hub id or a local folder
     dim: int = 192  # hidden size
@@ -123,7 +123,7 @@ class ModelConfig:
     """SocialFusion with every choice the paper leaves open as a field (paper section 3.4)."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    language: LanguageConfig = field(default_factory=LanguageConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)
     connector_hidden: int = 512  # paper: 4096
     pooling: int = 1  # 1: every patch is a token; 2: 2x2 patches make one
     boxes: str = "patch"  # patch: a learned vector on intersecting patches; token: box tokens after the visual ones
@@ -159,7 +159,7 @@ class ModelConfig:
 
     @property
     def visual_tokens(self) -> int:
-        """Tokens of one picture in the language body's sequence."""
+        """Tokens of one picture in the LLM's sequence."""
         return self.visual_grid**2
 
     def to_dict(self) -> dict[str, Any]:
@@ -171,8 +171,8 @@ class ModelConfig:
         """The inverse of to_dict; an unknown key is an error."""
         data = dict(data)
         encoder = EncoderConfig.from_dict(data.pop("encoder", {}))
-        language = build(LanguageConfig, data.pop("language", {}))
-        return build(ModelConfig, data, encoder=encoder, language=language)
+        llm = build(LlmConfig, data.pop("llm", {}))
+        return build(ModelConfig, data, encoder=encoder, llm=llm)
 
 
 PAPER_MODEL = ModelConfig(
@@ -186,7 +186,7 @@ PAPER_MODEL = ModelConfig(
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
     ),
-    language=LanguageConfig(
+    llm=LlmConfig(
         name="meta-llama/Llama-3.2-1B",
         dim=2048,
         depth=16,
@@ -262,7 +262,7 @@ class RuntimeConfig:
     threads: int = described(0, "CPU threads of torch and onnxruntime; 0: all cores.", 0, 256)
     precision: str = described(
         "auto",
-        "Of the language body, and of vision in torch: auto | float32 | bfloat16 | float16; auto: float16 on a GPU, "
+        "Of the LLM, and of vision in torch: auto | float32 | bfloat16 | float16; auto: float16 on a GPU, "
         "on a CPU bfloat16 where it is faster and the body 512 wide or more, else float32.",
     )
     vision: str = described(
@@ -276,7 +276,7 @@ class RuntimeConfig:
         "Read what frame views share before their boxes once per frame: on | off | auto, where it saves more than it "
         "costs. Only with causal attention.",
     )
-    cuda_graphs: bool = described(True, "On a GPU, record what the language body does for a shape, and replay it.")
+    cuda_graphs: bool = described(True, "On a GPU, record what the LLM does for a shape, and replay it.")
     detector: str | None = described(
         None, "Detector file: .onnx, .engine or (a pickle, so only by name) .pt; none: the bundle's."
     )

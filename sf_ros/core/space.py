@@ -36,7 +36,7 @@ class Surface:
 
 
 @dataclass(frozen=True)
-class Landing:
+class HeatmapDepthSamples:
     """What a gaze's heat falls on: pixels (N, 2), their depths (N,) in metres or NaN, and shares of the heat (N,)."""
 
     pixels: np.ndarray
@@ -45,7 +45,7 @@ class Landing:
 
 
 @dataclass(frozen=True)
-class GazeInSpace:
+class Gaze3D:
     """Where somebody looks, metres in the camera's optical frame; None where it was not measured."""
 
     ray: np.ndarray | None  # (3,) unit vector from the camera to the target; None: at the camera
@@ -108,7 +108,7 @@ def surface(depths: np.ndarray, weights: np.ndarray) -> Surface | None:
     return Surface(middle, max(SIGMA_OF_MAD * _median(away[order], weight[order]), DEPTH_NOISE * middle))
 
 
-def landing(heatmap: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> Landing:
+def landing(heatmap: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> HeatmapDepthSamples:
     """The heat of a (rows, columns) map upon an aligned depth image (H, W) of z, of any resolution.
 
     Pixels are those of a picture of `size` (width, height).
@@ -120,7 +120,7 @@ def landing(heatmap: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> La
     y = ((row[:, None] + down) / heatmap.shape[0]).ravel()
     heat = np.repeat(heatmap[row, column].astype(float), PER_CELL**2)
     pixels = np.column_stack([x * size[0], y * size[1]])
-    return Landing(pixels, _read(depth, x, y), heat / max(float(heat.sum()), 1e-12))
+    return HeatmapDepthSamples(pixels, _read(depth, x, y), heat / max(float(heat.sum()), 1e-12))
 
 
 def surface_in(box: Box, depth: np.ndarray, size: tuple[int, int]) -> Surface | None:

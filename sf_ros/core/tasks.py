@@ -14,7 +14,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class TaskSpec:
+class Task:
     """One question. Either a choice among labels, or (no labels) a gaze heatmap."""
 
     name: str  # also the metric key and the topic suffix
@@ -86,10 +86,10 @@ _EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust"
 _DOMAINS = ("intimate", "not_intimate", "none")
 _RELATIONS = ("friends", "family", "couple", "professional", "commercial", "none")
 
-TASKS: dict[str, TaskSpec] = {
+TASKS: dict[str, Task] = {
     spec.name: spec
     for spec in (
-        TaskSpec(
+        Task(
             name="gesture",
             dataset="hagrid",
             view="person",
@@ -101,8 +101,8 @@ TASKS: dict[str, TaskSpec] = {
             region="upper",
         ),
         # Visual tokens cannot see a prompt behind them, so gaze has one only where prompts come first.
-        TaskSpec(name="gaze", dataset="gazefollow", view="frame", boxes=1, lead="Where does the marked person look?\n"),
-        TaskSpec(
+        Task(name="gaze", dataset="gazefollow", view="frame", boxes=1, lead="Where does the marked person look?\n"),
+        Task(
             name="expression",
             dataset="affectnet",
             view="face",
@@ -112,7 +112,7 @@ TASKS: dict[str, TaskSpec] = {
             prompt=_choices("Facial expression?", _EXPRESSIONS),
             margin=1.3,
         ),
-        TaskSpec(
+        Task(
             name="looking_at_me",
             dataset="ego4d",
             view="face",
@@ -123,7 +123,7 @@ TASKS: dict[str, TaskSpec] = {
             prompt="Does this face look into the camera? Yes or No\n",
             margin=1.3,
         ),
-        TaskSpec(
+        Task(
             name="domain",
             dataset="pisc",
             view="frame",
@@ -132,7 +132,7 @@ TASKS: dict[str, TaskSpec] = {
             answers=_letters(len(_DOMAINS)),
             prompt=_choices("How close are the two marked people?", ("intimate", "not intimate", "no relation")),
         ),
-        TaskSpec(
+        Task(
             name="relation",
             dataset="pisc",
             view="frame",

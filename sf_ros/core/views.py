@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import MAX_BOXES, TaskSpec
+from sf_ros.core.tasks import MAX_BOXES, Task
 from sf_ros.core.types import Box
 
 PAD = 114  # grey of what lies outside the image
 UPPER_BODY = 0.55  # of a standing person's box height: head to hip
 
 
-def view(image: np.ndarray, spec: TaskSpec, boxes: Sequence[Box], size: int) -> np.ndarray:
+def view(image: np.ndarray, spec: Task, boxes: Sequence[Box], size: int) -> np.ndarray:
     """What `spec` looks at: RGB uint8 (H, W, 3) -> RGB uint8 (size, size, 3).
 
     A frame view is the whole image squashed to a square, so that boxes and points map by scale alone. Face and person
@@ -29,7 +29,7 @@ def view(image: np.ndarray, spec: TaskSpec, boxes: Sequence[Box], size: int) -> 
     return crop(image, square(boxes[0], spec), size)
 
 
-def square(box: Box, spec: TaskSpec) -> Box:
+def square(box: Box, spec: Task) -> Box:
     """The square region around a face or person box that `spec` wants; it may reach outside the image."""
     if spec.region == "upper":
         side = max(box.width, UPPER_BODY * box.height)

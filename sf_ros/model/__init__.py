@@ -1,1 +1,1 @@
-"""The fused model in torch: frozen encoder, connector, language body, heads. No ROS, no LoRA."""
+"""The fused model in torch: frozen encoder, connector, LLM, heads. No ROS, no LoRA."""

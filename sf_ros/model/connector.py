@@ -1,4 +1,4 @@
-"""From patch features and boxes to the language body's tokens (paper section 3.4)."""
+"""From patch features and boxes to the LLM's tokens (paper section 3.4)."""
 
 from __future__ import annotations
 

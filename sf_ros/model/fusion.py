@@ -1,4 +1,4 @@
-"""FusedModel: encoder + connector + language body + heads (paper section 3.4)."""
+"""FusedModel: encoder + connector + LLM + heads (paper section 3.4)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf_ros.core.config import LanguageConfig, ModelConfig
+from sf_ros.core.config import LlmConfig, ModelConfig
 from sf_ros.core.tasks import MAX_BOXES, TASKS, load_prompts
 from sf_ros.model.connector import BoxTokens, Connector, pool
 from sf_ros.model.encoders import build_encoder
@@ -44,20 +44,18 @@ class FusedModel(nn.Module):
         config: ModelConfig,
         tokenizer: Tokenizer,
         encoder: nn.Module | None = None,
-        body: nn.Module | None = None,
+        llm: nn.Module | None = None,
     ) -> None:
-        """`encoder` and `body` are taken as they are where they exist already (published weights), else made anew."""
+        """`encoder` and `llm` are taken as they are where they exist already (published weights), else made anew."""
         super().__init__()
         self.config = config
         self.encoder = build_encoder(config.encoder) if encoder is None else encoder
         token_boxes = config.boxes == "token"
-        self.connector = Connector(
-            config.encoder.dim, config.connector_hidden, config.language.dim, marks=not token_boxes
-        )
-        self.box_tokens = BoxTokens(config.language.dim) if token_boxes else None
-        self.body = build_body(config.language) if body is None else body
-        language = config.language
-        self.output = None if language.tied else nn.Linear(language.dim, language.vocabulary, bias=False)
+        self.connector = Connector(config.encoder.dim, config.connector_hidden, config.llm.dim, marks=not token_boxes)
+        self.box_tokens = BoxTokens(config.llm.dim) if token_boxes else None
+        self.llm = build_llm(config.llm) if llm is None else llm
+        tied, dim, vocabulary = config.llm.tied, config.llm.dim, config.llm.vocabulary
+        self.output = None if tied else nn.Linear(dim, vocabulary, bias=False)
         self.heatmap = HeatmapHead(config)
         self.prompts = load_prompts(config.prompts_file, config.order)
         labelled = tuple(name for name, spec in TASKS.items() if spec.kind == "label")
@@ -70,7 +68,7 @@ class FusedModel(nn.Module):
         self.answer_ids = {name: label_tokens(name, tokenizer) for name in labelled}
 
     def parts(self) -> dict[str, nn.Module]:
-        """What has weights beside the language body, by name."""
+        """What has weights beside the LLM, by name."""
         found = {
             "encoder": self.encoder,
             "connector": self.connector,
@@ -87,7 +85,7 @@ class FusedModel(nn.Module):
             return self.encoder(images)
 
     def visual(self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None) -> Tensor:
-        """Features of P patches (B, P, dim) and where boxes are -> visual tokens (B, N, D) of the language body.
+        """Features of P patches (B, P, dim) and where boxes are -> visual tokens (B, N, D) of the LLM.
 
         Boxes are told as a mask (B, P) or, for a model with box tokens, as coordinates (B, MAX_BOXES, 4) as in
         sf_ros.core.views; the other one means nothing. Box tokens follow the N visual ones: (B, N + MAX_BOXES, D).
@@ -101,12 +99,12 @@ class FusedModel(nn.Module):
 
     def prompt(self, question: str) -> Tensor:
         """What a question is asked with (T, D): embedded text or learned vectors; T is 0 for gaze behind pictures."""
-        rows = cast(Tensor, self.body.embed_tokens.weight)
+        rows = cast(Tensor, self.llm.embed_tokens.weight)
         if question not in self.prompted:
             return rows.new_empty(0, rows.shape[1])
         if self.learned_prompts is not None:
             return self.learned_prompts(question)
-        return self.body.embed_tokens(self.prompt_ids[question].to(rows.device))
+        return self.llm.embed_tokens(self.prompt_ids[question].to(rows.device))
 
     def length(self, question: str) -> int:
         """Tokens of a question's whole sequence."""
@@ -128,7 +126,7 @@ class FusedModel(nn.Module):
         if self.config.attention == "full":
             mask = visible(sequence.shape[1], slice(start, start + self.config.visual_tokens))
             bias = attention_bias(mask, sequence)
-        states = self.body(inputs_embeds=sequence, attention_mask=bias, use_cache=False).last_hidden_state
+        states = self.llm(inputs_embeds=sequence, attention_mask=bias, use_cache=False).last_hidden_state
         return states, start
 
     def next_token_logits(self, visual: Tensor, questions: Sequence[str]) -> Tensor:
@@ -146,7 +144,7 @@ class FusedModel(nn.Module):
     @property
     def output_rows(self) -> Tensor:
         """The output layer's weights (V, D)."""
-        return cast(Tensor, self.body.embed_tokens.weight if self.output is None else self.output.weight)
+        return cast(Tensor, self.llm.embed_tokens.weight if self.output is None else self.output.weight)
 
     def label_logits(self, visual: Tensor, question: str) -> Tensor:
         """Visual tokens (B, N, D) -> logits over the question's labels (B, L)."""
@@ -164,7 +162,7 @@ class LearnedPrompts(nn.Module):
 
     def __init__(self, questions: Sequence[str], config: ModelConfig) -> None:
         super().__init__()
-        shape = config.learned_prompts, config.language.dim
+        shape = config.learned_prompts, config.llm.dim
         self.vectors = nn.ParameterDict({name: nn.Parameter(PROMPT_SCALE * torch.randn(shape)) for name in questions})
 
     def forward(self, question: str) -> Tensor:
@@ -182,8 +180,8 @@ class HeatmapHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.grid, self.size = config.visual_grid, config.heatmap_size
-        self.project = nn.Linear(config.language.dim, config.heatmap_channels)
-        self.query = nn.Linear(config.language.dim, config.heatmap_channels) if config.boxes == "token" else None
+        self.project = nn.Linear(config.llm.dim, config.heatmap_channels)
+        self.query = nn.Linear(config.llm.dim, config.heatmap_channels) if config.boxes == "token" else None
         self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=2, stride=2)
         # Training starts at the share of cells that a target fills, not at one half (Lin et al. 2017, section 4.1).
         filled = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
@@ -199,19 +197,19 @@ class HeatmapHead(nn.Module):
         return F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False).squeeze(1)
 
 
-def build_body(config: LanguageConfig) -> nn.Module:
-    """A Llama body with embedding and without output layer, randomly initialised."""
+def build_llm(config: LlmConfig) -> nn.Module:
+    """A Llama llm with embedding and without output layer, randomly initialised."""
     from transformers import LlamaModel
 
     return LlamaModel(llama_config(config))
 
 
-def llama_config(config: LanguageConfig) -> LlamaConfig:
-    """What transformers calls a body's sizes."""
+def llama_config(config: LlmConfig) -> LlamaConfig:
+    """What transformers calls a llm's sizes."""
     from transformers import LlamaConfig
 
     rope = {"rope_theta": config.rope_theta, **(config.rope_scaling or {"rope_type": "default"})}
-    body = LlamaConfig(
+    llm = LlamaConfig(
         vocab_size=config.vocabulary,
         hidden_size=config.dim,
         intermediate_size=config.mlp,
@@ -227,8 +225,8 @@ def llama_config(config: LanguageConfig) -> LlamaConfig:
         bos_token_id=None,
         eos_token_id=None,
     )
-    body._attn_implementation = "sdpa"
-    return body
+    llm._attn_implementation = "sdpa"
+    return llm
 
 
 def label_tokens(question: str, tokenizer: Tokenizer) -> Tensor:

@@ -1,4 +1,4 @@
-"""The language body's sequence: which token sees which, at which position, and where answers are read.
+"""The LLM's sequence: which token sees which, at which position, and where answers are read.
 
 Attention is causal; with full attention visual tokens see one another in both directions, and the tokens of boxes and
 text stay causal behind (or before) them. Questions about the same picture and boxes share one visual prefix:

@@ -14,7 +14,7 @@ ROWS = 64  # of a matrix that are scaled at a time
 
 
 @contextmanager
-def without_numbers() -> Iterator[None]:
+def empty_weights() -> Iterator[None]:
     """Modules made in here have their buffers, but parameters on the meta device: no memory, and no time to draw them.
 
     `fill` gives them weights. nn.Module itself is changed meanwhile: one thread at a time.

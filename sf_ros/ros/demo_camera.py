@@ -12,10 +12,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sf_ros.core.types import Frame
-from sf_ros.images import from_rgb
+from sf_ros.io.sources import SourceError, VideoSource, demo_file
+from sf_ros.msgs.images import from_rgb
+from sf_ros.msgs.topics import QOS
 from sf_ros.ros.publishers import profile
-from sf_ros.runtime.sources import SourceError, VideoSource, demo_file
-from sf_ros.topics import QOS
 
 
 class DemoCamera(Node):

@@ -25,15 +25,15 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.camera import CalibrationError, Camera
+from sf_ros.engines import threads
+from sf_ros.msgs.topics import PICTURES, QOS, SPATIAL, Qos
+from sf_ros.perception.detectors.yolo import DetectorError
+from sf_ros.perception.pipeline import Pipeline, load_pipeline
 from sf_ros.ros.diagnostics import Health
 from sf_ros.ros.parameters import Parameter, configs, parameters
 from sf_ros.ros.persons import ExternalPersons
 from sf_ros.ros.publishers import Publishers, describe, profile
 from sf_ros.ros.worker import REPEAT_WARNING_S, Worker
-from sf_ros.runtime import process
-from sf_ros.runtime.detector import DetectorError
-from sf_ros.runtime.pipeline import Pipeline, load_pipeline
-from sf_ros.topics import PICTURES, QOS, SPATIAL, Qos
 
 CHECK_S = 0.5  # between looks at whether images come
 REPORT_S = 1.0  # between diagnostics
@@ -305,7 +305,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C."""
-    process.prepare()
+    threads.prepare()
     signal.signal(signal.SIGINT, _stop)  # rclpy's own handler calls it
     rclpy.init(args=args)
     node: PerceptionNode | None = None

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sf_ros.core.config import CUES, CueConfig, RuntimeConfig, build, check_ranges, described
-from sf_ros.messages import CONTEMPT, PERSONS, MessageSettings
-from sf_ros.topics import Names
+from sf_ros.msgs.hri import CONTEMPT, PERSONS, MessageSettings
+from sf_ros.msgs.topics import Names
 
 RELIABILITY = ("best_effort", "reliable")
 NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")  # what ROS 2 takes, and not the root

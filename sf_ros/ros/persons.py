@@ -8,8 +8,8 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 
+from sf_ros.msgs.topics import QOS, Names, body_id, face_id
 from sf_ros.ros.publishers import message_type, profile
-from sf_ros.topics import QOS, Names, body_id, face_id
 
 
 class ExternalPersons:

@@ -12,8 +12,8 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosidl_runtime_py.utilities import get_message
 
-from sf_ros.messages import TopicMessage
-from sf_ros.topics import QOS, Qos, Topic
+from sf_ros.msgs.hri import TopicMessage
+from sf_ros.msgs.topics import QOS, Qos, Topic
 
 message_type = cache(get_message)  # 'hri_msgs/msg/Gaze' -> class
 

@@ -13,23 +13,23 @@ from rclpy.node import Node
 from sf_ros.core.attention import in_space
 from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.space import GazeInSpace
+from sf_ros.core.space import Gaze3D
 from sf_ros.core.types import Frame, FrameCues
-from sf_ros.images import ImageError, compressed_to_rgb, depth_to_metres, to_rgb
-from sf_ros.messages import MessageSettings, Told, messages
+from sf_ros.msgs.hri import MessageSettings, PublisherState, messages
+from sf_ros.msgs.images import ImageError, compressed_to_rgb, depth_to_metres, to_rgb
+from sf_ros.msgs.spatial import spatial_messages
+from sf_ros.msgs.topics import body_id, face_id
+from sf_ros.perception.pipeline import RESTART_S, Pipeline
 from sf_ros.ros.diagnostics import Health
+from sf_ros.ros.image_topics import publish_pictures
 from sf_ros.ros.parameters import NodeConfig
 from sf_ros.ros.persons import ExternalPersons
-from sf_ros.ros.pictures import publish_pictures
 from sf_ros.ros.publishers import Publishers, message_type
-from sf_ros.ros.spatial import spatial_messages
-from sf_ros.runtime.pipeline import RESTART_S, Pipeline
-from sf_ros.topics import body_id, face_id
 
 REPEAT_WARNING_S = 10.0
 MAX_LATENCY_S = 60.0  # stamps further from our clock than this are from another one
 DEPTH_KEPT = 5  # newest depth images kept for the camera image they belong to
-MODELS = ("detect", "vision", "language")  # stages that are not ours to make faster
+MODELS = ("detect", "vision", "llm")  # stages that are not ours to make faster
 
 
 class Worker:
@@ -57,7 +57,7 @@ class Worker:
         self._stopping = False
         self._wake = threading.Condition()
         self._depths: deque[Any] = deque(maxlen=DEPTH_KEPT)
-        self._told = Told()
+        self._told = PublisherState()
         self._last_stamp_ns: int | None = None
         self._unstamped = False
         self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
@@ -148,11 +148,11 @@ class Worker:
                 return False
             if back_s > RESTART_S:
                 self._node.get_logger().info(f"Stamps went back by {back_s:.1f} s: everybody is new.")
-                self._told = Told()
+                self._told = PublisherState()
         self._last_stamp_ns = stamp_ns
         return True
 
-    def _publish(self, header: Any, stamp_ns: int, cues: FrameCues, spaces: dict[int, GazeInSpace]) -> None:
+    def _publish(self, header: Any, stamp_ns: int, cues: FrameCues, spaces: dict[int, Gaze3D]) -> None:
         tracks = [person.person.track_id for person in cues.people]
         ids = self._external.of(tracks) if self._external is not None else None
         items, self._told = messages(

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 from scipy.spatial.transform import Rotation
 
-from calibration.boards import Board
+from calibration.camera.boards import Board
 from sf_ros.core.camera import Camera
 
 TEXTURE_PX_PER_SQUARE = 100

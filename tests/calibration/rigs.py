@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from calibration.boards import Board
-from calibration.views import View
+from calibration.camera.boards import Board
+from calibration.camera.views import View
 from sf_ros.core.camera import Camera
-from tests.calibration.lenses import PINHOLE
+from tests.calibration.camera.lenses import PINHOLE
 from tests.calibration.rendering import Pose
 
 OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # x right, y down, z forward, in x forward, y left, z up

@@ -21,13 +21,13 @@ from sf_ros.core.attention import in_space, looked_at, pixel_of
 from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import FrameCues, Gaze, Person, PersonCues
-from sf_ros.runtime.engine import Question
-from training.data.scenes.body import draw_person
+from sf_ros.engines.base import Question
 from training.data.scenes.dataset import shaken
-from training.data.scenes.objects import draw_object
 from training.data.scenes.painter import Painter
+from training.data.scenes.person.body import draw_person
+from training.data.scenes.place.objects import draw_object
+from training.data.scenes.place.rooms import draw_furniture
 from training.data.scenes.render import Annotation, render
-from training.data.scenes.rooms import draw_furniture
 from training.data.scenes.world import SceneState, sample_scene
 
 SCENES = 360
@@ -187,8 +187,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the study; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     from sf_ros.core import bundle
-    from sf_ros.runtime.fused import load_engine
-    from sf_ros.runtime.sources import demo_file
+    from sf_ros.engines.fused.engine import load_engine
+    from sf_ros.io.sources import demo_file
 
     engine = load_engine(bundle.load(demo_file("bundle")), RuntimeConfig())
     found: dict[str, list[Look]] = defaultdict(list)

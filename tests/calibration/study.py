@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from calibration.boards import Board, Pattern
-from calibration.collect import Collection
-from calibration.fit import Model, agreeing
-from calibration.uncertainty import uncertainty_px
+from calibration.camera.boards import Board, Pattern
+from calibration.camera.collect import Collection
+from calibration.camera.fit import Model, agreeing
+from calibration.camera.uncertainty import uncertainty_px
 from sf_ros.core.camera import Camera
 from tests.calibration.rendering import Studio, varied_poses
 

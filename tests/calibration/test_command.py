@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from calibration import camera, confidence, extrinsics, smoothing, smoothing_record, targets
+from calibration.camera import calibrate
+from calibration.camera.calibrate import targets
 from calibration.command import labelled, print_table, told
+from calibration.confidence import fit
+from calibration.extrinsics import solve
+from calibration.smoothing import choose, record
 
 COMMANDS = {
     "targets": (targets.main, "BOARD.pdf"),
-    "camera": (camera.main, "SOURCE"),
-    "extrinsics": (extrinsics.main, "SOURCE"),
-    "confidence": (confidence.main, "BUNDLE"),
-    "smoothing": (smoothing.main, "BUNDLE"),
-    "smoothing_record": (smoothing_record.main, "BUNDLE CLIP..."),
+    "camera": (calibrate.main, "SOURCE"),
+    "extrinsics": (solve.main, "SOURCE"),
+    "confidence": (fit.main, "BUNDLE"),
+    "smoothing": (choose.main, "BUNDLE"),
+    "smoothing_record": (record.main, "BUNDLE CLIP..."),
 }
 
 

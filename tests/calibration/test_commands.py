@@ -16,11 +16,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from scipy.spatial.transform import Rotation
 
-from calibration import camera, camera_info, extrinsics
-from calibration.boards import Board
-from calibration.collect import Collection, coverage
-from calibration.window import Window
-from tests.calibration.lenses import PINHOLE
+from calibration.camera import calibrate, camera_info
+from calibration.camera.boards import Board
+from calibration.camera.collect import Collection, coverage
+from calibration.camera.window import Window
+from calibration.extrinsics import solve
+from tests.calibration.camera.lenses import PINHOLE
 from tests.calibration.rendering import Studio, varied_poses
 from tests.calibration.rigs import Rig, mounted, moves
 
@@ -45,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def calibrated(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a calibration of those pictures."""
     out = tmp_path_factory.mktemp("calibrated") / "new"
-    assert camera.main([str(folder), "--out", str(out), "--camera-name", "head_camera"]) == 0
+    assert calibrate.main([str(folder), "--out", str(out), "--camera-name", "head_camera"]) == 0
     return out
 
 
@@ -79,7 +80,16 @@ def test_a_folder_of_pictures_becomes_camera_info_and_a_picture(calibrated: Path
 
 
 def test_the_command_line_works_as_its_users_type_it(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "calibration.camera", str(folder), "--out", str(tmp_path), "--model", "plumb_bob"]
+    command = [
+        sys.executable,
+        "-m",
+        "calibration.camera.calibrate",
+        str(folder),
+        "--out",
+        str(tmp_path),
+        "--model",
+        "plumb_bob",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -93,7 +103,7 @@ def test_a_calibration_holds_on_its_camera_and_not_on_another(
     folder: Path, calibrated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     info = calibrated / "camera_info.yaml"
-    assert camera.main([str(folder), "--out", str(tmp_path / "same"), "--validate", str(info)]) == 0
+    assert calibrate.main([str(folder), "--out", str(tmp_path / "same"), "--validate", str(info)]) == 0
     result = said(capsys)
     assert result["holds"] is True and result["rms_px"] < 0.1 and result["views"] == 2 * COUNT
     assert not (tmp_path / "same" / "camera_info.yaml").exists()
@@ -101,7 +111,7 @@ def test_a_calibration_holds_on_its_camera_and_not_on_another(
     fields["distortion_coefficients"]["data"] = [0.0] * 5
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(fields))
     arguments = [str(folder), "--out", str(tmp_path / "other"), "--validate", str(tmp_path / "other.yaml")]
-    assert camera.main(arguments) == 1
+    assert calibrate.main(arguments) == 1
     result = said(capsys)
     assert result["holds"] is False and "more than 0.5 px" in result["warnings"][0]
 
@@ -114,7 +124,7 @@ def test_a_video_is_looked_at_from_time_to_time(
         for _ in range(5):
             writer.write(cv2.imread(str(path)))
     writer.release()
-    assert camera.main([str(tmp_path / "board.avi"), "--out", str(tmp_path / "out")]) == 0
+    assert calibrate.main([str(tmp_path / "board.avi"), "--out", str(tmp_path / "out")]) == 0
     result = said(capsys)
     assert result["pictures"] == COUNT  # five frames are a quarter of a second
     assert result["matrix"][0][0] == pytest.approx(525, rel=5e-3)
@@ -140,7 +150,7 @@ def test_results_are_not_overwritten_unasked(
     folder: Path, calibrated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (calibrated / "camera_info.yaml").read_bytes()
-    assert camera.main([str(folder), "--out", str(calibrated)]) == 2
+    assert calibrate.main([str(folder), "--out", str(calibrated)]) == 2
     assert "--replace" in capsys.readouterr().err
     assert (calibrated / "camera_info.yaml").read_bytes() == before
 
@@ -173,7 +183,7 @@ def test_a_mistake_is_one_line_that_says_what_to_do(
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     arguments = [str(folder) if part == "FOLDER" else part for part in arguments]
-    assert camera.main([*arguments, "--out", str(tmp_path)]) == 2
+    assert calibrate.main([*arguments, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and words in error
     assert not (tmp_path / "camera_info.yaml").exists()
@@ -184,7 +194,7 @@ def test_pictures_with_poses_become_a_launch_file_with_the_static_transform(
 ) -> None:
     folder, truth = shots
     options = ["--camera-info", str(folder / "camera_info.yaml"), "--out", str(tmp_path), "--head", "neck"]
-    assert extrinsics.main([str(folder), *options, "--camera", "eye"]) == 0
+    assert solve.main([str(folder), *options, "--camera", "eye"]) == 0
     result = said(capsys)
     check_transform(result, truth)
     refused = sum(map(len, result["refused"].values()))
@@ -211,14 +221,14 @@ def test_a_recording_with_tf_gives_the_same_and_leaves_moving_pictures_out(
         "--base",
         "odom",
     ]
-    assert extrinsics.main([str(tmp_path / "bag"), *options, "--image-topic", "/eye/compressed"]) == 0
+    assert solve.main([str(tmp_path / "bag"), *options, "--image-topic", "/eye/compressed"]) == 0
     result = said(capsys)
     check_transform(result, truth)
     assert result["pictures"] == 16
     (tmp_path / "extrinsics.launch.py").unlink()
-    assert extrinsics.main([str(tmp_path / "bag"), *options]) == 2
+    assert solve.main([str(tmp_path / "bag"), *options]) == 2
     assert "No images on /camera/image_raw; recorded: /eye/compressed" in capsys.readouterr().err
-    assert extrinsics.main([str(tmp_path / "bag"), *options[:-1], "map", "--image-topic", "/eye/compressed"]) == 2
+    assert solve.main([str(tmp_path / "bag"), *options[:-1], "map", "--image-topic", "/eye/compressed"]) == 2
     assert "No transforms lead from map to head" in capsys.readouterr().err
 
 
@@ -238,7 +248,7 @@ def test_a_line_of_poses_that_cannot_be_used_is_named(
     (tmp_path / "view_00.png").write_bytes((folder / "view_00.png").read_bytes())
     (tmp_path / "poses.jsonl").write_text(line)
     arguments = [str(tmp_path), "--camera-info", str(folder / "camera_info.yaml"), "--out", str(tmp_path / "out")]
-    assert extrinsics.main(arguments) == 2
+    assert solve.main(arguments) == 2
     assert words in capsys.readouterr().err
 
 
@@ -246,7 +256,7 @@ def test_a_board_with_two_poses_is_refused_for_extrinsics(
     shots: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(shots[0]), "--camera-info", str(shots[0] / "camera_info.yaml"), "--out", str(tmp_path)]
-    assert extrinsics.main([*arguments, "--pattern", "chessboard", "--squares", "10", "8"]) == 2
+    assert solve.main([*arguments, "--pattern", "chessboard", "--squares", "10", "8"]) == 2
     assert "looks the same upside down" in capsys.readouterr().err
 
 

@@ -18,7 +18,7 @@ from sf_ros.core.tasks import TASKS
 
 FILES = {
     bundles.VISION: b"a picture goes in",
-    bundles.LANGUAGE: b"words come out",
+    bundles.LLM: b"words come out",
     bundles.ANSWERS: b"yes or no",
     bundles.DETECTOR: b"",
 }
@@ -39,7 +39,7 @@ def sign(root: Path, **changes: object) -> bundles.Manifest:
     arguments = {
         "model": MODELS["tiny"],
         "prompts": tasks.load_prompts(None),
-        "precision": {"language": "float16"},
+        "precision": {"llm": "float16"},
         "parity": PARITY,
         "provenance": {"commit": "abc"},
         **changes,
@@ -104,7 +104,7 @@ def test_weights_are_the_same_with_another_detector_or_calibration_only(root: Pa
     edit(root, lambda data: data.update(temperatures={"gesture": 1.5}))
     (root / bundles.DETECTOR).write_bytes(b"another")
     assert sign(root).weights == before
-    (root / bundles.LANGUAGE).write_bytes(b"other words")
+    (root / bundles.LLM).write_bytes(b"other words")
     assert sign(root).weights != before
 
 
@@ -146,7 +146,7 @@ def test_a_file_longer_than_one_piece_is_hashed_as_a_whole(tmp_path: Path) -> No
     assert bundles.sha256(file) != long
 
 
-@pytest.mark.parametrize("name", [bundles.VISION, bundles.LANGUAGE, bundles.ANSWERS])
+@pytest.mark.parametrize("name", [bundles.VISION, bundles.LLM, bundles.ANSWERS])
 def test_one_flipped_bit_is_refused(root: Path, name: str) -> None:
     expected = bundles.sha256(root / name)
     content = bytearray(FILES[name])
@@ -171,7 +171,7 @@ def test_a_missing_file_is_refused(root: Path, name: str) -> None:
     assert re.search(f"{re.escape(str(root / name))}: missing. Copy the bundle again", refusal(root))
 
 
-@pytest.mark.parametrize("name", [bundles.VISION, bundles.LANGUAGE, bundles.ANSWERS])
+@pytest.mark.parametrize("name", [bundles.VISION, bundles.LLM, bundles.ANSWERS])
 def test_a_manifest_that_leaves_out_a_required_file_is_refused(root: Path, name: str) -> None:
     edit(root, lambda data: data["files"].pop(name))
     message = refusal(root)
@@ -265,8 +265,8 @@ def test_nothing_is_signed_without_parity(root: Path) -> None:
 
 def test_nothing_is_signed_while_a_required_file_is_missing(root: Path) -> None:
     (root / bundles.MANIFEST).unlink()
-    (root / bundles.LANGUAGE).unlink()
-    with pytest.raises(BundleError, match=f"cannot write the manifest, '{bundles.LANGUAGE}' missing"):
+    (root / bundles.LLM).unlink()
+    with pytest.raises(BundleError, match=f"cannot write the manifest, '{bundles.LLM}' missing"):
         sign(root)
     assert not (root / bundles.MANIFEST).exists()
 

@@ -69,7 +69,7 @@ def test_the_grid_and_the_visual_tokens_follow_from_picture_and_patch() -> None:
     [
         ({"conector_hidden": 1}, "field of ModelConfig 'conector_hidden'. Did you mean 'connector_hidden'"),
         ({"encoder": {"imagesize": 1}}, "field of EncoderConfig 'imagesize'. Did you mean 'image_size'"),
-        ({"language": {"layers": 1}}, "field of LanguageConfig 'layers'. Did you mean"),
+        ({"llm": {"layers": 1}}, "field of LlmConfig 'layers'. Did you mean"),
     ],
 )
 def test_an_unknown_field_names_itself_and_the_nearest_one(data: dict, words: str) -> None:

@@ -107,7 +107,7 @@ def test_a_heatmaps_spread_becomes_pixels_of_the_picture() -> None:
 
 def test_the_way_from_head_to_target_is_as_sure_as_the_target_across_it() -> None:
     covariance = np.diag([0.2**2, 0.1**2, 0.1**2])  # along the way 0.2 m, which does not turn it
-    found = space.GazeInSpace(np.array([0, 0, 1.0]), 0.02, np.array([-1.0, 0, 2]), np.array([1.0, 0, 2]), covariance)
+    found = space.Gaze3D(np.array([0, 0, 1.0]), 0.02, np.array([-1.0, 0, 2]), np.array([1.0, 0, 2]), covariance)
     assert found.direction == pytest.approx([1, 0, 0])
     assert found.direction_rad == pytest.approx(np.arctan(0.1 / 2))
     place, turn, both = found.pose
@@ -118,12 +118,12 @@ def test_the_way_from_head_to_target_is_as_sure_as_the_target_across_it() -> Non
 
 def test_without_a_head_nothing_is_known_of_the_direction_and_without_a_target_of_the_pose() -> None:
     ahead = np.array([0, 0, 1.0])
-    headless = space.GazeInSpace(ahead, 0.02, None, 2 * ahead, np.eye(3))
+    headless = space.Gaze3D(ahead, 0.02, None, 2 * ahead, np.eye(3))
     assert headless.direction is None and headless.direction_rad is None
     assert np.diag(headless.pose[2])[3:] == pytest.approx([space.ANY_TURN] * 3)
-    assert space.GazeInSpace(ahead, 0.02, 2 * ahead).pose is None
-    assert space.GazeInSpace(ahead, 0.02, 2 * ahead).direction is None
-    at_camera = space.GazeInSpace(None, head=2 * ahead)
+    assert space.Gaze3D(ahead, 0.02, 2 * ahead).pose is None
+    assert space.Gaze3D(ahead, 0.02, 2 * ahead).direction is None
+    at_camera = space.Gaze3D(None, head=2 * ahead)
     assert at_camera.direction == pytest.approx([0, 0, -1]) and at_camera.direction_rad is None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sf_ros.core import tasks
-from sf_ros.core.tasks import TASKS, TaskSpec
+from sf_ros.core.tasks import TASKS, Task
 
 # Paper, Appendix D and figure of the gestures: letter -> HaGRIDv2 class.
 LETTER_TO_GESTURE = """
@@ -166,5 +166,5 @@ def test_the_contract_is_plain_data_about_every_question() -> None:
 
 
 def test_a_spec_without_labels_asks_for_a_heatmap() -> None:
-    assert TaskSpec("q", "d", "frame", 0).kind == "heatmap"
-    assert TaskSpec("q", "d", "frame", 0, labels=("yes",)).kind == "label"
+    assert Task("q", "d", "frame", 0).kind == "heatmap"
+    assert Task("q", "d", "frame", 0, labels=("yes",)).kind == "label"

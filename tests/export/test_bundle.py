@@ -14,15 +14,15 @@ from safetensors import safe_open
 
 from export import bundle as exporter
 from export import vision
+from export.benchmark.work import PROMPT_TOKENS
 from export.vision import VisionGraph
-from export.work import PROMPT_TOKENS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS, fingerprint
-from sf_ros.runtime.fused import FusedEngine
-from sf_ros.runtime.vision import OnnxVision, TorchVision
-from training import checkpoint
+from sf_ros.engines.fused.engine import FusedEngine
+from sf_ros.engines.fused.vision import OnnxVision, TorchVision
 from training.config import preset
+from training.trainer import checkpoint
 
 
 def test_a_bundle_is_verified_and_its_manifest_has_parity_for_all_six_questions(smoke_bundle: Path) -> None:
@@ -48,9 +48,9 @@ def test_a_bundle_knows_where_it_comes_from(smoke_run: Path, smoke_bundle: Path)
 
 def test_a_bundle_holds_no_tokenizer_no_vocabulary_and_no_pickle(smoke_bundle: Path) -> None:
     files = {path.relative_to(smoke_bundle).as_posix() for path in smoke_bundle.rglob("*") if path.is_file()}
-    assert files == {bundles.MANIFEST, bundles.VISION, bundles.LANGUAGE, bundles.ANSWERS}
-    vocabulary = preset("smoke").model.language.vocabulary
-    for name in (bundles.LANGUAGE, bundles.ANSWERS):
+    assert files == {bundles.MANIFEST, bundles.VISION, bundles.LLM, bundles.ANSWERS}
+    vocabulary = preset("smoke").model.llm.vocabulary
+    for name in (bundles.LLM, bundles.ANSWERS):
         with safe_open(smoke_bundle / name, "pt") as weights:
             for key in weights.keys():  # noqa: SIM118 (not a mapping)
                 assert "embed_tokens" not in key and "lora" not in key

@@ -11,7 +11,7 @@ import torch
 
 from export import engine
 from export.bundle import main as export
-from tests.fake_tensorrt import fake_tensorrt
+from tests.engines.fused.fake_tensorrt import fake_tensorrt
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from export.bundle import check_answers
-from export.language import export_language
+from export.llm import export_llm
 from export.parity import compare, unproven
 from export.vision import INPUTS, OUTPUTS, VisionGraph, export_vision
-from sf_ros.core.bundle import ANSWERS, LANGUAGE, VISION, BundleError
+from sf_ros.core.bundle import ANSWERS, LLM, VISION, BundleError
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
+from sf_ros.engines.base import Answer, Question
+from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.model.fusion import FusedModel
-from sf_ros.runtime.engine import Answer, Question
-from sf_ros.runtime.fused import FusedEngine
 from tests.tiny_models import CONFIG, fused_model
 from training.data.sample import Sample
 from training.evaluate import reference
@@ -66,7 +66,7 @@ def model() -> FusedModel:
 def folder(model: FusedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("toy")
     export_vision(model, root / VISION)
-    export_language(model, root)
+    export_llm(model, root)
     return root
 
 
@@ -154,15 +154,15 @@ def test_the_marked_bank_is_the_first_pictures_with_the_box_vector_on_every_patc
 def test_the_language_side_is_half_precision_and_complete_without_a_vocabulary(model: FusedModel, folder: Path) -> None:
     from safetensors.torch import load_file
 
-    body, answers = load_file(folder / LANGUAGE), load_file(folder / ANSWERS)
+    body, answers = load_file(folder / LLM), load_file(folder / ANSWERS)
     assert {v.dtype for v in (*body.values(), *answers.values())} == {torch.float16}
-    assert set(body) == set(model.body.state_dict()) - {"embed_tokens.weight"}
+    assert set(body) == set(model.llm.state_dict()) - {"embed_tokens.weight"}
     labelled = {name: spec for name, spec in TASKS.items() if spec.labels}
     heads = {f"heatmap.{key}" for key in model.heatmap.state_dict()}
     assert set(answers) == {f"{part}.{name}" for part in ("prompt", "rows") for name in labelled} | heads
-    embedding = model.body.embed_tokens.weight.half()
+    embedding = model.llm.embed_tokens.weight.half()
     for name, spec in labelled.items():
-        assert answers[f"rows.{name}"].shape == (len(spec.labels), CONFIG.language.dim)
+        assert answers[f"rows.{name}"].shape == (len(spec.labels), CONFIG.llm.dim)
         assert torch.equal(answers[f"rows.{name}"], embedding[model.answer_ids[name]])
         assert torch.equal(answers[f"prompt.{name}"], embedding[model.prompt_ids[name]])
 

@@ -15,11 +15,11 @@ pytest.importorskip("transformers")
 
 from sf_ros.core.config import MODELS  # noqa: E402
 from sf_ros.core.tasks import TASKS  # noqa: E402
-from sf_ros.model.fusion import FusedModel, HeatmapHead, build_body, label_tokens  # noqa: E402
+from sf_ros.model.fusion import FusedModel, HeatmapHead, build_llm, label_tokens  # noqa: E402
 from tests.tiny_models import CONFIG, letter_tokenizer, word_tokenizer  # noqa: E402
 
 LABELLED = [name for name, spec in TASKS.items() if spec.kind == "label"]
-N, D = CONFIG.visual_tokens, CONFIG.language.dim
+N, D = CONFIG.visual_tokens, CONFIG.llm.dim
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -28,7 +28,7 @@ def parameters(module: torch.nn.Module) -> int:
 
 def test_the_papers_language_body_has_the_size_of_llama_3_2_1b() -> None:
     with torch.device("meta"):
-        body = build_body(MODELS["paper"].language)
+        body = build_llm(MODELS["paper"].language)
     attention, mlp, norms = 2 * 2048 * 2048 + 2 * 2048 * 512, 3 * 2048 * 8192, 2 * 2048
     layers = 16 * (attention + mlp + norms) + 2048
     assert parameters(body) - parameters(body.embed_tokens) == layers == 973_146_112
@@ -36,7 +36,7 @@ def test_the_papers_language_body_has_the_size_of_llama_3_2_1b() -> None:
 
 
 def test_the_papers_rotary_embedding_is_scaled_as_llama_3_2_wants() -> None:
-    frequencies = build_body(dataclasses.replace(MODELS["paper"].language, depth=1, mlp=8, vocabulary=8)).rotary_emb
+    frequencies = build_llm(dataclasses.replace(MODELS["paper"].language, depth=1, mlp=8, vocabulary=8)).rotary_emb
     head = 2048 // 32
     plain = 500_000.0 ** (-torch.arange(0, head, 2) / head)
     assert torch.allclose(frequencies.inv_freq[:4], plain[:4])  # high frequencies stay
@@ -48,7 +48,7 @@ def test_the_body_is_causal(fused: FusedModel) -> None:
     states = torch.randn(1, 10, D)
     changed = states.clone()
     changed[:, 6] += 1
-    before, after = (fused.body(inputs_embeds=s, use_cache=False).last_hidden_state for s in (states, changed))
+    before, after = (fused.llm(inputs_embeds=s, use_cache=False).last_hidden_state for s in (states, changed))
     assert torch.allclose(before[:, :6], after[:, :6], atol=1e-6)
     assert ((before - after)[:, 6:].abs().amax(-1) > 1e-3).all()
 
@@ -77,9 +77,9 @@ def test_label_logits_are_the_answers_columns_of_the_next_token(fused: FusedMode
 def test_next_token_logits_are_those_of_the_whole_sequence_read_at_its_end(fused: FusedModel) -> None:
     visual = torch.randn(1, N, D)
     prompt = torch.tensor(word_tokenizer().encode(TASKS["relation"].prompt, add_special_tokens=False))
-    sequence = torch.cat([visual, fused.body.embed_tokens(prompt)[None]], dim=1)
-    last = fused.body(inputs_embeds=sequence).last_hidden_state[:, -1]
-    expected = last @ fused.body.embed_tokens.weight.T
+    sequence = torch.cat([visual, fused.llm.embed_tokens(prompt)[None]], dim=1)
+    last = fused.llm(inputs_embeds=sequence).last_hidden_state[:, -1]
+    expected = last @ fused.llm.embed_tokens.weight.T
     assert torch.allclose(fused.next_token_logits(visual, ["relation"]), expected, atol=1e-5)
 
 
@@ -134,7 +134,7 @@ def test_visual_states_before_the_marked_head_do_not_know_of_it(fused: FusedMode
     mask = torch.zeros(1, N, dtype=torch.bool)
     mask[0, 9] = True
     plain, marked = (
-        fused.body(inputs_embeds=visual).last_hidden_state
+        fused.llm(inputs_embeds=visual).last_hidden_state
         for visual in (fused.visual(features), fused.visual(features, mask))
     )
     difference = (plain - marked)[0].abs().amax(-1)

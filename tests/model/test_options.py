@@ -64,7 +64,7 @@ def test_every_combination_answers_a_mixed_batch_as_one_by_one_with_either_atten
         torch.rand(len(questions), MAX_BOXES, 4),
     )
     together, maps = model.next_token_logits(visual, questions), model.heatmap_logits(visual)
-    model.body.set_attn_implementation("eager")
+    model.llm.set_attn_implementation("eager")
     for row, question in enumerate(questions):
         alone = model.next_token_logits(visual[row : row + 1], [question])[0]
         assert torch.allclose(together[row], alone, atol=1e-3), question
@@ -144,7 +144,7 @@ def test_boxes_are_marked_on_patches_before_they_are_pooled() -> None:
 @torch.no_grad()
 def test_a_heatmap_of_pooled_states_shows_each_in_its_place() -> None:
     head = HeatmapHead(dataclasses.replace(CONFIG, pooling=2))  # 2 x 2 states to 16 x 16 cells
-    states, last = torch.zeros(1, 4, CONFIG.language.dim), torch.zeros(1, CONFIG.language.dim)
+    states, last = torch.zeros(1, 4, CONFIG.llm.dim), torch.zeros(1, CONFIG.llm.dim)
     lower_left = states.clone()
     lower_left[0, 2] = 1.0
     rows, columns = torch.nonzero((head(lower_left, last) - head(states, last))[0].abs() > 1e-7, as_tuple=True)
@@ -156,7 +156,7 @@ def test_a_heatmap_of_pooled_states_shows_each_in_its_place() -> None:
 def test_visual_states_do_not_know_of_boxes_that_are_tokens_and_answers_do(attention: str) -> None:
     model, seen = model_with(boxes="token", attention=attention), features()
     first, second = model.visual(seen, boxes=BOXES), model.visual(seen, boxes=OTHER_BOXES)
-    assert first.shape == (1, P + MAX_BOXES, CONFIG.language.dim)
+    assert first.shape == (1, P + MAX_BOXES, CONFIG.llm.dim)
     states = model.states(first, "domain")[0]
     length = len(model.prompt_ids["domain"]) + 2
     assert changed(states, model.states(second, "domain")[0]) == [False] * P + [True] * length
@@ -187,7 +187,7 @@ def test_a_box_token_is_made_of_sines_and_cosines_of_its_corners() -> None:
 @torch.no_grad()
 def test_the_query_multiplies_every_channel_of_the_heatmap() -> None:
     head = HeatmapHead(dataclasses.replace(CONFIG, boxes="token"))
-    states, last = torch.randn(1, P, CONFIG.language.dim), torch.randn(1, CONFIG.language.dim)
+    states, last = torch.randn(1, P, CONFIG.llm.dim), torch.randn(1, CONFIG.llm.dim)
     head.query.bias.zero_()
     flat = head(states, torch.zeros_like(last))
     assert torch.allclose(flat, head.upscale.bias.expand_as(flat))
@@ -198,7 +198,7 @@ def test_the_query_multiplies_every_channel_of_the_heatmap() -> None:
 def test_learned_prompts_stand_in_for_the_text() -> None:
     model = model_with(prompt_style="learned", learned_prompts=3)
     assert {name: vectors.shape for name, vectors in model.learned_prompts.vectors.items()} == dict.fromkeys(
-        LABELLED, (3, CONFIG.language.dim)
+        LABELLED, (3, CONFIG.llm.dim)
     )
     visual = model.visual(features())
     before = {name: model.label_logits(visual, name) for name in LABELLED}

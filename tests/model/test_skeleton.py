@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from sf_ros.model.skeleton import fill, read_weights, without_numbers  # noqa: E402
+from sf_ros.model.skeleton import empty_weights, fill, read_weights  # noqa: E402
 
 
 def test_parameters_have_no_numbers_and_buffers_have() -> None:
-    with without_numbers():
+    with empty_weights():
         made = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
     assert all(weight.is_meta and not weight.requires_grad for weight in made.parameters())
     assert made[1].running_var.tolist() == [1.0, 1.0]
@@ -28,7 +28,7 @@ def test_a_skeleton_is_filled_with_its_part_of_a_file(tmp_path: Path) -> None:
     weights = {f"{part}.{key}": value for part in "ab" for key, value in nn.BatchNorm1d(2).state_dict().items()}
     weights["a.weight"] = torch.tensor([2.0, 3.0])
     save_file(weights, tmp_path / "it.safetensors")
-    with without_numbers():
+    with empty_weights():
         made = nn.BatchNorm1d(2)
     fill(made, tmp_path / "it.safetensors", torch.device("cpu"), torch.float64, "a.")
     assert made.weight.tolist() == [2.0, 3.0] and made.weight.dtype == torch.float64 and not made.training
@@ -37,7 +37,7 @@ def test_a_skeleton_is_filled_with_its_part_of_a_file(tmp_path: Path) -> None:
 
 
 def test_afterwards_modules_are_made_as_ever_also_after_an_error() -> None:
-    with pytest.raises(RuntimeError, match="stop"), without_numbers():
+    with pytest.raises(RuntimeError, match="stop"), empty_weights():
         raise RuntimeError("stop")
     assert not nn.Linear(3, 2).weight.is_meta
 

@@ -29,10 +29,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from sf_ros.images import from_rgb
+from sf_ros.io.sources import VideoSource, demo_file
+from sf_ros.msgs.images import from_rgb
+from sf_ros.msgs.topics import QOS
 from sf_ros.ros.publishers import profile
-from sf_ros.runtime.sources import VideoSource, demo_file
-from sf_ros.topics import QOS
 
 WARM_UP_S = 60.0
 GROWTH_MB = 20.0  # from the first minute after warming up to the last one: less is the allocator's play

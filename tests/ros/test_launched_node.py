@@ -25,8 +25,8 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
+from sf_ros.msgs.topics import QOS, TOPICS, Names
 from sf_ros.ros.publishers import message_type, profile
-from sf_ros.topics import QOS, TOPICS, Names
 from tests.ros import workspace
 
 pytestmark = pytest.mark.ros

@@ -23,13 +23,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame
-from sf_ros.images import from_rgb, to_jpeg
-from sf_ros.messages import TopicMessage
+from sf_ros.io.recorders import open_recorders, typestore
+from sf_ros.io.sources import VideoSource, demo_file
+from sf_ros.msgs.hri import TopicMessage
+from sf_ros.msgs.images import from_rgb, to_jpeg
+from sf_ros.msgs.topics import QOS, TOPICS, Topic
+from sf_ros.perception.pipeline import load_pipeline
 from sf_ros.ros.diagnostics import memory_mb
-from sf_ros.runtime.pipeline import load_pipeline
-from sf_ros.runtime.recorders import open_recorders, typestore
-from sf_ros.runtime.sources import VideoSource, demo_file
-from sf_ros.topics import QOS, TOPICS, Topic
 
 pytestmark = pytest.mark.ros
 FIRST, FRAMES = 60, 40

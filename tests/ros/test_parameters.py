@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from sf_ros.core.config import CUES, RuntimeConfig
-from sf_ros.messages import MessageSettings
+from sf_ros.msgs.hri import MessageSettings
 from sf_ros.ros.parameters import NodeConfig, configs, parameters
 
 

@@ -20,7 +20,7 @@ def test_every_preset_survives_json(name: str) -> None:
 def test_the_papers_numbers_are_the_papers() -> None:
     config = preset("paper")
     assert (config.joint.batch_size, config.joint.warmup, config.lora_rank) == (32, 500, 32)
-    assert config.encoder is None and config.body is None  # published weights are frozen as they are
+    assert config.encoder is None and config.llm is None  # published weights are frozen as they are
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest_one() -> None:

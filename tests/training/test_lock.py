@@ -51,15 +51,15 @@ def test_what_another_process_has_made_in_the_meantime_is_not_made_again(
 ) -> None:
     @contextlib.contextmanager
     def after_another(path: Path, wait: bool = True) -> Iterator[bool]:
-        (tmp_path / "body").write_text("the other's")
+        (tmp_path / "llm").write_text("the other's")
         yield True
 
     def never(place: Path) -> None:
         raise AssertionError
 
     monkeypatch.setattr(lock, "held", after_another)
-    lock.once(tmp_path / "body", never)
-    assert (tmp_path / "body").read_text() == "the other's"
+    lock.once(tmp_path / "llm", never)
+    assert (tmp_path / "llm").read_text() == "the other's"
 
 
 def test_a_making_that_fails_or_was_killed_leaves_nothing_to_be_found(tmp_path: Path) -> None:
@@ -93,5 +93,5 @@ def test_stages_of_pre_training_hold_a_lock_and_leave_weights_last(tmp_path: Pat
         return torch.nn.Linear(2, 2), [{"loss": 1.0}]
 
     for _ in range(2):
-        stages._stage(tmp_path, "body", train)
+        stages._stage(tmp_path, "llm", train)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["body-history.json", "body.safetensors"]

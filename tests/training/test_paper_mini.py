@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from sf_ros.core.tasks import TASKS
 from tests.training import miniature, published
-from training import checkpoint, evaluate, train
+from training import evaluate, train
 from training.config import preset
+from training.trainer import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,7 +53,7 @@ def test_frozen_weights_are_referred_to_and_not_copied(run: Path, world: Path) -
     names = {path.name for path in (run / "checkpoint").glob("*.safetensors")}
     assert names == {"adapters.safetensors", "connector.safetensors", "heatmap.safetensors"}
     facts = json.loads((run / "checkpoint" / "config.json").read_text())
-    assert facts["train"]["weights"] == {"encoder": [str(world / "clip")], "language": str(world / "llama")}
+    assert facts["train"]["weights"] == {"encoder": [str(world / "clip")], "llm": str(world / "llama")}
     state = load_file(run / "joint" / "state" / "model.safetensors")
     model, _, _ = checkpoint.load(run / "checkpoint")
     assert set(state) == {f"trained.{name}" for name, weight in model.named_parameters() if weight.requires_grad}
@@ -64,7 +65,7 @@ def test_the_loaded_checkpoint_has_the_published_weights_below_and_the_trained_o
     model, tokenizer, config = checkpoint.load(run / "checkpoint")
     body = load_file(world / "llama" / "model.safetensors")
     assert body["model.embed_tokens.weight"].dtype == torch.bfloat16
-    found = checkpoint.frozen_weights(model)["body"]
+    found = checkpoint.frozen_weights(model)["llm"]
     assert all(torch.equal(found[key.removeprefix("model.")], value.float()) for key, value in body.items())
     encoder = load_file(world / "clip" / "model.safetensors")["vision_model.pre_layrnorm.weight"]
     assert torch.equal(model.encoder.tower.pre_layrnorm.weight, encoder)
@@ -72,7 +73,7 @@ def test_the_loaded_checkpoint_has_the_published_weights_below_and_the_trained_o
     assert all(
         torch.equal(weight, state[f"trained.{n}"]) for n, weight in model.named_parameters() if weight.requires_grad
     )
-    assert config.model.language.dim == miniature.SIZES["hidden_size"] and len(tokenizer) == len(
+    assert config.model.llm.dim == miniature.SIZES["hidden_size"] and len(tokenizer) == len(
         body["model.embed_tokens.weight"]
     )
 
@@ -82,7 +83,7 @@ def test_other_or_missing_frozen_weights_are_refused_with_what_to_do(run: Path, 
     shutil.copytree(run / "checkpoint", folder)
     shutil.copytree(world / "llama", moved)
     facts = json.loads((folder / "config.json").read_text())
-    facts["train"]["weights"]["language"] = str(moved)
+    facts["train"]["weights"]["llm"] = str(moved)
     (folder / "config.json").write_text(json.dumps(facts))
     checkpoint.load(folder)  # the same weights in another place are the same weights
     weights = load_file(moved / "model.safetensors")
@@ -223,9 +224,9 @@ def test_random_weights_measure_a_step_without_any_weights_on_disk(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(world / "data"), "--out", str(tmp_path), "--workers", "0", "--steps", "1", "--random"]
-    assert train.main(["paper-mini", *options, "--set", 'model.language={"dim": 32}']) == 2
+    assert train.main(["paper-mini", *options, "--set", 'model.llm={"dim": 32}']) == 2
     small = ("dim=32", "depth=2", "heads=2", "kv_heads=1", "mlp=48", "vocabulary=1024")
-    sizes = [part for field in small for part in ("--set", f"model.language.{field}")]
+    sizes = [part for field in small for part in ("--set", f"model.llm.{field}")]
     capsys.readouterr()
     assert train.main(["paper-mini", *options, *sizes]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

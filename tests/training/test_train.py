@@ -16,11 +16,12 @@ from PIL import Image
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model
-from training import checkpoint, joint, train
+from training import train
 from training.config import StageConfig, TrainConfig, preset
 from training.data.cache import MAX_POINTS, ViewCache
-from training.joint import CachedData
-from training.lora import attach
+from training.model.lora import attach
+from training.trainer import checkpoint, objective
+from training.trainer.objective import CachedData
 
 COUNT = 6
 TOY = TrainConfig(
@@ -61,7 +62,7 @@ def weights(model: FusedModel) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     model = fresh()
-    history, _ = joint.fit_joint(model, random_data(), TOY, tmp_path_factory.mktemp("unbroken"))
+    history, _ = objective.fit_joint(model, random_data(), TOY, tmp_path_factory.mktemp("unbroken"))
     return weights(model), history
 
 
@@ -69,10 +70,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, torch.
 def test_a_joint_run_that_was_stopped_and_resumed_equals_an_unbroken_one_to_the_bit(
     unbroken: tuple[dict[str, torch.Tensor], list[dict[str, float]]], tmp_path: Path, stop_after: int
 ) -> None:
-    joint.fit_joint(fresh(), random_data(), TOY, tmp_path, stop_after=stop_after)
+    objective.fit_joint(fresh(), random_data(), TOY, tmp_path, stop_after=stop_after)
     torch.manual_seed(99)  # a new process has another random state
     resumed = fresh()
-    assert joint.fit_joint(resumed, random_data(), TOY, tmp_path)[0] == unbroken[1]
+    assert objective.fit_joint(resumed, random_data(), TOY, tmp_path)[0] == unbroken[1]
     found = weights(resumed)
     assert all(torch.equal(found[name], unbroken[0][name]) for name in unbroken[0])
 
@@ -100,14 +101,14 @@ def test_the_heatmap_loss_is_weighted(tmp_path: Path) -> None:
     losses = []
     for weight in (1.0, 20.0):
         config = dataclasses.replace(TOY, heatmap_weight=weight)
-        losses.append(joint.fit_joint(fresh(), data, config, tmp_path / str(weight), stop_after=1)[0][0]["gaze"])
+        losses.append(objective.fit_joint(fresh(), data, config, tmp_path / str(weight), stop_after=1)[0][0]["gaze"])
     assert losses[1] == pytest.approx(20 * losses[0], rel=1e-5)
 
 
 def test_the_heatmaps_target_is_the_first_annotation() -> None:
     points = np.full((MAX_POINTS, 2), np.nan, np.float32)
     points[:2] = [[0.25, 0.75], [0.9, 0.1]]
-    target = joint.gaze_target(points, TOY)
+    target = objective.gaze_target(points, TOY)
     assert target.shape == (16, 16) and np.unravel_index(target.argmax(), target.shape) == (12, 4)
     assert target.max() == 1.0 and target[1, 14] == 0.0
 
@@ -134,7 +135,7 @@ def test_a_run_in_miniature_leaves_a_checkpoint_that_knows_where_it_comes_from(s
 def test_a_run_in_miniature_draws_its_losses(smoke_run: Path) -> None:
     with Image.open(smoke_run / "curves.png") as picture:
         assert picture.width > picture.height
-    for name in ("encoder", "body"):
+    for name in ("encoder", "llm"):
         assert len(json.loads((smoke_run / "pretraining" / f"{name}-history.json").read_text())) == 2
     assert len(json.loads((smoke_run / "joint" / "state" / "history.json").read_text())) == 4
 
@@ -142,7 +143,7 @@ def test_a_run_in_miniature_draws_its_losses(smoke_run: Path) -> None:
 def test_the_frozen_parts_of_a_checkpoint_are_the_pre_trained_ones(smoke_run: Path) -> None:
     from safetensors.torch import load_file
 
-    for name in ("encoder", "body"):
+    for name in ("encoder", "llm"):
         before = load_file(smoke_run / "pretraining" / f"{name}.safetensors")
         after = load_file(smoke_run / "checkpoint" / f"{name}.safetensors")
         assert set(before) == set(after) and all(torch.equal(before[key], after[key]) for key in before)

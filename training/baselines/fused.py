@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise
+from sf_ros.engines.base import Answer
 from sf_ros.model.fusion import FusedModel
-from sf_ros.runtime.engine import Answer
 from training.config import TrainConfig
 from training.data.cache import model_inputs
 from training.data.sample import Sample
-from training.losses import heatmap_loss, text_loss
+from training.trainer.losses import heatmap_loss, text_loss
 
 
 class FusedCandidate(nn.Module):
-    """A FusedModel with adapters (training.lora.attach) and the preset that says how its losses are weighted."""
+    """A FusedModel with adapters (training.model.lora.attach) and the preset that says how its losses are weighted."""
 
     questions = tuple(TASKS)
 

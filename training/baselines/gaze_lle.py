@@ -23,7 +23,7 @@ from sf_ros.core.config import EncoderConfig, NotAvailable
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise, view
-from sf_ros.runtime.engine import Answer
+from sf_ros.engines.base import Answer
 from training.baselines.gaze_augmentation import augment
 from training.baselines.interface import check_questions
 from training.data.sample import Sample

@@ -9,13 +9,13 @@ from typing import Protocol
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sf_ros.runtime.engine import Answer
-from training.checkpoint import read_weights
+from sf_ros.engines.base import Answer
 from training.data.sample import Sample
+from training.trainer.checkpoint import read_weights
 
 
 class Candidate(Protocol):
-    """One architecture. Each is an nn.Module too, so that training.loop.fit can optimise what is trainable in it.
+    """One architecture. Each is an nn.Module too, so that training.trainer.loop.fit can optimise what is trainable in it.
 
     `loss` and `answer` set training and evaluation mode themselves; frozen parts stay in evaluation mode in both.
     """

@@ -22,7 +22,7 @@ from sf_ros.model.encoders.weights import translated
 from sf_ros.model.published import load_strictly
 from training.baselines.assembled import AssembledVlm, in_precision, read_published
 from training.baselines.vlm import Vlm, VlmConfig
-from training.published import build_empty
+from training.model.published import build_empty
 
 START, PICTURE, END = "<img>", "<IMG_CONTEXT>", "</img>"
 MERGED = 2  # patches on a side that make one token

@@ -21,8 +21,8 @@ from sf_ros.core.config import NotAvailable
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS, load_prompts
 from sf_ros.core.views import view
+from sf_ros.engines.base import Answer
 from sf_ros.model.fusion import label_tokens
-from sf_ros.runtime.engine import Answer
 from training.baselines.assembled import read_config
 from training.baselines.text_answers import GRID, parse_point, point_text, prompt_text
 from training.data.sample import Sample

@@ -9,8 +9,8 @@ from types import ModuleType
 
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
-from training.data import affectnet, ego4d, gazefollow, hagrid, pisc
 from training.data.files import DatasetError, FileDataset, Listing
+from training.data.published import affectnet, ego4d, gazefollow, hagrid, pisc
 
 SPLITS = ("train", "val", "test")
 

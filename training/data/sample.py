@@ -11,7 +11,7 @@ from sf_ros.core.types import Box
 
 @dataclass(frozen=True)
 class Sample:
-    """One question with its truth. `image` is RGB uint8 (H, W, 3); `boxes` as in sf_ros.runtime.engine.Question."""
+    """One question with its truth. `image` is RGB uint8 (H, W, 3); `boxes` as in sf_ros.engines.base.Question."""
 
     task: str
     image: np.ndarray

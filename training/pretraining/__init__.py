@@ -1,1 +1,1 @@
-"""The early life of the tiny parts: tokenizer, language body and encoder, before the paper's stage."""
+"""The early life of the tiny parts: tokenizer, LLM and encoder, before the paper's stage."""

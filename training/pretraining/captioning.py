@@ -1,7 +1,7 @@
-"""What VLM pre-training does to an encoder, in small: it learns to write captions together with a language body.
+"""What VLM pre-training does to an encoder, in small: it learns to write captions together with a LLM.
 
-The encoder is not frozen. Its patches pass a projector into the body, which writes the picture's description; all three
-learn (as in the later stages of LLaVA, Liu et al. 2023, or Qwen2-VL, Wang et al. 2024). Projector and body are thrown
+The encoder is not frozen. Its patches pass a projector into the llm, which writes the picture's description; all three
+learn (as in the later stages of LLaVA, Liu et al. 2023, or Qwen2-VL, Wang et al. 2024). Projector and llm are thrown
 away afterwards: studies compare the encoder that comes out with the one that went in.
 """
 
@@ -19,29 +19,29 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from sf_ros.model.connector import Connector
-from training import loop
 from training.config import TrainConfig
-from training.data.scenes.descriptions import Described
+from training.data.scenes.words.descriptions import Described
 from training.pretraining.encoder import draw_light, epoch_slice, normalised
+from training.trainer import loop
 
 IGNORED = -100  # cross_entropy's mark of a place without a token
 
 
 class Captioner(nn.Module):
-    """Encoder, projector and body; gives the loss of the descriptions of pictures."""
+    """Encoder, projector and llm; gives the loss of the descriptions of pictures."""
 
-    def __init__(self, encoder: nn.Module, body: nn.Module, config: TrainConfig) -> None:
+    def __init__(self, encoder: nn.Module, llm: nn.Module, config: TrainConfig) -> None:
         super().__init__()
         model = config.model
-        self.encoder, self.body = encoder, body
-        self.projector = Connector(model.encoder.dim, model.connector_hidden, model.language.dim, marks=False)
+        self.encoder, self.llm = encoder, llm
+        self.projector = Connector(model.encoder.dim, model.connector_hidden, model.llm.dim, marks=False)
 
     def forward(self, images: Tensor, texts: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) and token ids (B, T), IGNORED behind the end -> mean cross-entropy of the tokens."""
         visual = self.projector(self.encoder(images))  # (B, N, D)
-        words = self.body.embed_tokens(texts[:, :-1].clamp(min=0)).to(visual.dtype)
-        states = self.body(inputs_embeds=torch.cat([visual, words], 1), use_cache=False).last_hidden_state
-        rows = cast(Tensor, self.body.embed_tokens.weight)
+        words = self.llm.embed_tokens(texts[:, :-1].clamp(min=0)).to(visual.dtype)
+        states = self.llm(inputs_embeds=torch.cat([visual, words], 1), use_cache=False).last_hidden_state
+        rows = cast(Tensor, self.llm.embed_tokens.weight)
         logits = F.linear(states[:, visual.shape[1] - 1 :], rows.to(states.dtype))
         return F.cross_entropy(logits.float().flatten(0, 1), texts.flatten(), ignore_index=IGNORED)
 
@@ -51,19 +51,19 @@ def pretrain_captions(
     tokenizer: PreTrainedTokenizerFast,
     described: Described,
     encoder: nn.Module,
-    body: nn.Module,
+    llm: nn.Module,
     out: Path,
     *,
     stop_after: int | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train copies of a pre-trained encoder and body on descriptions; the encoder frozen again, and the loss history.
+    """Train copies of a pre-trained encoder and llm on descriptions; the encoder frozen again, and the loss history.
 
     The history's last entry also has 'others', the loss with every description beside another picture: as high as
     'caption' where nothing of the pictures is used.
     """
     assert config.captioning is not None
     torch.manual_seed(config.seed)
-    captioner = Captioner(copy.deepcopy(encoder), copy.deepcopy(body), config).requires_grad_(True)
+    captioner = Captioner(copy.deepcopy(encoder), copy.deepcopy(llm), config).requires_grad_(True)
     texts = padded(tokenizer, described.texts)
     batch_size, seed = config.captioning.batch_size, config.seed
 

@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sf_ros.core.config import EncoderConfig
 from sf_ros.model.encoders import build_encoder
-from training import loop
 from training.config import TrainConfig
-from training.data.scenes.pictures import VIEW_SHARES, Pictures
+from training.data.scenes.words.regions import VIEW_SHARES, Pictures
+from training.trainer import loop
 
 JOINT_DIM = 128
 GROUNDING_WEIGHT = 3.0
@@ -162,7 +162,7 @@ def epoch_slice(count: int, batch_size: int, step: int, seed: int) -> np.ndarray
 def side_by_side(owners: np.ndarray, masks: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Regions (R, N) of `count` views, ascending by owner -> each region's place in its view, and masks (count, K, N).
 
-    Places without a region see the whole view; nothing is said of them.
+    TokenLayout without a region see the whole view; nothing is said of them.
     """
     first = np.searchsorted(owners, np.arange(count))
     places = np.arange(len(owners)) - first[owners]

@@ -1,6 +1,6 @@
-"""The tiny parts' early life in order: pictures and captions, tokenizer, body, encoder; each done once per folder.
+"""The tiny parts' early life in order: pictures and captions, tokenizer, llm, encoder; each done once per folder.
 
-Where the preset says so, the encoder goes on with captioning; the body is then the one that was before it.
+Where the preset says so, the encoder goes on with captioning; the llm is then the one that was before it.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from sf_ros.model.encoders import build_encoder
-from sf_ros.model.fusion import build_body
+from sf_ros.model.fusion import build_llm
 from training import lock
-from training.checkpoint import load_module, save_module
 from training.config import TrainConfig
-from training.data.scenes.descriptions import Described, load_or_describe
-from training.data.scenes.pictures import Pictures, load_or_render
-from training.pretraining.body import pretrain_body
+from training.data.scenes.words.descriptions import Described, load_or_describe
+from training.data.scenes.words.regions import Pictures, load_or_render
 from training.pretraining.captioning import pretrain_captions
 from training.pretraining.encoder import pretrain_encoder
+from training.pretraining.llm import pretrain_llm
 from training.pretraining.tokenizer import load_tokenizer, train_tokenizer
-from training.state import History
+from training.trainer.checkpoint import load_module, save_module
+from training.trainer.state import History
 
 Histories = dict[str, History]
 
 
 def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenizerFast, nn.Module, nn.Module, Histories]:
-    """Tokenizer, encoder, body and their loss histories, from `out` where they are finished, trained otherwise."""
-    if config.encoder is None or config.body is None:
+    """Tokenizer, encoder, llm and their loss histories, from `out` where they are finished, trained otherwise."""
+    if config.encoder is None or config.llm is None:
         raise ValueError(f"preset '{config.name}' has neither published weights nor stages of pre-training.")
     model = config.model
 
@@ -46,21 +46,21 @@ def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenize
 
     histories: Histories = {}
     with PartialState().main_process_first():
-        lock.once(out / "tokenizer", lambda part: train_tokenizer(pictures().captions, model.language.vocabulary, part))
+        lock.once(out / "tokenizer", lambda part: train_tokenizer(pictures().captions, model.llm.vocabulary, part))
     tokenizer = load_tokenizer(out / "tokenizer")
-    body, encoder = build_body(model.language), build_encoder(model.encoder)
-    _stage(out, "body", lambda: pretrain_body(config, tokenizer, pictures().captions, out / "body"))
+    llm, encoder = build_llm(model.llm), build_encoder(model.encoder)
+    _stage(out, "llm", lambda: pretrain_llm(config, tokenizer, pictures().captions, out / "llm"))
     _stage(out, "encoder", lambda: pretrain_encoder(config, tokenizer, pictures(), out / "encoder"))
-    for name, part in (("body", body), ("encoder", encoder)):
+    for name, part in (("llm", llm), ("encoder", encoder)):
         load_module(part, out / f"{name}.safetensors")
         histories[name] = json.loads((out / f"{name}-history.json").read_text())
     if config.captioning is not None:
         _stage(
-            out, "captioned", lambda: pretrain_captions(config, tokenizer, frames(), encoder, body, out / "captioning")
+            out, "captioned", lambda: pretrain_captions(config, tokenizer, frames(), encoder, llm, out / "captioning")
         )
         load_module(encoder, out / "captioned.safetensors")
         histories["captioned"] = json.loads((out / "captioned-history.json").read_text())
-    return tokenizer, encoder.eval(), body.eval(), histories
+    return tokenizer, encoder.eval(), llm.eval(), histories
 
 
 def _stage(out: Path, name: str, train: Callable[[], tuple[nn.Module, History]]) -> None:

@@ -30,7 +30,7 @@ import tyro
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
-from training.studies.launch import become_independent
+from training.studies.grid.launch import detach_from_launcher
 
 # Modules, each with Arguments and run(Arguments) -> JSON; imported by main, since torch waits until a GPU is chosen.
 STUDIES = (
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__doc__)
         return 0
     try:
-        first = become_independent() == 0
+        first = detach_from_launcher() == 0
         with contextlib.nullcontext() if first else contextlib.redirect_stdout(sys.stderr):
             study = importlib.import_module(f"training.studies.{known(name, STUDIES, 'study')}")
             arguments = tyro.cli(

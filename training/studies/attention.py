@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from training.studies import fused, report
-from training.studies.grid import Cell, run_grid
+from training.studies.grid import fused, report
+from training.studies.grid.grid import Cell, run_grid
 
 KINDS = ("causal", "full")
 TASK = "gaze"

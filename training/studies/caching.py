@@ -22,19 +22,21 @@ from torch import Tensor
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
-from training import loop, start, train
+from training import train
 from training.config import TrainConfig, preset
 from training.data.cache import frozen_features
-from training.joint import CachedData, JointBatches, batch_losses, set_training
-from training.lora import attach
+from training.model import start
+from training.model.lora import attach
 from training.overrides import with_fields
-from training.studies import report
-from training.studies.grid import Cell, StudyArguments, run_grid
-from training.studies.linear import fit_probe, pool, pooled
+from training.studies.grid import report
+from training.studies.grid.grid import Cell, StudyArguments, run_grid
+from training.studies.probing.linear import fit_probe, pool, pooled
+from training.trainer import loop
+from training.trainer.objective import CachedData, JointBatches, batch_losses, set_training
 
 T = TypeVar("T")
 # Pre-training where nothing is given to start from.
-BARELY = ("encoder.steps=1", "body.steps=1", "scenes=50", "compile=false")
+BARELY = ("encoder.steps=1", "llm.steps=1", "scenes=50", "compile=false")
 PROBED = "expression"
 CACHED, UNCACHED = "cached", "uncached"
 

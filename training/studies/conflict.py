@@ -23,21 +23,25 @@ from torch import Tensor, nn
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
-from training import checkpoint, paper, start, train
+from training import train
 from training.config import TrainConfig, preset
-from training.joint import TaskData, batch_losses, gaze_target, set_training, stacked
-from training.lora import attach
+from training.evaluation import published_results
+from training.model import start
+from training.model.lora import attach
 from training.overrides import with_fields
-from training.studies import report, towers
-from training.studies.analysis import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
-from training.studies.fused import FIVE_TASKS
-from training.studies.grid import Cell, run_grid
-from training.studies.records import Record
-from training.validation import Spread
+from training.studies.grid import report
+from training.studies.grid.analysis import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
+from training.studies.grid.fused import FIVE_TASKS
+from training.studies.grid.grid import Cell, run_grid
+from training.studies.grid.records import Record
+from training.studies.probing import towers
+from training.trainer import checkpoint
+from training.trainer.objective import TaskData, batch_losses, gaze_target, set_training, stacked
+from training.trainer.validation import Spread
 
 TRAINED = "checkpoint"  # the group of the trained model
 DEGREE, SHARED = "degree", "degree, shared weights"
-PARTS = {"connector": "connector.", "adapters": "body."}  # part of the model -> how its parameters' names begin
+PARTS = {"connector": "connector.", "adapters": "llm."}  # part of the model -> how its parameters' names begin
 FIGURES = (DEGREE, SHARED, *(f"degree, {part}" for part in PARTS))
 NOTE = (
     "The degree is 1 - cos: 0 for the same direction, 1 for orthogonal gradients, more where they conflict. Below 1 "
@@ -194,7 +198,7 @@ def figures_of(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str
 def table(figures: report.Figures, pairs: Sequence[towers.Pair]) -> str:
     """Means by pair of towers, the paper's table 4 below, then every pair of tasks."""
     rows = towers.comparison(figures, pairs, FIGURES)
-    for name, (before, after) in paper.CONFLICT.items():
+    for name, (before, after) in published_results.CONFLICT.items():
         blank = [report.MISSING] * (len(FIGURES) - 1)
         rows += [
             [f"paper, {name}", "before", f"{before:.3f}", *blank],

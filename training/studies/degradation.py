@@ -2,7 +2,7 @@
 
 The paper compares published encoders before and after VLM pre-training, which differ in much else; this is the same
 comparison with all else equal. One encoder is put through a stage in which it learns to write generic captions together
-with a language body (training.pretraining.captioning); the control is the encoder that has not been through it. Both
+with a LLM (training.pretraining.captioning); the control is the encoder that has not been through it. Both
 are probed, their tasks' gradients compared, and the fused model trained on both, jointly and task by task.
 """
 
@@ -19,20 +19,23 @@ import numpy as np
 
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
-from training import paper, start
 from training.config import TrainConfig, preset
+from training.evaluation import published_results
+from training.model import start
 from training.overrides import with_fields
-from training.studies import conflict, fused, probes, report, towers
-from training.studies.fused import FIVE_TASKS, PAPER_FIGURES
-from training.studies.gains import direction
-from training.studies.grid import Cell, StudyArguments, run_grid
-from training.studies.records import Record
+from training.studies import conflict, probes
+from training.studies.grid import fused, report
+from training.studies.grid.fused import FIVE_TASKS, PAPER_FIGURES
+from training.studies.grid.gains import direction
+from training.studies.grid.grid import Cell, StudyArguments, run_grid
+from training.studies.grid.records import Record
+from training.studies.probing import towers
 
 PARTS = ("captioning", "probes", "conflict", "transfer")
 LAST = 50  # steps whose mean loss is told
 GAIN = "joint - single"
 NOTE = (
-    "Before is the control: the same encoder without the stage. Both have the same pictures, questions, language body, "
+    "Before is the control: the same encoder without the stage. Both have the same pictures, questions, LLM, "
     "steps and seeds from there on. Seeds are those of fresh weights and of the order of samples: there is one encoder "
     "before and one after, and a spread says nothing of how another run of the stage would have ended."
 )
@@ -165,7 +168,7 @@ CELLS = {
 
 # Part, kind of runs, figures of each table.
 TABLES = (
-    ("probes", "", paper.PROBED),
+    ("probes", "", published_results.PROBED),
     ("conflict", "", conflict.FIGURES),
     *(("transfer", kind, PAPER_FIGURES) for kind in ("joint", "single", GAIN)),
 )

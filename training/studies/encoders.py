@@ -14,10 +14,11 @@ from typing import Any
 
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
-from training import paper
-from training.studies import fused, gains, report, towers
-from training.studies.fused import FIVE_TASKS, PAPER_FIGURES
-from training.studies.grid import Cell, run_grid
+from training.evaluation import published_results
+from training.studies.grid import fused, gains, report
+from training.studies.grid.fused import FIVE_TASKS, PAPER_FIGURES
+from training.studies.grid.grid import Cell, run_grid
+from training.studies.probing import towers
 
 JOINT, SINGLE, BOTH = "joint", "single", "both"
 
@@ -43,7 +44,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     figures = fused.by_group(groups, records)
     pairs = towers.pairs_of(arguments)
     parts = [section(figures, pairs, kind) for kind in arguments.kinds]
-    remarks = (gains.NOTE, *([paper.OTHER_DATA] if arguments.data == "scenes" else []))
+    remarks = (gains.NOTE, *([published_results.OTHER_DATA] if arguments.data == "scenes" else []))
     text = "\n\n".join([*parts, towers.notes(pairs, *remarks)])
     return report.write(arguments.out, "encoders", arguments, records, text, figures)
 
@@ -69,17 +70,17 @@ def group(preset: str, kind: str) -> str:
 def section(figures: report.Figures, pairs: Sequence[towers.Pair], kind: str) -> str:
     """The table of one kind of training: pairs with differences and signs, encoders apart, the paper's below."""
     chosen = {name.rpartition(",")[0]: values for name, values in figures.items() if name.endswith(f", {kind}")}
-    named = (*pairs, *(pair for pair in towers.PAIRS if pair not in pairs and pair.name in paper.ENCODERS))
+    named = (*pairs, *(pair for pair in towers.PAIRS if pair not in pairs and pair.name in published_results.ENCODERS))
     rows = towers.comparison(chosen, pairs, PAPER_FIGURES)
     for pair in pairs:
         before, after = (chosen.get(preset, {}) for preset in (pair.before, pair.after))
         rows.append([pair.name, *gains.sign_row("sign", before, after, PAPER_FIGURES)])
     rows.append(["", *report.spread_row(fused.CHANCE, figures.get(fused.CHANCE, {}), PAPER_FIGURES)])
     if kind == JOINT:
-        for title, row in (("CLIP", paper.TRANSFER["fused"][1]), ("DINOv2", paper.DINOV2)):
-            rows.append(["paper, table 8", *report.spread_row(title, paper.by_name(row), PAPER_FIGURES)])
-    for name in (pair.name for pair in named if pair.name in paper.ENCODERS):
-        before, after = (paper.by_name(row) for row in paper.ENCODERS[name])
+        for title, row in (("CLIP", published_results.TRANSFER["fused"][1]), ("DINOv2", published_results.DINOV2)):
+            rows.append(["paper, table 8", *report.spread_row(title, published_results.by_name(row), PAPER_FIGURES)])
+    for name in (pair.name for pair in named if pair.name in published_results.ENCODERS):
+        before, after = (published_results.by_name(row) for row in published_results.ENCODERS[name])
         title = f"paper, table 3, {name}"
         rows += [
             [title, *report.spread_row("before", before, PAPER_FIGURES)],

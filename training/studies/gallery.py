@@ -21,12 +21,13 @@ from sf_ros.core.config import known
 from sf_ros.core.gaze import decode
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
-from sf_ros.runtime.draw import FONT, Color
-from sf_ros.runtime.engine import Answer
-from training import evaluate, metrics, train
+from sf_ros.engines.base import Answer
+from sf_ros.io.draw import FONT, Color
+from training import evaluate, train
 from training.data.sample import Sample
-from training.studies.grid import SPLITS
-from training.validation import Spread
+from training.evaluation import metrics
+from training.studies.grid.grid import SPLITS
+from training.trainer.validation import Spread
 
 PICTURE = {"frame": (420, 315), "person": (300, 300), "face": (240, 240)}  # view -> width, height in a sheet, px
 TEXT_PX, PAD_PX, TITLE_PX = 50, 8, 40

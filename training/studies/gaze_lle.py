@@ -23,12 +23,15 @@ from torch import nn
 
 from sf_ros.model.encoders import build_encoder, load_weights
 from sf_ros.model.published import open_tensors
-from training import paper, start, train
+from training import train
 from training.baselines.gaze_lle import GazeLle, GazeLleConfig
 from training.config import StageConfig, TrainConfig
+from training.evaluation import published_results
+from training.model import start
 from training.overrides import with_fields
-from training.studies import candidates, fused, gains, report, towers
-from training.studies.grid import Cell, run_grid
+from training.studies.grid import candidates, fused, gains, report
+from training.studies.grid.grid import Cell, run_grid
+from training.studies.probing import towers
 
 TASK = "gaze"
 FIGURES = tuple(name for name in fused.PAPER_FIGURES if name.split()[0] == TASK)
@@ -133,13 +136,13 @@ def table(figures: report.Figures, pairs: Sequence[towers.Pair], data: str) -> s
         before, after = (figures.get(preset, {}) for preset in (pair.before, pair.after))
         rows.append([pair.name, *gains.sign_row("sign", before, after, FIGURES)])
     rows.append(["", *report.spread_row(fused.CHANCE, figures.get(fused.CHANCE, {}), FIGURES)])
-    for name, published in paper.GAZE_LLE.items():
-        before, after = (paper.by_name(row) for row in published)
+    for name, published in published_results.GAZE_LLE.items():
+        before, after = (published_results.by_name(row) for row in published)
         rows += [
             [f"paper, {name}", *report.spread_row("before", before, FIGURES)],
             [f"paper, {name}", *report.spread_row("after", after, FIGURES)],
             [f"paper, {name}", *gains.sign_row("sign", before, after, FIGURES)],
         ]
     rows.append(["Gaze-LLE's authors", *report.spread_row("DINOv2", PUBLISHED, FIGURES)])
-    remarks = (gains.NOTE, *([paper.OTHER_DATA] if data == "scenes" else []))
+    remarks = (gains.NOTE, *([published_results.OTHER_DATA] if data == "scenes" else []))
     return f"{report.markdown(('pair', 'encoder', *FIGURES), rows)}\n\n{towers.notes(pairs, *remarks)}"

@@ -19,14 +19,17 @@ import torch
 
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
-from training import evaluate, metrics, paper, start, train
+from training import evaluate, train
 from training.config import PRESETS, TrainConfig, preset
-from training.joint import CachedData
+from training.evaluation import metrics, published_results
+from training.model import start
 from training.overrides import with_fields
-from training.studies import fused, report, towers
-from training.studies.attentive import fit_attentive, logits
-from training.studies.grid import Cell, run_grid
-from training.studies.linear import fit_probe, pooled
+from training.studies.grid import fused, report
+from training.studies.grid.grid import Cell, run_grid
+from training.studies.probing import towers
+from training.studies.probing.attentive import fit_attentive, logits
+from training.studies.probing.linear import fit_probe, pooled
+from training.trainer.objective import CachedData
 
 QUESTIONS = tuple(name for name, spec in TASKS.items() if spec.kind == "label")
 POOLINGS = ("mean", "attentive")
@@ -76,15 +79,15 @@ def presets_of(arguments: Arguments) -> tuple[str, ...]:
 def table(figures: report.Figures, presets: tuple[str, ...]) -> str:
     """Complete pairs with their differences, other encoders, chance; below them, where there are pairs, table 5."""
     pairs = [pair for pair in towers.ALL if {pair.before, pair.after} <= set(presets)]
-    rows = towers.comparison(figures, pairs, paper.PROBED)
+    rows = towers.comparison(figures, pairs, published_results.PROBED)
     if not pairs:
-        return report.markdown(("", "encoder", *paper.PROBED), rows)
-    for name, figures_of_pair in paper.PROBES.items():
+        return report.markdown(("", "encoder", *published_results.PROBED), rows)
+    for name, figures_of_pair in published_results.PROBES.items():
         before, after = (np.array(values) / 100 for values in figures_of_pair)
         rows.append([f"paper, {name}", "before", *(f"{value:.3f}" for value in before)])
         rows.append([f"paper, {name}", "after", *(f"{value:.3f}" for value in after)])
         rows.append([f"paper, {name}", "after - before", *(f"{value:+.3f}" for value in after - before)])
-    return f"{report.markdown(('pair', 'encoder', *paper.PROBED), rows)}\n\n{towers.notes(pairs, PAPERS)}"
+    return f"{report.markdown(('pair', 'encoder', *published_results.PROBED), rows)}\n\n{towers.notes(pairs, PAPERS)}"
 
 
 def cell(name: str, task: str, seed: int, arguments: Arguments, config: TrainConfig) -> Cell:

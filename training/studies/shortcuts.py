@@ -22,10 +22,10 @@ from sklearn.preprocessing import StandardScaler
 
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
-from training import metrics
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.evaluate import Answerer, answerer, read, score_labels
+from training.evaluation import metrics
 
 HIDDEN = {"gesture": "hands", "expression": "mouth", "looking_at_me": "eyes"}  # question -> what must carry it
 HEADLINE = {"gesture": "accuracy", "expression": "accuracy", "looking_at_me": "mAP"}

@@ -16,12 +16,14 @@ import tyro
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import known
-from training import checkpoint, evaluate, paper, train
+from training import evaluate, train
 from training.data.cache import tensors_key
-from training.studies import report
-from training.studies.fused import CHANCE, PAPER_FIGURES, figures_of
-from training.studies.grid import SPLITS, Cell, run_grid
-from training.studies.records import Record
+from training.evaluation import published_results
+from training.studies.grid import report
+from training.studies.grid.fused import CHANCE, PAPER_FIGURES, figures_of
+from training.studies.grid.grid import SPLITS, Cell, run_grid
+from training.studies.grid.records import Record
+from training.trainer import checkpoint
 
 THIS = "this run"
 DRAWN = (
@@ -47,7 +49,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     cells = grid(arguments)
     records = run_grid("sota", cells, arguments.out)
     figures = {THIS: found_in(records), CHANCE: chance_in(records)}
-    figures |= {row.name: in_our_units(row.figures) for row in paper.PUBLISHED}
+    figures |= {row.name: in_our_units(row.figures) for row in published_results.PUBLISHED}
     text = table(figures, arguments)
     return report.write(arguments.out, "sota", arguments, records, text, figures)
 
@@ -110,7 +112,7 @@ def in_our_units(figures: Sequence[float | None]) -> dict[str, list[float]]:
     """A published row as figures of one run: shares of one where the paper writes percent."""
     return {
         f"{column.task} {column.metric}": [value / column.scale]
-        for column, value in zip(paper.COLUMNS, figures, strict=True)
+        for column, value in zip(published_results.COLUMNS, figures, strict=True)
         if value is not None
     }
 
@@ -120,12 +122,16 @@ def table(figures: Mapping[str, Mapping[str, Sequence[float]]], arguments: Argum
     rows = []
     for name, values in figures.items():
         cells = []
-        for column in paper.COLUMNS:
+        for column in published_results.COLUMNS:
             value = values.get(f"{column.task} {column.metric}")
             cells.append(f"{column.scale * value[0]:.{column.digits}f}" if value else report.MISSING)
         rows.append([name, *cells])
-    header = ("", *(f"{column.dataset} {column.title}" for column in paper.COLUMNS))
+    header = ("", *(f"{column.dataset} {column.title}" for column in published_results.COLUMNS))
     asked = dict.fromkeys(train.chosen(arguments.tasks))
-    remarks = [c.text for c in paper.PUBLISHED_CAVEATS if any(task in asked for task in c.tasks)]
-    notes = [*([DRAWN] if arguments.data == "scenes" else []), *paper.caveats(asked, arguments.split), *remarks]
+    remarks = [c.text for c in published_results.PUBLISHED_CAVEATS if any(task in asked for task in c.tasks)]
+    notes = [
+        *([DRAWN] if arguments.data == "scenes" else []),
+        *published_results.caveats(asked, arguments.split),
+        *remarks,
+    ]
     return f"{report.markdown(header, rows)}\n\n" + "\n".join(f"- {note}" for note in notes)

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import tyro
 
 from training import train
-from training.studies import fused, report
-from training.studies.grid import Cell, run_grid
+from training.studies.grid import fused, report
+from training.studies.grid.grid import Cell, run_grid
 
 # What the shared encoder and body were pre-trained by: no cell can change it any more.
 PRETRAINING = ("encoder", "body", "captioning", "scenes", "described", "data_seed")

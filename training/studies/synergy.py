@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training import paper
-from training.studies import fused, gains, report
-from training.studies.fused import CHANCE, FIVE_TASKS, PAPER_FIGURES
-from training.studies.grid import Cell, run_grid
+from training.evaluation import published_results
+from training.studies.grid import fused, gains, report
+from training.studies.grid.fused import CHANCE, FIVE_TASKS, PAPER_FIGURES
+from training.studies.grid.grid import Cell, run_grid
 
 SINGLE = "single-task"
 PAIRS = tuple(itertools.combinations(FIVE_TASKS, 2))
@@ -30,7 +30,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     cells = grid(arguments)
     records = run_grid("synergy", cells, arguments.out)
     figures = fused.by_group({cell.name: group_of(cell) for cell in cells}, records)
-    text = "\n\n".join([table(figures), gains.NOTE, *([paper.OTHER_DATA] if arguments.data == "scenes" else [])])
+    text = "\n\n".join(
+        [table(figures), gains.NOTE, *([published_results.OTHER_DATA] if arguments.data == "scenes" else [])]
+    )
     draw = functools.partial(picture, figures)
     return report.write(arguments.out, "synergy", arguments, records, text, figures, draw)
 
@@ -64,11 +66,11 @@ def figures_of_task(task: str) -> tuple[str, ...]:
 
 def table(figures: report.Figures) -> str:
     """The paper's table 6, what each pair gains on either member, and the paper's beside."""
-    single, theirs = figures.get(SINGLE, {}), paper.by_name(paper.TRANSFER["fused"][0])
+    single, theirs = figures.get(SINGLE, {}), published_results.by_name(published_results.TRANSFER["fused"][0])
     shown, differences = [], []
     for pair in PAIRS:
         name, found = pair_name(pair), figures.get(pair_name(pair), {})
-        published = paper.by_name(paper.PAIRS[frozenset(pair)])
+        published = published_results.by_name(published_results.PAIRS[frozenset(pair)])
         shown += [
             report.spread_row(name, found, PAPER_FIGURES),
             report.spread_row("  the paper's", published, PAPER_FIGURES),
@@ -104,11 +106,11 @@ def matrix(pairs: report.Figures, single: gains.Values, title: str) -> report.Ma
 def picture(figures: report.Figures, path: Path) -> None:
     """The matrix of this study and the paper's."""
     pairs = {name: values for name, values in figures.items() if "+" in name}
-    theirs = {pair_name(sorted(pair)): paper.by_name(row) for pair, row in paper.PAIRS.items()}
+    theirs = {pair_name(sorted(pair)): published_results.by_name(row) for pair, row in published_results.PAIRS.items()}
     report.matrices(
         (
             matrix(pairs, figures.get(SINGLE, {}), "gain over single-task training, %: this study"),
-            matrix(theirs, paper.by_name(paper.TRANSFER["fused"][0]), "the paper"),
+            matrix(theirs, published_results.by_name(published_results.TRANSFER["fused"][0]), "the paper"),
         ),
         path,
     )

@@ -23,10 +23,11 @@ import tyro
 
 from sf_ros.core.config import known
 from sf_ros.core.tasks import TASKS
-from training import paper
-from training.studies import fused, gains, report, vlms
-from training.studies.fused import CHANCE, FIVE_TASKS, PAPER_FIGURES
-from training.studies.grid import Cell, run_grid
+from training.evaluation import published_results
+from training.studies import vlms
+from training.studies.grid import fused, gains, report
+from training.studies.grid.fused import CHANCE, FIVE_TASKS, PAPER_FIGURES
+from training.studies.grid.grid import Cell, run_grid
 
 SINGLE, JOINT = "single-task", "joint"
 FUSED = "fused"
@@ -95,7 +96,7 @@ def group(model: str, tasks: Sequence[str]) -> str:
 def table(figures: report.Figures, model: str = FUSED) -> str:
     """The paper's table 1 of one model with spreads, below it difference and sign of transfer, the paper's beside."""
     single, joint = (figures[group(model, tasks)] for tasks in ((), tuple(TASKS)))
-    their_single, their_joint = (paper.by_name(row) for row in paper.TRANSFER[model])
+    their_single, their_joint = (published_results.by_name(row) for row in published_results.TRANSFER[model])
     rows = [
         report.spread_row(SINGLE, single, PAPER_FIGURES),
         report.spread_row(JOINT, joint, PAPER_FIGURES),
@@ -122,8 +123,8 @@ def summary(figures: report.Figures, models: Sequence[str]) -> str:
 
 
 def compared(figures: report.Figures, model: str) -> list[tuple[str, gains.Values, gains.Values]]:
-    """A model's single and joint runs, of this study and of the paper, each with its title."""
-    theirs = [paper.by_name(row) for row in paper.TRANSFER[model]]
+    """A model's single and joint runs, of this study and of the published_results, each with its title."""
+    theirs = [published_results.by_name(row) for row in published_results.TRANSFER[model]]
     ours = [figures[group(model, tasks)] for tasks in ((), tuple(TASKS))]
     return [(model, ours[0], ours[1]), (f"{PAPER} {model}", theirs[0], theirs[1])]
 
@@ -142,7 +143,7 @@ def notes(arguments: Arguments) -> list[str]:
     """What to know before figures are compared."""
     found = [gains.NOTE]
     if arguments.data == "scenes":
-        found.append(paper.OTHER_DATA)
+        found.append(published_results.OTHER_DATA)
     sources: Mapping[str, str] = vlms.given(arguments.weights, tuple(vlms.BASELINES))
     if any(model != FUSED and vlms.is_miniature(model, arguments, sources) for model in arguments.chosen):
         found.append(vlms.NOT_EVIDENCE)

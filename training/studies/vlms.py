@@ -19,9 +19,9 @@ from training import lock
 from training.baselines import miniature
 from training.baselines.vlm import Vlm, VlmConfig, load_vlm
 from training.config import preset
-from training.start import absolute
-from training.studies import candidates, fused
-from training.studies.grid import Cell
+from training.model.start import absolute
+from training.studies.grid import candidates, fused
+from training.studies.grid.grid import Cell
 
 MINIATURE = "miniature"
 NOT_EVIDENCE = "Figures of miniatures (random VLMs of toy size) prove plumbing and are no evidence about any model."

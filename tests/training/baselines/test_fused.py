@@ -19,8 +19,8 @@ from training.config import preset
 from training.data.cache import model_inputs
 from training.data.sample import Sample
 from training.evaluate import reference
-from training.lora import attach
-from training.losses import heatmap_loss, text_loss
+from training.model.lora import attach
+from training.trainer.losses import heatmap_loss, text_loss
 
 TRAINING = dataclasses.replace(preset("smoke"), model=CONFIG, heatmap_weight=20.0)
 BOXES = (Box(3, 4, 20, 30), Box(30, 8, 44, 40))

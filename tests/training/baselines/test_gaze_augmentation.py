@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sf_ros.core.types import Box
-from tests.training.test_augment import HEAD, head_in_pixels, painted, target_in_pixels
+from tests.training.data.test_augment import HEAD, head_in_pixels, painted, target_in_pixels
 from training.baselines.gaze_augmentation import JITTER, augment, jitter
 from training.data.sample import Sample
 

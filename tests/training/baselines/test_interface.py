@@ -15,7 +15,6 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.model.encoders import build_encoder
 from tests.tiny_models import CONFIG, fused_model
 from tests.training.baselines.trials import sample
-from training import loop
 from training.baselines.fused import FusedCandidate
 from training.baselines.gaze_lle import GazeLle, GazeLleConfig
 from training.baselines.interface import Candidate, check_questions
@@ -23,7 +22,8 @@ from training.baselines.miniature import SMALL, qwen2_vl
 from training.baselines.vlm import load_vlm
 from training.config import StageConfig, preset
 from training.evaluate import score_gaze, score_labels
-from training.lora import attach
+from training.model.lora import attach
+from training.trainer import loop
 
 STAGE = StageConfig(steps=5, batch_size=2, learning_rate=1e-2, warmup=1)
 

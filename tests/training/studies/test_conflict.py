@@ -14,12 +14,12 @@ from torch import nn
 from tests.tiny_models import CONFIG, fused_model
 from tests.training import miniature
 from training.config import PRESETS
-from training.joint import Row, set_training
-from training.lora import attach
+from training.model.lora import attach
 from training.studies import conflict
-from training.studies.analysis import conflict_matrix
-from training.studies.fused import FIVE_TASKS
-from training.studies.towers import Pair
+from training.studies.grid.analysis import conflict_matrix
+from training.studies.grid.fused import FIVE_TASKS
+from training.studies.probing.towers import Pair
+from training.trainer.objective import Row, set_training
 
 TOY = dataclasses.replace(PRESETS["smoke"], model=CONFIG)
 
@@ -149,7 +149,7 @@ def test_published_towers_and_datasets_are_measured(tmp_path: Path) -> None:
     molmo = published.molmoe(tmp_path / "world" / "molmoe").source
     arguments = conflict.Arguments(
         "paper-mini", str(data), tmp_path / "out", seeds="0", samples=3,
-        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), language=str(llama),
+        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), llm=str(llama),
     )  # fmt: skip
     assert conflict.run(arguments)["failed"] == {}
     results = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.scenes import descriptions
+from training.data.scenes.words import descriptions
 from training.studies import degradation
 from training.studies.degradation import GAIN, PARTS
 

@@ -11,8 +11,8 @@ from sf_ros.core.tasks import TASKS
 from tests.model import published
 from tests.training import miniature
 from training.studies import encoders
-from training.studies.fused import PAPER_FIGURES
-from training.studies.towers import OWN, PAIRS
+from training.studies.grid.fused import PAPER_FIGURES
+from training.studies.probing.towers import OWN, PAIRS
 
 
 def arguments(preset: str = "paper", **changed) -> encoders.Arguments:
@@ -74,7 +74,7 @@ def test_a_pair_on_scenes_and_one_of_published_towers_on_published_datasets_run_
     molmo = published.molmoe(tmp_path / "world" / "molmoe").source
     real = encoders.Arguments(
         "paper-mini", data, tmp_path / "real", seeds="0", steps=2,
-        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), language=llama,
+        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), llm=llama,
     )  # fmt: skip
     for told, names in ((drawn, ("smoke", "smoke-captioned")), (real, ("paper-mini", "paper-mini-molmoe"))):
         assert encoders.run(told) == {"study": "encoders", "out": str(told.out), "cells": 2, "failed": {}}

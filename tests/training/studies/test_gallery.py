@@ -11,7 +11,7 @@ import pytest
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
-from sf_ros.runtime.engine import Answer
+from sf_ros.engines.base import Answer
 from tests.training import published
 from training.data.sample import Sample
 from training.studies import gallery

@@ -9,7 +9,7 @@ import pytest
 
 from tests.model import published as encoders
 from tests.training import miniature
-from training import paper
+from training.evaluation import published_results
 from training.studies import probes
 
 
@@ -38,7 +38,7 @@ def test_a_pair_is_probed_by_attention_and_compared(shared: Path, tmp_path: Path
     assert [row[:2] for row in rows[:4]] == [
         ["smoke", "before"], ["smoke", "after"], ["smoke", "after - before"], ["", "chance"],
     ]  # fmt: skip
-    assert [row[0] for row in rows[4:]] == [f"paper, {name}" for name in paper.PROBES for _ in range(3)]
+    assert [row[0] for row in rows[4:]] == [f"paper, {name}" for name in published_results.PROBES for _ in range(3)]
     assert "pooling, optimiser and stopping" in text
 
 
@@ -51,9 +51,9 @@ def test_the_papers_differences_are_of_its_own_figures() -> None:
 
 
 def test_the_papers_table_has_a_figure_for_every_column() -> None:
-    sides = [side for pair in paper.PROBES.values() for side in pair]
-    assert all(len(side) == len(paper.PROBED) for side in sides)
-    assert set(paper.PROBES) == set(paper.CONFLICT)
+    sides = [side for pair in published_results.PROBES.values() for side in pair]
+    assert all(len(side) == len(published_results.PROBED) for side in sides)
+    assert set(published_results.PROBES) == set(published_results.CONFLICT)
 
 
 def test_pairs_are_all_towers_and_names_those_named() -> None:
@@ -77,7 +77,7 @@ def test_published_towers_and_datasets_are_probed_and_hidden_labels_told(tmp_pat
     molmo = encoders.molmoe(tmp_path / "world" / "molmoe").source
     arguments = probes.Arguments(
         "paper-mini", str(data), tmp_path / "out", seeds="0", epochs=1, encoders="pairs",
-        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), language=str(llama),
+        weights=(f"paper-mini={clip}", f"paper-mini-molmoe={molmo}"), llm=str(llama),
     )  # fmt: skip
     assert set(probes.run(arguments)["failed"]) == {
         "paper-mini-looking_at_me-seed0", "paper-mini-molmoe-looking_at_me-seed0",

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.training import published
-from training import evaluate, paper
+from training import evaluate
+from training.evaluation import published_results
 from training.studies import sota
 
 
@@ -17,12 +18,12 @@ def row(text: str, name: str) -> list[str]:
     return [cell.strip() for cell in found.strip("|").split("|")][1:]
 
 
-@pytest.mark.parametrize("published_row", paper.PUBLISHED, ids=lambda row: row.name)
-def test_every_published_row_fits_the_columns_and_says_something(published_row: paper.Row) -> None:
-    assert len(published_row.figures) == len(paper.COLUMNS) and any(published_row.figures)
+@pytest.mark.parametrize("published_row", published_results.PUBLISHED, ids=lambda row: row.name)
+def test_every_published_row_fits_the_columns_and_says_something(published_row: published_results.Row) -> None:
+    assert len(published_row.figures) == len(published_results.COLUMNS) and any(published_row.figures)
     assert all(
         0 < value < (1 if column.scale == 1 else 100)
-        for column, value in zip(paper.COLUMNS, published_row.figures, strict=True)
+        for column, value in zip(published_results.COLUMNS, published_row.figures, strict=True)
         if value is not None
     )
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from training import loop
 from training.studies import __main__ as studies
 from training.studies.sweep import combinations
+from training.trainer import loop
 
 ALPHAS = ["--grid", "lora_alpha=8,16"]
 

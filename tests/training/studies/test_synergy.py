@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.training import published
-from training import paper
+from training.evaluation import published_results
 from training.studies import synergy, transfer
-from training.studies.fused import FIVE_TASKS
+from training.studies.grid.fused import FIVE_TASKS
 
 
 def arguments(**changed) -> synergy.Arguments:
@@ -25,7 +25,7 @@ def test_ten_pairs_stand_beside_five_single_tasks() -> None:
     assert [cell.name for cell in cells[5:7]] == ["gesture+social_relation-seed0", "gesture+looking_at_me-seed0"]
     assert cells[5].settings["tasks"] == ["gesture", "domain", "relation"]
     pairs = {frozenset(cell.name.rpartition("-seed")[0].split("+")) for cell in cells[5:15]}
-    assert pairs == set(paper.PAIRS)
+    assert pairs == set(published_results.PAIRS)
     assert [synergy.group_of(cell) for cell in cells[4:6]] == ["single-task", "gesture+social_relation"]
 
 
@@ -50,8 +50,8 @@ def test_the_matrix_has_gains_in_percent_and_signs_by_hand() -> None:
 
 
 def test_the_papers_matrix_says_what_its_text_says() -> None:
-    theirs = {"+".join(sorted(pair)): paper.by_name(row) for pair, row in paper.PAIRS.items()}
-    found = synergy.matrix(theirs, paper.by_name(paper.TRANSFER["fused"][0]), "paper")
+    theirs = {"+".join(sorted(pair)): published_results.by_name(row) for pair, row in published_results.PAIRS.items()}
+    found = synergy.matrix(theirs, published_results.by_name(published_results.TRANSFER["fused"][0]), "paper")
     row = {task: found.values[number] for number, task in enumerate(FIVE_TASKS)}
     # Section 4.5: gaze gains from looking-at-me, PISC from gestures; expressions and gestures from nobody.
     assert row["gaze"][list(FIVE_TASKS).index("looking_at_me")] == np.nanmax(row["gaze"]) > 0
@@ -90,6 +90,6 @@ def test_a_miniature_runs_every_pair_once(
     assert written == {path: path.stat().st_mtime_ns for path in out.glob("*/record.json")} and len(written) == 3
     results = json.loads((out / "results.json").read_text())
     assert set(results["figures"]["looking_at_me+gaze"]) > {"looking_at_me mAP", "gaze min_L2"}
-    assert (paper.OTHER_DATA in (out / "table.md").read_text()) == drawn
+    assert (published_results.OTHER_DATA in (out / "table.md").read_text()) == drawn
     with Image.open(out / "picture.png") as picture:
         assert picture.width > picture.height

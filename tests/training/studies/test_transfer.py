@@ -8,7 +8,7 @@ import pytest
 
 from sf_ros.core.tasks import TASKS
 from training.studies import transfer
-from training.studies.fused import PAPER_FIGURES
+from training.studies.grid.fused import PAPER_FIGURES
 
 MODEL_GROUPS = tuple(
     f"{model} {kind}" for model in ("qwen2-vl-2b", "sail-vl-1.5", "internvl3-2b") for kind in ("single-task", "joint")

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from tests.training import published
-from training import paper
-from training.studies import candidates, fused, transfer, vlms
-from training.studies.grid import run_grid
+from training.evaluation import published_results
+from training.studies import transfer, vlms
+from training.studies.grid import candidates, fused
+from training.studies.grid.grid import run_grid
 
 TASKS = ("gaze", "looking_at_me")
 
@@ -88,4 +89,4 @@ def test_published_datasets_train_the_fused_model_and_a_vlm_jointly_and_apart(
     for model in ("", "qwen2-vl-2b "):  # the fused model goes without a name
         single, joint = (results["figures"][f"{model}{kind}"] for kind in ("single-task", "joint"))
         assert len(single["gaze min_L2"]) == 1 and len(joint["relation mAP"]) == 1 and not single["relation mAP"]
-    assert paper.OTHER_DATA not in (out / "table.md").read_text()
+    assert published_results.OTHER_DATA not in (out / "table.md").read_text()

@@ -1,0 +1,1 @@
+"""The procedural world: drawn people whose every label is known exactly."""

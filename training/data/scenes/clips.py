@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from training.data.scenes.attention import stands_alone, visible_target
-from training.data.scenes.faces import EXPRESSIONS
-from training.data.scenes.hands import GESTURES, Arms, Hand
-from training.data.scenes.people import PersonState, angles, look_at, rotation, unit, wrap
+from training.data.scenes.person.faces import EXPRESSIONS
+from training.data.scenes.person.hands import GESTURES, Arms, Hand
+from training.data.scenes.person.people import PersonState, angles, look_at, rotation, unit, wrap
 from training.data.scenes.render import Annotation, render
 from training.data.scenes.world import SceneState, perform_free, sample_scene
 
@@ -36,7 +36,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Script:
+class PromptLayout:
     """What one person does in a clip."""
 
     expressions: tuple[Change, ...]
@@ -114,7 +114,7 @@ def _clear_target(base: SceneState, person: PersonState, name: str, points: dict
     )
 
 
-def _write_script(rng: np.random.Generator, base: SceneState, person: PersonState, seconds: float) -> Script:
+def _write_script(rng: np.random.Generator, base: SceneState, person: PersonState, seconds: float) -> PromptLayout:
     free = base.free_hands(person)
     targets = ["camera", "camera"]
     targets += [f"person:{other.track_id}" for other in base.people if other is not person]
@@ -134,7 +134,9 @@ def _write_script(rng: np.random.Generator, base: SceneState, person: PersonStat
     if person.track_id in {track_id for track_id, _ in base.busy} or base.room.furniture:
         entry = np.zeros(3)  # who touches somebody or stands at a desk is there already
     sway = np.array([[rng.uniform(0.004, 0.012), rng.uniform(0.1, 0.25), rng.uniform(0, 2 * np.pi)] for _ in range(2)])
-    return Script(tuple(expressions), tuple(gestures), tuple(gazes), tuple(_starts(rng, seconds)[1:]), entry, sway)
+    return PromptLayout(
+        tuple(expressions), tuple(gestures), tuple(gazes), tuple(_starts(rng, seconds)[1:]), entry, sway
+    )
 
 
 def _next_gesture(
@@ -166,7 +168,7 @@ def _point(state: SceneState, target: str) -> np.ndarray:
     return np.zeros(3)
 
 
-def _state_at(base: SceneState, scripts: list[Script], time_s: float) -> SceneState:
+def _state_at(base: SceneState, scripts: list[PromptLayout], time_s: float) -> SceneState:
     """The scene at a time: places first, then arms and faces, then looks, which need everybody's place."""
     state = replace(base, people=[copy.copy(person) for person in base.people])
     for person, script in zip(state.people, scripts, strict=True):

@@ -10,9 +10,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from training.data.scenes.casting import AGE_ORDER, cast
-from training.data.scenes.objects import SceneObject, sample_object
-from training.data.scenes.people import PersonState, angles, facing, gesture_arms, look_at, place, reach, sample_person
-from training.data.scenes.rooms import WOOD_COLORS, Furniture
+from training.data.scenes.person.people import (
+    PersonState,
+    angles,
+    facing,
+    gesture_arms,
+    look_at,
+    place,
+    reach,
+    sample_person,
+)
+from training.data.scenes.place.objects import SceneObject, sample_object
+from training.data.scenes.place.rooms import WOOD_COLORS, Furniture
 
 DOMAINS = ("intimate", "not_intimate", "none")
 RELATIONS = ("friends", "family", "couple", "professional", "commercial", "none")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from training.data.scenes.body import PARTS, DrawnPerson, draw_person, owner_id
-from training.data.scenes.objects import draw_object
 from training.data.scenes.painter import OWNER_SCALE, Camera, Painter
-from training.data.scenes.people import PersonState, angle_between, angles, wrap
-from training.data.scenes.rooms import draw_background, draw_furniture
+from training.data.scenes.person.body import PARTS, DrawnPerson, draw_person, owner_id
+from training.data.scenes.person.people import PersonState, angle_between, angles, wrap
+from training.data.scenes.place.objects import draw_object
+from training.data.scenes.place.rooms import draw_background, draw_furniture
 from training.data.scenes.sensor import expose
 from training.data.scenes.world import RAISED_M, SceneState
 

@@ -1,0 +1,1 @@
+"""Temperatures and operating points of a bundle, fitted on held-out answers."""

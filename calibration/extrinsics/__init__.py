@@ -1,0 +1,1 @@
+"""Where a camera sits on the robot's head."""

@@ -1,0 +1,1 @@
+"""Smoothing parameters, chosen on recorded answers of the engine."""

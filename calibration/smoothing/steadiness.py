@@ -1,0 +1,241 @@
+"""How steady a cue is, and how soon it follows: recorded answers replayed through the robot's own filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from calibration.camera.streams import Stream
+from sf_ros.core.config import CueConfig
+from sf_ros.core.tasks import TASKS
+from sf_ros.io.truth import GAZE_NEAR_NORM
+from sf_ros.perception.smoothing import GazeFilter, LabelFilter
+
+GAP_S = 0.25  # frames further apart tell nothing of what was true between them
+MOVING_NORM_S = 0.15  # of the picture per second: a true gaze point that is faster is on its way
+TRANSIT_S = 0.8  # the longest way from one true gaze point to the next
+EARLY_S = 0.2  # a cue may show what comes next so much before the truth switches, in the middle of a movement
+WATCHED_S = 1.0  # a change whose new truth is seen for less is not asked whether it was followed
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A time in which the truth stays as it is: from `start_s` to `end_s`, seen in the frames first..last."""
+
+    start_s: float
+    end_s: float
+    first: int
+    last: int
+    follows: bool  # another truth gave way to this one, in sight
+
+
+@dataclass
+class Steadiness:
+    """Counts of one question (or several) with one setting; they add up by `+=`."""
+
+    flickers: int = 0  # changes of what is published while the truth stays, other than the one that follows it
+    still_s: float = 0.0  # time in which the truth stays
+    delays_s: list[float] = field(default_factory=list)  # from a true change to the published one
+    missed_s: list[float] = field(default_factory=list)  # how long the truth held that was never followed
+    frames: int = 0  # with a readable truth and something published
+    right: int = 0
+    distance_norm: float = 0.0  # gaze: from the truth, summed over frames
+    travel_norm: list[float] = field(default_factory=list)  # gaze: way from look to look while the truth stays
+
+    def __iadd__(self, other: Steadiness) -> Steadiness:
+        self.flickers += other.flickers
+        self.still_s += other.still_s
+        self.delays_s += other.delays_s
+        self.missed_s += other.missed_s
+        self.frames += other.frames
+        self.right += other.right
+        self.distance_norm += other.distance_norm
+        self.travel_norm += other.travel_norm
+        return self
+
+    @property
+    def changes(self) -> int:
+        """True changes that could be followed."""
+        return len(self.delays_s) + len(self.missed_s)
+
+    @property
+    def flicker_per_min(self) -> float:
+        return 60 * self.flickers / self.still_s if self.still_s else math.nan
+
+    @property
+    def delay_s(self) -> float:
+        """Mean over all true changes; one never followed counts for as long as its truth held."""
+        return float(np.mean(self.delays_s + self.missed_s)) if self.changes else math.nan
+
+    @property
+    def accuracy(self) -> float:
+        return self.right / self.frames if self.frames else math.nan
+
+    @property
+    def error_norm(self) -> float:
+        """Mean distance of the gaze point from the true one."""
+        return self.distance_norm / self.frames if self.travel_norm else math.nan
+
+    @property
+    def jitter_norm(self) -> float:
+        """Mean way of the gaze point from look to look while the truth stays; its median is 0, by the map's cells."""
+        return float(np.mean(self.travel_norm)) if self.travel_norm else math.nan
+
+    def figures(self) -> dict[str, Any]:
+        """Plain numbers, rounded for reading; NaN becomes None."""
+        values = {
+            "flicker_per_min": self.flicker_per_min,
+            "delay_s": self.delay_s,
+            "delay_followed_s": float(np.median(self.delays_s)) if self.delays_s else math.nan,
+            "accuracy": self.accuracy,
+            "error_norm": self.error_norm,
+            "jitter_norm": self.jitter_norm,
+        }
+        rounded = {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}
+        return {**rounded, "changes": self.changes, "missed": len(self.missed_s), "still_s": round(self.still_s, 1)}
+
+
+def steadiness(streams: Iterable[Stream], cue: CueConfig) -> Steadiness:
+    """All streams with the settings of one cue."""
+    total = Steadiness()
+    for stream in streams:
+        total += measure(stream, replay(stream, cue))
+    return total
+
+
+def replay(stream: Stream, cue: CueConfig) -> np.ndarray:
+    """What the robot publishes from each look on: indices of labels (N,), or gaze points (N, 2)."""
+    published: list[Any] = []
+    if TASKS[stream.task].kind == "heatmap":
+        looks = GazeFilter(cue)
+        for stamp, heatmap in zip(stream.looks.tolist(), stream.answers.astype(np.float32), strict=True):
+            looks.update(heatmap, stamp)
+            published.append((0.0, 0.0) if looks.believed is None else looks.believed.point_norm)
+    else:
+        labels = LabelFilter(cue, TASKS[stream.task].labels)
+        for stamp, probabilities in zip(stream.looks.tolist(), stream.answers.astype(np.float64), strict=True):
+            labels.update(probabilities, stamp)
+            published.append(labels.chosen)
+    return np.array(published)
+
+
+def measure(stream: Stream, published: np.ndarray) -> Steadiness:
+    """Compare what was published from each look on with the truth; of a gaze point, near is right."""
+    found = Steadiness()
+    parts = segments(stream)
+    for number, segment in enumerate(parts):
+        after = parts[number + 1] if number + 1 < len(parts) else None
+        begin = int(np.searchsorted(stream.looks, segment.start_s))
+        end = int(np.searchsorted(stream.looks, segment.end_s, "left" if after and after.follows else "right"))
+        if end == 0:
+            continue  # not asked yet
+        right = [_right(stream, published[i], stream.looks[i], segment) for i in range(begin, end)]
+        was_right = begin > 0 and _right(stream, published[begin - 1], segment.start_s, segment)
+        answer = next((begin + i for i, one in enumerate(right) if one), None)
+        if segment.follows and begin > 0 and segment.end_s - segment.start_s >= WATCHED_S:
+            if was_right or answer is not None:
+                found.delays_s.append(0.0 if was_right else float(stream.looks[answer] - segment.start_s))
+            else:
+                found.missed_s.append(segment.end_s - segment.start_s)
+        for i in range(max(begin, 1), end):
+            wanted = (not was_right and i == answer) or _early(stream, published[i], stream.looks[i], segment, after)
+            if not wanted:
+                found.flickers += int(_differ(stream, published[i - 1], published[i]))
+                if published.ndim == 2:
+                    found.travel_norm.append(math.dist(published[i - 1], published[i]))
+        found.still_s += segment.end_s - max(segment.start_s, float(stream.looks[0]))
+        frames = slice(segment.first, segment.last + 1)
+        held = np.searchsorted(stream.looks, stream.frames[frames], side="right") - 1
+        shown, true = published[held][held >= 0], stream.truth[frames][held >= 0]
+        found.frames += len(shown)
+        found.right += int((~_differ(stream, shown, true)).sum())
+        if stream.truth.ndim == 2:
+            found.distance_norm += float(np.linalg.norm(shown - true, axis=1).sum())
+    return found
+
+
+def segments(stream: Stream) -> list[Segment]:
+    """The times in which the truth of a stream stays as it is, in their order.
+
+    A gaze point that drifts stays; while it is on its way from one place to another there is none, and the change is in
+    the middle of the way.
+    """
+    runs = list(_runs(stream))
+    found: list[Segment] = []
+    for number, (first, last) in enumerate(runs):
+        start, end, follows = float(stream.frames[first]), float(stream.frames[last]), False
+        if number > 0:
+            start, follows = _joint(stream, runs[number - 1][1], first)
+        if number + 1 < len(runs) and (joint := _joint(stream, last, runs[number + 1][0]))[1]:
+            end = joint[0]
+        found.append(Segment(start, end, first, last, follows))
+    return found
+
+
+def _runs(stream: Stream) -> Iterator[tuple[int, int]]:
+    """First and last frame of each time without a change; a gaze point on its way is in none."""
+    if not len(stream.frames):
+        return
+    gaps = np.diff(stream.frames)
+    if stream.truth.ndim == 1:
+        breaks = (gaps > GAP_S) | (np.diff(stream.truth) != 0)
+    else:
+        breaks = (gaps > GAP_S) | (np.linalg.norm(np.diff(stream.truth, axis=0), axis=1) > MOVING_NORM_S * gaps)
+    edges = [-1, *np.flatnonzero(breaks).tolist(), len(stream.frames) - 1]
+    runs = [(a + 1, b) for a, b in pairwise(edges)]
+    if stream.truth.ndim == 1:
+        yield from runs
+        return
+    merged: list[tuple[int, int]] = []
+    for first, last in runs:
+        if first == last:
+            continue
+        before = merged[-1][1] if merged else None
+        if (
+            before is not None
+            and _near_in_time(stream, before, first)
+            and not _differ(stream, stream.truth[before], stream.truth[first])
+        ):
+            merged[-1] = merged[-1][0], last
+        else:
+            merged.append((first, last))
+    yield from merged
+
+
+def _joint(stream: Stream, last: int, first: int) -> tuple[float, bool]:
+    """When what was true until frame `last` gave way to what is true from `first` on, and whether that was seen."""
+    if not _near_in_time(stream, last, first):
+        return float(stream.frames[first]), False
+    if stream.truth.ndim == 1:
+        return float(stream.frames[first]), True
+    return float(stream.frames[last] + stream.frames[first]) / 2, True
+
+
+def _near_in_time(stream: Stream, last: int, first: int) -> bool:
+    """Whether the truth was in sight between two frames."""
+    between = np.diff(stream.frames[last : first + 1])
+    limit = GAP_S if stream.truth.ndim == 1 else TRANSIT_S
+    return bool((between <= GAP_S).all() and between.sum() <= limit)
+
+
+def _right(stream: Stream, published: Any, stamp: float, segment: Segment) -> bool:
+    """Whether something published fits the truth of a segment, at the frame of it that is newest at `stamp`."""
+    frame = int(np.searchsorted(stream.frames, stamp, side="right")) - 1
+    return not _differ(stream, published, stream.truth[min(max(frame, segment.first), segment.last)])
+
+
+def _early(stream: Stream, published: Any, stamp: float, segment: Segment, after: Segment | None) -> bool:
+    """Whether something published at the end of a segment is what the next one says."""
+    if after is None or not after.follows or stamp < segment.end_s - EARLY_S:
+        return False
+    return not _differ(stream, published, stream.truth[after.first])
+
+
+def _differ(stream: Stream, a: Any, b: Any) -> Any:
+    """Whether two labels are not the same, or two gaze points not near each other; likewise for arrays of them."""
+    return np.linalg.norm(np.subtract(a, b), axis=-1) > GAZE_NEAR_NORM if stream.truth.ndim == 2 else a != b

@@ -1,0 +1,33 @@
+"""The language side of a bundle: the LoRA-merged llm, embedded prompts, label rows, heatmap head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from sf_ros.core.bundle import ANSWERS, LLM
+from sf_ros.model.fusion import FusedModel
+
+PRECISION = torch.float16
+
+
+def export_llm(merged: FusedModel, root: Path) -> None:
+    """Write llm and answers in float16; no tokenizer and no vocabulary matrix travels along.
+
+    `merged` is a model without adapters (training.model.lora.merge).
+    """
+    llm = {k: v.to(PRECISION).contiguous() for k, v in merged.llm.state_dict().items() if k != "embed_tokens.weight"}
+    (root / LLM).parent.mkdir(parents=True, exist_ok=True)
+    save_file(llm, root / LLM)
+    answers = {}
+    for name in merged.prompted:
+        answers[f"prompt.{name}"] = merged.prompt(name).detach().to(PRECISION).contiguous()
+    for name, ids in merged.answer_ids.items():
+        answers[f"rows.{name}"] = merged.output_rows.detach()[ids].to(PRECISION).contiguous()
+    parts = {name: part for name, part in merged.parts().items() if name in ("heatmap", "box_tokens")}
+    for name, part in parts.items():
+        for key, value in part.state_dict().items():
+            answers[f"{name}.{key}"] = value.to(PRECISION).contiguous()
+    save_file(answers, root / ANSWERS)

@@ -1,0 +1,1 @@
+"""What answers queries about an image."""

@@ -1,0 +1,1 @@
+"""Images in, recordings and drawings out."""

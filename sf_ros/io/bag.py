@@ -1,0 +1,108 @@
+"""Pictures from a recording: rosbag2 (MCAP, SQLite) or rosbag1, read without ROS."""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from rosbags.highlevel import AnyReader, AnyReaderError
+from rosbags.typesys import Stores, get_typestore
+
+from sf_ros.core.types import Frame
+from sf_ros.io.sources import IMAGES_FPS, Source, SourceError
+from sf_ros.msgs.images import READERS, ImageError
+
+DEPTH = "depth"  # in the name of a topic: its pictures are distances
+COMPRESSED = "/compressed"  # what image_transport appends to a topic for its JPEGs
+# What rosbags raises on a file that is broken or cut short: it reads them with the standard library's modules.
+READ_ERRORS = (
+    *(AnyReaderError, sqlite3.Error, struct.error),
+    *(OSError, EOFError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError, TypeError),
+)
+
+
+class BagSource(Source):
+    """The pictures of one topic in the order in which they were recorded.
+
+    Stamps and frame ids are those of the messages' headers; where a header has no time, that of the recording. `fps` is
+    the mean over the recording. Messages that are no picture are skipped and counted; so is the rest of a file that
+    breaks off. SourceError where there are no pictures, or where several topics have some and none is named.
+    """
+
+    def __init__(self, path: Path, topic: str | None = None) -> None:
+        try:
+            self._bag = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            self._bag.open()
+        except READ_ERRORS as error:
+            raise SourceError(
+                f"{path}: not a recording that can be read ({_reason(error)}). Expected a rosbag2 folder with its "
+                "metadata.yaml ('ros2 bag reindex' writes one), an .mcap or .db3 file, or a rosbag1 .bag."
+            ) from error
+        try:
+            pictures = {c.topic: c for c in self._bag.connections if c.msgtype in READERS and c.msgcount}
+            self.topic = chosen(path, pictures, topic)
+        except SourceError:
+            self._bag.close()
+            raise
+        self._connections = [c for c in self._bag.connections if c.topic == self.topic and c.msgtype in READERS]
+        self._count = sum(connection.msgcount for connection in self._connections)
+        seconds = self._bag.duration / 1e9
+        fps = (self._count - 1) / seconds if self._count > 1 and seconds > 0 else IMAGES_FPS
+        super().__init__(f"{path}, {self.topic}", min(fps, 1000.0))
+        self._closed = False
+
+    @property
+    def expected(self) -> int | None:
+        return self._count
+
+    def __iter__(self) -> Iterator[Frame]:
+        taken = read = 0
+        try:
+            for connection, recorded_ns, data in self._bag.messages(self._connections):
+                taken += 1
+                try:
+                    message: Any = self._bag.deserialize(data, connection.msgtype)
+                    image = READERS[connection.msgtype](message)
+                except (AnyReaderError, ImageError) as error:
+                    self.skipped[f"{self.topic}: {_reason(error)}"] += 1
+                    continue
+                read += 1
+                stamp = message.header.stamp
+                seconds = stamp.sec + 1e-9 * stamp.nanosec or 1e-9 * recorded_ns
+                yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id)
+        except READ_ERRORS as error:
+            self.skipped[f"{self.topic}: the recording breaks off ({_reason(error)})"] += max(self._count - taken, 1)
+        if not read:
+            raise SourceError(f"{self.name}: none of {self._count} messages is a picture. {_first(self.skipped)}.")
+
+    def close(self) -> None:
+        if not self._closed:
+            self._bag.close()
+        self._closed = True
+
+
+def chosen(path: Path, topics: Collection[str], wanted: str | None) -> str:
+    """The topic that is wanted, or the only camera among those with pictures. SourceError where that is not clear."""
+    known = ", ".join(sorted(topics)) or "none"
+    if wanted is not None:
+        if wanted not in topics:
+            raise SourceError(f"{path}: no pictures on {wanted}. Topics with pictures: {known}.")
+        return wanted
+    cameras = [topic for topic in topics if DEPTH not in topic.lower() and topic.removesuffix(COMPRESSED) not in
+               set(topics) - {topic}]  # fmt: skip
+    if not cameras:
+        raise SourceError(f"{path}: no pictures in this recording. Topics with pictures: {known}.")
+    if len(cameras) > 1:
+        raise SourceError(f"{path}: pictures of several cameras ({', '.join(sorted(cameras))}). Choose one by --topic.")
+    return cameras[0]
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _first(reasons: Collection[str]) -> str:
+    return next(iter(reasons), "It is empty")

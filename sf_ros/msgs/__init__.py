@@ -1,0 +1,1 @@
+"""ROS messages and topics as data; nothing here needs ROS installed."""

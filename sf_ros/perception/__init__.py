@@ -1,0 +1,1 @@
+"""From a frame to the cues of the people in it."""

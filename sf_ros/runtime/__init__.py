@@ -1,1 +1,0 @@
-"""The robot without ROS: pictures in, social cues out."""

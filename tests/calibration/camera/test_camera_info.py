@@ -1,0 +1,99 @@
+"""camera_info.yaml is what camera_info_manager reads, by a parser of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from calibration.camera import camera_info
+from sf_ros.core.camera import CalibrationError, Camera
+from tests.calibration.camera.lenses import LENSES, PINHOLE
+
+
+@pytest.mark.parametrize("name", LENSES)
+def test_another_parser_reads_what_was_written(name: str, tmp_path: Path) -> None:
+    camera, path = LENSES[name], tmp_path / "camera_info.yaml"
+    camera_info.write(path, camera)
+    fields = yaml.safe_load(path.read_text())
+    # Order and names of camera_calibration_parsers/src/parse_yml.cpp
+    assert list(fields) == [
+        "image_width",
+        "image_height",
+        "camera_name",
+        "camera_matrix",
+        "distortion_model",
+        "distortion_coefficients",
+        "rectification_matrix",
+        "projection_matrix",
+    ]
+    assert (fields["image_width"], fields["image_height"]) == (640, 480)
+    assert fields["camera_name"] == name and fields["distortion_model"] == camera.model
+    shapes = {"camera_matrix": (3, 3), "rectification_matrix": (3, 3), "projection_matrix": (3, 4)}
+    coefficients = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}[camera.model]
+    for key, shape in (shapes | {"distortion_coefficients": (1, coefficients)}).items():
+        assert (fields[key]["rows"], fields[key]["cols"]) == shape
+        assert len(fields[key]["data"]) == shape[0] * shape[1]
+        assert all(isinstance(value, float) for value in fields[key]["data"])
+    assert fields["camera_matrix"]["data"] == camera.matrix.ravel().tolist()  # to the last bit
+    assert fields["distortion_coefficients"]["data"] == camera.distortion.tolist()
+    assert fields["rectification_matrix"]["data"] == np.eye(3).ravel().tolist()
+
+
+@pytest.mark.parametrize("name", LENSES)
+def test_a_camera_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
+    camera_info.write(tmp_path / "camera_info.yaml", LENSES[name])
+    found = camera_info.read(tmp_path / "camera_info.yaml")
+    pixels = np.array([(0.0, 0.0), (639.0, 479.0), (320.0, 10.0)])
+    assert found.rays(pixels) == pytest.approx(LENSES[name].rays(pixels), abs=1e-12)
+    assert (found.model, found.frame_id) == (LENSES[name].model, name)
+
+
+def test_a_camera_without_distortion_is_written_with_its_models_zeros(tmp_path: Path) -> None:
+    plain = Camera.from_info(640, 480, PINHOLE.matrix.ravel(), (), "plumb_bob", "plain")
+    camera_info.write(tmp_path / "camera_info.yaml", plain)
+    assert yaml.safe_load((tmp_path / "camera_info.yaml").read_text())["distortion_coefficients"]["data"] == [0.0] * 5
+
+
+def test_the_projection_of_a_pinhole_shows_only_what_it_has_seen() -> None:
+    rectified = np.linalg.inv(camera_info.projection(PINHOLE)[:, :3])
+    corners = np.array([(0.0, 0, 1), (639, 0, 1), (0, 479, 1), (639, 479, 1), (320, 0, 1), (0, 240, 1)])
+    seen = PINHOLE.pixels(corners @ rectified.T)
+    assert (seen > -2).all() and (seen < (642, 482)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"camera_matrix": None}, "camera_info.yaml"),
+        ({"camera_matrix": {"rows": 3, "cols": 4, "data": [1.0] * 12}}, "3x4 where 3x3"),
+        ({"camera_matrix": {"rows": 3, "cols": 3, "data": [0.0] * 9}}, "no calibration"),
+        ({"distortion_model": "omni"}, "'omni'"),
+        ({"image_width": "wide"}, "wide"),
+    ],
+)
+def test_a_file_that_is_no_calibration_is_refused_by_its_name(change: dict, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "camera_info.yaml"
+    camera_info.write(path, PINHOLE)
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    with pytest.raises(CalibrationError, match=words):
+        camera_info.read(path)
+
+
+def test_a_file_that_is_not_there_is_told_and_so_is_a_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.yaml", tmp_path):
+        with pytest.raises(CalibrationError, match=f"{path.name}: no such file. Name the camera_info.yaml"):
+            camera_info.read(path)
+
+
+def test_a_missing_field_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "camera_info.yaml"
+    camera_info.write(path, PINHOLE)
+    path.write_text(path.read_text().replace("projection_matrix", "projection"))
+    with pytest.raises(CalibrationError, match="no projection_matrix"):
+        camera_info.read(path)
+    path.write_text("- 1\n")
+    with pytest.raises(CalibrationError, match="no camera_info"):
+        camera_info.read(path)

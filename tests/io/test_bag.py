@@ -1,0 +1,179 @@
+"""Recordings of every kind give their pictures back with the headers' stamps; what is broken is named or counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.typesys import Stores, get_typestore
+
+from sf_ros.core.types import Frame, FrameCues
+from sf_ros.io.bag import BagSource
+from sf_ros.io.recorders import IMAGE_TOPIC, BagRecorder
+from sf_ros.io.sources import SourceError, open_source
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+STORE1 = get_typestore(Stores.ROS1_NOETIC)
+RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+CAMERA = "/camera/image_raw"
+HEIGHT, WIDTH, HZ = 24, 32, 10
+Sent = tuple[str, str, Any]  # topic, type, message; one after the other, 1 / HZ apart
+
+
+def colour(index: int) -> np.ndarray:
+    return np.full((HEIGHT, WIDTH, 3), (40 * index, 100, 200), np.uint8)
+
+
+def header(index: int, store: Any = STORE, start_s: int = 100) -> Any:
+    stamp = store.types["builtin_interfaces/msg/Time"](sec=start_s, nanosec=index * 1_000_000_000 // HZ)
+    more = {"seq": index} if store is STORE1 else {}
+    return store.types["std_msgs/msg/Header"](stamp=stamp, frame_id="head_camera", **more)
+
+
+def raw(index: int, store: Any = STORE, **changed: Any) -> Any:
+    fields = {
+        "header": header(index, store), "height": HEIGHT, "width": WIDTH, "encoding": "rgb8", "is_bigendian": 0,
+        "step": 3 * WIDTH, "data": colour(index).reshape(-1),
+    }  # fmt: skip
+    return store.types[RAW](**{**fields, **changed})
+
+
+def jpeg(index: int) -> Any:
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(colour(index), cv2.COLOR_RGB2BGR))
+    return STORE.types[JPEG](header=header(index), format="jpeg", data=data.reshape(-1))
+
+
+def write(path: Path, sent: Sequence[Sent], storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
+    with Writer2(path, version=9, storage_plugin=storage) as writer:
+        connections: dict[str, Any] = {}
+        for index, (topic, kind, message) in enumerate(sent):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(connections[topic], 50_000_000_000 + index * 10**9 // HZ, STORE.serialize_cdr(message, kind))
+    return path
+
+
+def write_mcap(path: Path, count: int) -> Path:
+    return write(path, [(CAMERA, RAW, raw(i)) for i in range(count)])
+
+
+def write_file(path: Path, count: int) -> Path:
+    (found,) = write_mcap(path, count).glob("*.mcap")
+    return found
+
+
+def write_sqlite(path: Path, count: int) -> Path:
+    return write(path, [(CAMERA, RAW, raw(i)) for i in range(count)], StoragePlugin.SQLITE3)
+
+
+def write_ros1(path: Path, count: int) -> Path:
+    path = path.with_suffix(".bag")
+    with Writer1(path) as writer:
+        connection = writer.add_connection(CAMERA, RAW, typestore=STORE1)
+        for i in range(count):
+            writer.write(connection, 50_000_000_000 + i * 10**9 // HZ, STORE1.serialize_ros1(raw(i, STORE1), RAW))
+    return path
+
+
+@pytest.mark.parametrize("writer", [write_mcap, write_file, write_sqlite, write_ros1])
+def test_a_recording_gives_every_picture_with_its_headers_stamp_and_frame(
+    tmp_path: Path, writer: Callable[[Path, int], Path]
+) -> None:
+    with open_source(str(writer(tmp_path / "recording", 5))) as source:
+        frames = list(source)
+        assert source.expected == 5 and source.fps == pytest.approx(HZ) and not source.skipped
+    assert [frame.index for frame in frames] == list(range(5))
+    assert [frame.stamp for frame in frames] == pytest.approx([100 + i / HZ for i in range(5)])
+    assert {frame.frame_id for frame in frames} == {"head_camera"}
+    for index, frame in enumerate(frames):
+        np.testing.assert_array_equal(frame.image, colour(index))
+
+
+def test_what_perceive_records_can_be_perceived_again(tmp_path: Path) -> None:
+    recorder = BagRecorder(tmp_path / "bag")
+    shown = [Frame(colour(i), 7.0 + i / HZ, i, "eye") for i in range(3)]
+    for frame in shown:
+        recorder.write(frame, FrameCues(frame.stamp, frame.index, frame.width, frame.height, frame_id=frame.frame_id))
+    recorder.close()
+    with open_source(tmp_path / "bag") as source:
+        assert IMAGE_TOPIC in source.name
+        again = list(source)
+    assert [(f.index, f.stamp, f.frame_id) for f in again] == [(f.index, f.stamp, f.frame_id) for f in shown]
+    assert max(np.abs(a.image.astype(int) - b.image).max() for a, b in zip(again, shown, strict=True)) < 8  # a JPEG
+
+
+def test_depth_and_a_cameras_own_jpegs_leave_the_raw_pictures(tmp_path: Path) -> None:
+    depth = raw(0, encoding="16UC1", step=2 * WIDTH, data=np.zeros(2 * WIDTH * HEIGHT, np.uint8))
+    sent = [(f"{CAMERA}/compressed", JPEG, jpeg(0)), (CAMERA, RAW, raw(0)), ("/camera/depth/image_raw", RAW, depth)]
+    with BagSource(write(tmp_path / "bag", sent)) as source:
+        assert source.topic == CAMERA and source.expected == 1
+
+
+def test_of_several_cameras_one_has_to_be_named(tmp_path: Path) -> None:
+    sent = [("/left/image", RAW, raw(1)), ("/right/image/compressed", JPEG, jpeg(2))]
+    path = write(tmp_path / "bag", sent)
+    with pytest.raises(SourceError, match=r"several cameras \(/left/image, /right/image/compressed\).*--topic"):
+        open_source(path)
+    with open_source(path, "/right/image/compressed") as source:
+        (frame,) = source
+    assert abs(int(frame.image[5, 5, 0]) - 80) < 8
+    with pytest.raises(SourceError, match=r"no pictures on /middle\. Topics with pictures: /left/image, /right"):
+        open_source(path, "/middle")
+
+
+def test_a_recording_without_pictures_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "bag", [("/chatter", "std_msgs/msg/Header", header(0))])
+    with pytest.raises(SourceError, match=r"no pictures in this recording. Topics with pictures: none"):
+        open_source(path)
+    with pytest.raises(SourceError, match="only a rosbag has topics"):
+        open_source("demo", CAMERA)
+
+
+def test_messages_that_are_no_picture_are_skipped_and_counted(tmp_path: Path) -> None:
+    broken = raw(1, data=np.zeros(5, np.uint8))
+    path = write(tmp_path / "bag", [(CAMERA, RAW, raw(0)), (CAMERA, RAW, broken), (CAMERA, RAW, raw(2))])
+    with open_source(path) as source:
+        assert [frame.index for frame in source] == [0, 2]
+        ((reason, count),) = source.skipped.items()
+    assert count == 1 and "5 bytes of data" in reason and CAMERA in reason
+    alone = write(tmp_path / "alone", [(CAMERA, RAW, broken)])
+    with open_source(alone) as source, pytest.raises(SourceError, match=r"none of 1 messages is a picture.*5 bytes"):
+        list(source)
+
+
+def test_a_header_without_a_time_takes_that_of_the_recording(tmp_path: Path) -> None:
+    sent = [(CAMERA, RAW, raw(0, header=header(0, start_s=0))) for _ in range(2)]
+    with open_source(write(tmp_path / "bag", sent)) as source:
+        assert [frame.stamp for frame in source] == pytest.approx([50, 50 + 1 / HZ])
+
+
+@pytest.mark.parametrize("writer", [write_file, write_sqlite, write_ros1])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_file_that_was_cut_short_is_an_error_or_counted_and_never_a_crash(
+    tmp_path: Path, writer: Callable[[Path, int], Path], share: float
+) -> None:
+    path = writer(tmp_path / "recording", 20)
+    file = next(path.glob("*.db3")) if path.is_dir() else path
+    data = file.read_bytes()
+    file.write_bytes(data[: int(share * len(data))])
+    frames, told = outcome(path)
+    assert len(frames) < 20 and told
+
+
+def outcome(path: Path) -> tuple[list[Frame], str]:
+    """The frames of a recording, and what is said of what is missing; nothing but a SourceError may be raised."""
+    frames: list[Frame] = []
+    try:
+        with open_source(path) as source:
+            for frame in source:
+                frames.append(frame)
+            return frames, "".join(source.skipped)
+    except SourceError as error:
+        return frames, str(error)

@@ -1,0 +1,362 @@
+"""Recordings, read back: cues.jsonl by its inverse, the video by OpenCV, the bag by readers that know nothing of us."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+from rosbags.highlevel import AnyReader
+from ruamel.yaml import YAML
+
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box, Frame, FrameCues, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.io import recorders
+from sf_ros.io.recorders import (
+    BagRecorder,
+    CuesRecorder,
+    RecorderError,
+    Recorders,
+    VideoRecorder,
+    open_recorders,
+    read_cues,
+)
+
+WIDTH, HEIGHT, FRAMES = 160, 120, 5
+
+
+def label(task: str, name: str, confidence: float, age_s: float = 0.0) -> Label:
+    names = TASKS[task].labels
+    rest = (1 - confidence) / (len(names) - 1)
+    return Label(name, confidence, tuple(confidence if n == name else rest for n in names), age_s)
+
+
+def clip() -> list[tuple[Frame, FrameCues]]:
+    """A few frames with two people, the last without any."""
+    ann = PersonCues(
+        Person(1, Box(10.123, 20.0, 60.0, 119.5), 0.91234567, Box(25, 22, 45, 46), 0.8),
+        Gaze((1 / 3, 0.5), 0.7, np.full((64, 64), 0.1, np.float32), 0.1, target_id=2),
+        label("looking_at_me", "no", 0.75),
+        label("expression", "happiness", 0.6, 0.033),
+        label("gesture", "like", 2 / 3, 0.2),
+    )
+    ben = PersonCues(Person(2, Box(90, 20, 150, 118), 0.5))
+    friends = Relation((1, 2), label("domain", "domain/intimate", 0.8), label("relation", "relation/friends", 0.5, 0.4))
+    pairs = []
+    for index in range(FRAMES):
+        image = np.full((HEIGHT, WIDTH, 3), (200, 40, 10 * index), np.uint8)
+        cues = FrameCues(1000.1 + index / 10, index, WIDTH, HEIGHT, timings_ms={"detect": 12.3456789})
+        if index < FRAMES - 1:
+            cues = replace(cues, people=(ann, ben), relations=(friends,))
+        pairs.append((Frame(image, cues.stamp, index), cues))
+    return pairs
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three recordings of the clip."""
+    path = tmp_path_factory.mktemp("recording") / "out"
+    with open_recorders(path, fps=10) as recording:
+        for frame, cues in clip():
+            recording.write(frame, cues)
+    return path
+
+
+def rounded(cues: FrameCues) -> FrameCues:
+    """What cues.jsonl keeps: 4 decimals of scores, 2 of pixels, no heatmaps."""
+
+    def scores(cue: Label | None) -> Label | None:
+        if cue is None:
+            return None
+        numbers = tuple(round(p, 4) for p in cue.probabilities)
+        return replace(cue, confidence=round(cue.confidence, 4), probabilities=numbers)
+
+    people = []
+    for p in cues.people:
+        body = Box(*(round(v, 2) for v in p.person.body.as_tuple()))
+        gaze = p.gaze
+        if gaze is not None:
+            x, y = gaze.point_norm
+            gaze = replace(gaze, point_norm=(round(x, 4), round(y, 4)), heatmap=None)
+        person = replace(p.person, body=body, score=round(p.person.score, 4))
+        labels = {name: scores(getattr(p, name)) for name in ("looking_at_me", "expression", "gesture")}
+        people.append(PersonCues(person, gaze, **labels))
+    relations = tuple(replace(r, domain=scores(r.domain), relation=scores(r.relation)) for r in cues.relations)
+    timings = {name: round(value, 3) for name, value in cues.timings_ms.items()}
+    return replace(cues, people=tuple(people), relations=relations, timings_ms=timings)
+
+
+def test_read_cues_is_the_inverse_of_the_recorder_up_to_its_rounding(folder: Path):
+    assert read_cues(folder / "cues.jsonl") == [rounded(cues) for _, cues in clip()]
+
+
+def test_a_recording_of_what_was_read_is_the_same_file(folder: Path, tmp_path: Path):
+    again = CuesRecorder(tmp_path / "again.jsonl")
+    for (frame, _), cues in zip(clip(), read_cues(folder / "cues.jsonl"), strict=True):
+        again.write(frame, cues)
+    again.close()
+    assert (tmp_path / "again.jsonl").read_bytes() == (folder / "cues.jsonl").read_bytes()
+
+
+def test_every_line_of_cues_jsonl_is_one_object_with_the_documented_fields(folder: Path):
+    first = json.loads((folder / "cues.jsonl").read_text().splitlines()[0])
+    assert set(first) == {"index", "stamp", "frame_id", "width", "height", "people", "relations", "timings_ms"}
+    assert first["people"][0]["expression"]["label"] == "happiness"
+    assert first["people"][0]["gaze"]["target_id"] == 2
+    assert first["people"][1]["face"] is None
+
+
+def test_a_killed_recorder_leaves_whole_frames(tmp_path: Path):
+    path = tmp_path / "cues.jsonl"
+    recorder = CuesRecorder(path)
+    recorder.write(*clip()[0])
+    assert len(read_cues(path)) == 1  # on disk before close
+    recorder.close()
+    with path.open("a") as file:
+        file.write('{"index": 1, "stam')
+    assert len(read_cues(path)) == 1
+
+
+def test_a_damaged_line_is_named(tmp_path: Path):
+    path = tmp_path / "cues.jsonl"
+    path.write_text('{"index": 1}\n')
+    with pytest.raises(RecorderError, match=r"line 1: not a frame \(KeyError"):
+        read_cues(path)
+
+
+def test_the_video_has_every_frame_at_its_rate_and_in_its_colours(folder: Path):
+    video = cv2.VideoCapture(str(folder / "annotated.mp4"))
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(read[1])
+    assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * FRAMES
+    blue, green, red = frames[-1].reshape(-1, 3).mean(axis=0)  # nobody in it, so nothing drawn
+    assert (red, green, blue) == pytest.approx((200, 40, 40), abs=8)
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100  # something is drawn
+
+
+def test_a_video_keeps_the_first_frames_size(tmp_path: Path):
+    recorder = VideoRecorder(tmp_path / "v.mp4", fps=10)
+    frame, cues = clip()[-1]
+    recorder.write(frame, cues)
+    recorder.write(replace(frame, image=np.zeros((60, 80, 3), np.uint8)), replace(cues, width=80, height=60))
+    recorder.close()
+    assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path):
+    with pytest.raises(RecorderError, match="cannot write MPEG-4"):
+        VideoRecorder(tmp_path / "missing" / "v.mp4", fps=10).write(*clip()[0])
+    with pytest.raises(ValueError, match="fps is 0"):
+        VideoRecorder(tmp_path / "v.mp4", fps=0)
+
+
+def test_the_bag_reads_back_from_the_definitions_inside_it(folder: Path):
+    """AnyReader without a typestore of ours knows hri_msgs and vision_msgs only from the file."""
+    counts: Counter[str] = Counter()
+    with AnyReader([folder / "bag"]) as reader:
+        for connection, stamp_ns, data in reader.messages():
+            message: Any = reader.deserialize(data, connection.msgtype)
+            counts[connection.topic] += 1
+            if connection.topic == "/humans/faces/f00001/expression":
+                assert (message.expression, message.header.stamp.sec) == ("happy", 1000)
+            if hasattr(message, "header") and not connection.topic.startswith("/sf_ros/labels"):
+                assert stamp_ns == message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+    assert counts["/camera/image/compressed"] == counts["/humans/faces/tracked"] == counts["/sf_ros/persons"] == FRAMES
+    assert counts["/humans/interactions/gazing"] == FRAMES - 1
+    assert counts["/humans/interactions/groups"] == FRAMES  # the last one says the group is gone
+    assert counts["/sf_ros/labels/gesture"] == counts["/humans/persons/p00001/anonymous"] == 1
+
+
+def test_the_bags_pictures_are_the_frames_in_jpeg(folder: Path):
+    with AnyReader([folder / "bag"]) as reader:
+        connections = [c for c in reader.connections if c.topic == "/camera/image/compressed"]
+        images: list[Any] = [reader.deserialize(data, c.msgtype) for c, _, data in reader.messages(connections)]
+    for image, (frame, _) in zip(images, clip(), strict=True):
+        assert image.format == "jpeg"
+        decoded = cv2.imdecode(np.asarray(image.data), cv2.IMREAD_COLOR)
+        assert decoded is not None
+        assert np.abs(decoded[..., ::-1].astype(int) - frame.image).max() <= 6
+
+
+def test_the_bag_is_an_mcap_with_schemas_and_counts_for_any_reader(folder: Path):
+    (file,) = (folder / "bag").glob("*.mcap")
+    with file.open("rb") as stream:
+        reader = make_reader(stream)
+        summary = reader.get_summary()
+        topics = Counter(channel.topic for _, channel, _ in reader.iter_messages())
+    assert summary is not None
+    assert summary.statistics is not None
+    schemas = {schema.name: schema for schema in summary.schemas.values()}
+    for name in ("hri_msgs/msg/Gaze", "vision_msgs/msg/Detection2DArray", "sensor_msgs/msg/CompressedImage"):
+        assert (schemas[name].encoding, bool(schemas[name].data)) == ("ros2msg", True)
+    assert b"MSG: vision_msgs/ObjectHypothesis" in schemas["vision_msgs/msg/Detection2DArray"].data
+    assert summary.statistics.message_count == sum(topics.values())
+    assert topics["/sf_ros/gestures"] == FRAMES
+    assert {channel.message_encoding for channel in summary.channels.values()} == {"cdr"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "durability", "depth"),
+    [
+        ("/humans/persons/known", "transient_local", 1),
+        ("/humans/persons/p00001/face_id", "transient_local", 1),
+        ("/humans/interactions/groups", "transient_local", 10),
+        ("/sf_ros/labels/expression", "transient_local", 1),
+        ("/humans/faces/tracked", "volatile", 10),
+        ("/camera/image/compressed", "volatile", 1),
+    ],
+)
+def test_every_topics_qos_is_in_the_metadata(folder: Path, topic: str, durability: str, depth: int):
+    text = (folder / "bag" / "metadata.yaml").read_text()
+    information = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
+    assert (information["version"], information["storage_identifier"]) == (9, "mcap")
+    metadata = {t["topic_metadata"]["name"]: t["topic_metadata"] for t in information["topics_with_message_count"]}
+    (qos,) = metadata[topic]["offered_qos_profiles"]
+    assert (qos["reliability"], qos["durability"], qos["history"]) == ("reliable", durability, "keep_last")
+    assert qos["depth"] == depth
+    assert qos["deadline"] == {"sec": 9223372036, "nsec": 854775807}
+    assert metadata[topic]["type_description_hash"].startswith("RIHS01_")
+
+
+def test_a_bag_for_humble_has_its_version_and_its_gesture(tmp_path: Path):
+    bag = BagRecorder(tmp_path / "bag", version=8)
+    bag.write(*clip()[0])
+    bag.close()
+    information = YAML(typ="safe").load((tmp_path / "bag" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert information["version"] == 8
+    qos = {t["topic_metadata"]["name"]: t["topic_metadata"] for t in information["topics_with_message_count"]}
+    assert "durability: 1" in qos["/humans/persons/known"]["offered_qos_profiles"]  # transient_local, as text
+    with AnyReader([tmp_path / "bag"]) as reader:
+        connections = [c for c in reader.connections if c.topic == "/humans/bodies/b00001/gesture"]
+        ((connection, _, data),) = reader.messages(connections)
+        assert not hasattr(reader.deserialize(data, connection.msgtype), "handedness")
+
+
+def test_other_bag_versions_are_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"expected 8 \(Humble\) or 9"):
+        BagRecorder(tmp_path / "bag", version=5)
+
+
+def test_a_recording_is_not_overwritten_unless_told(tmp_path: Path):
+    (tmp_path / "cues.jsonl").write_text("precious")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RecorderError, match="a recording is there already"):
+        open_recorders(tmp_path, fps=10)
+    assert (tmp_path / "cues.jsonl").read_text() == "precious"
+    with open_recorders(tmp_path, fps=10, replace=True) as recording:
+        recording.write(*clip()[0])
+    assert len(read_cues(tmp_path / "cues.jsonl")) == 1
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_that_fails_leaves_readable_recordings(tmp_path: Path):
+    def fail() -> None:
+        with open_recorders(tmp_path, fps=10) as recording:
+            recording.write(*clip()[0])
+            raise OSError("the camera is gone")
+
+    with pytest.raises(OSError, match="camera"):
+        fail()
+    assert len(read_cues(tmp_path / "cues.jsonl")) == 1
+    assert cv2.VideoCapture(str(tmp_path / "annotated.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 1
+    with AnyReader([tmp_path / "bag"]) as reader:
+        assert reader.message_count > 10
+
+
+def test_every_recorder_is_closed_even_when_one_cannot_be():
+    closed = []
+
+    class Failing:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def write(self, frame: Frame, cues: FrameCues) -> None: ...
+
+        def close(self) -> None:
+            closed.append(self.name)
+            raise OSError(f"{self.name}: disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        Recorders(Failing("one"), Failing("two")).close()
+    assert sorted(closed) == ["one", "two"]
+
+
+class Slow:
+    """Takes its time, and fails at the frame it is told to."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        self.written: list[int] = []
+        self.fails_at, self.closed = fails_at, False
+
+    def write(self, frame: Frame, cues: FrameCues) -> None:
+        time.sleep(0.005)
+        if len(self.written) == self.fails_at:
+            raise OSError("disk full")
+        self.written.append(frame.index)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_thread_writes_everything_in_order_before_it_closes():
+    slow = Slow()
+    frame, cues = clip()[0]
+    with Recorders(slow) as recording:
+        for index in range(20):
+            recording.write(replace(frame, index=index), cues)
+            assert index - len(slow.written) <= recorders.MAX_WAITING + 1
+        assert not slow.closed
+    assert slow.written == list(range(20)) and slow.closed
+
+
+@pytest.mark.parametrize("fails_at", [0, 19])
+def test_an_error_of_the_thread_reaches_the_caller(fails_at: int):
+    slow = Slow(fails_at)
+
+    def record() -> None:
+        with Recorders(slow) as recording:
+            for _ in range(20):
+                recording.write(*clip()[0])
+
+    with pytest.raises(OSError, match="disk full"):
+        record()
+    assert slow.closed
+
+
+def test_nothing_stays_open_when_a_later_recorder_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opened = []
+
+    class Watched(CuesRecorder):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            opened.append(self)
+
+    monkeypatch.setattr(recorders, "CuesRecorder", Watched)
+    with pytest.raises(ValueError, match="fps"):
+        open_recorders(tmp_path, fps=-1)
+    assert [recorder._file.closed for recorder in opened] == [True]
+
+
+def test_closing_twice_is_fine_and_writing_afterwards_is_an_error(tmp_path: Path):
+    bag = BagRecorder(tmp_path / "bag")
+    bag.write(*clip()[0])
+    bag.close()
+    bag.close()
+    with pytest.raises(RecorderError, match="closed"):
+        bag.write(*clip()[1])
+
+
+def test_a_run_without_frames_still_closes(tmp_path: Path):
+    with open_recorders(tmp_path, fps=10):
+        pass
+    assert read_cues(tmp_path / "cues.jsonl") == []
+    assert (tmp_path / "bag" / "metadata.yaml").is_file()

@@ -1,0 +1,307 @@
+"""The published datasets, in miniature: layouts, quirks, faults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box
+from sf_ros.core.views import square
+from tests.training import published
+from training.data import check
+from training.data.datasets import SOURCES, SPLITS, open_dataset, source_of
+from training.data.files import DatasetError, FileDataset, around
+from training.data.published import affectnet, ego4d, gazefollow, hagrid, pisc
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return published.everything(tmp_path)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_question_reads_every_split_from_the_published_layout(root: Path, task: str, split: str) -> None:
+    dataset = open_dataset(root, task, split)
+    assert len(dataset) > 0 and not dataset.listing.dropped
+    sample = dataset[0]
+    spec = TASKS[task]
+    assert sample.task == task and sample.image.dtype == np.uint8 and sample.image.shape[2] == 3
+    assert len(sample.boxes) == max(spec.boxes, 1)
+    if spec.kind == "heatmap":
+        assert sample.points_norm and sample.label is None
+    elif (task, split) == ("looking_at_me", "test"):
+        assert sample.label is None  # hidden
+    else:
+        assert sample.label in range(len(spec.labels))
+    assert len({record.key for record in dataset.listing.records}) == len(dataset)
+
+
+def test_every_question_has_one_source_and_every_source_its_module() -> None:
+    assert {task for source in SOURCES.values() for task in source.tasks} == set(TASKS)
+    assert source_of("domain") is source_of("relation") is SOURCES["pisc"]
+    with pytest.raises(ValueError, match="gesture"):
+        source_of("gestures")
+
+
+# --- HaGRIDv2
+
+
+def test_hagrids_classes_are_the_papers_and_both_spellings_of_the_second_heart_are_one(tmp_path: Path) -> None:
+    folder = published.hagrid(tmp_path)
+    found = hagrid.listing(folder, "gesture", "train")
+    assert set(found.class_counts(TASKS["gesture"].labels).values()) == {2}
+    heart = TASKS["gesture"].labels.index("hand_heart2")
+    assert {r.path.parent.name for r in found.records if r.label == heart} == {"hands_heart2"}
+    assert not [r for r in found.records if "no_gesture" in str(r.path)]
+
+
+def test_idle_and_foreign_hands_are_left_out_and_united_labels_count(tmp_path: Path) -> None:
+    folder = published.hagrid(tmp_path, ("train",))
+    file = folder / "hagrid_annotations" / "train" / "holy.json"
+    entries = json.loads(file.read_text())
+    first, second = entries.values()
+    first["labels"], first["united_label"] = ["no_gesture", "no_gesture"], ["holy"]
+    second["labels"] = ["no_gesture"]
+    entries["third"] = {**second, "labels": ["like"]}
+    entries["fourth"] = {**second, "labels": ["holy"]}
+    file.write_text(json.dumps(entries))
+    found = hagrid.listing(folder, "gesture", "train")
+    assert found.class_counts(TASKS["gesture"].labels)["holy"] == 1
+    reasons = {"only idle hands": 1, "another gesture than its folder's": 1, "picture missing": 1}
+    assert dict(found.dropped) == reasons
+
+
+def test_a_missing_class_and_a_cut_annotation_file_are_told(tmp_path: Path) -> None:
+    folder = published.hagrid(tmp_path, ("val",))
+    part = folder / "hagrid_annotations" / "val"
+    (part / "call.json").unlink()
+    (part / "like.json").write_text('{"a": {"labels"')
+    found = hagrid.listing(folder, "gesture", "val")
+    assert found.dropped == {"annotations of a class missing": 1, "annotations that cannot be read": 1}
+    assert "like.json" in found.examples["annotations that cannot be read"]
+    with pytest.raises(DatasetError, match="annotations"):
+        hagrid.listing(folder, "gesture", "test")
+
+
+def test_a_whole_picture_is_seen_whole() -> None:
+    """A portrait picture has its hands anywhere, so that the upper-body square must not cut it."""
+    for shape in ((96, 64, 3), (48, 96, 3)):
+        box = around(np.zeros(shape, np.uint8))
+        region = square(box, TASKS["gesture"])
+        assert region.x1 <= 0 and region.y1 <= 0 and region.x2 >= shape[1] and region.y2 >= shape[0]
+
+
+def test_a_subject_is_as_large_in_a_datasets_crop_as_in_the_robots() -> None:
+    """A face that fills its picture (AffectNet's crops) and the robot's face box make views of one scale."""
+    face = Box(100, 80, 148, 128)
+    robot = square(face, TASKS["expression"]).width / face.width
+    crop = square(around(np.zeros((48, 48, 3), np.uint8)), TASKS["expression"]).width / 48
+    assert robot == pytest.approx(crop)
+
+
+# --- GazeFollow
+
+
+def test_gaze_heads_have_their_corners_in_order_and_test_people_all_their_annotators(tmp_path: Path) -> None:
+    folder = published.gazefollow(tmp_path)
+    train, test = (gazefollow.listing(folder, "gaze", split).records for split in ("train", "test"))
+    assert {record.boxes for record in (*train, *test)} == {(Box(10, 5, 30, 20),)}
+    assert [len(record.points_norm) for record in train] == [1] * 4
+    assert [len(record.points_norm) for record in test] == [3] * 4
+    assert train[0].tags == {"target": "after"}
+
+
+def test_targets_outside_and_invalid_rows_are_left_out(tmp_path: Path) -> None:
+    folder = published.gazefollow(tmp_path)
+    file = folder / "train_annotations_release.txt"
+    rows = file.read_text().splitlines()
+    for i, inout in ((0, "0"), (1, "-1")):
+        cells = rows[i].split(",")
+        cells[14] = inout
+        rows[i] = ",".join(cells)
+    cells = rows[2].split(",")
+    cells[8] = "-1"
+    rows[2] = ",".join(cells)
+    file.write_text("\n".join(rows))
+    found = gazefollow.listing(folder, "gaze", "train")
+    reasons = {"target outside the picture": 1, "marked as invalid": 1, "no point in the picture": 1}
+    assert len(found.records) == 1 and dict(found.dropped) == reasons
+
+
+def test_gaze_lles_files_say_the_same_as_the_text(tmp_path: Path) -> None:
+    folder = published.gazefollow(tmp_path)
+    for part, split in (("train", "train"), ("test", "test")):
+        text = gazefollow.listing(folder, "gaze", split).records
+        entries = []
+        for record in text:
+            xs, ys = zip(*record.points_norm, strict=True)
+            head = {"bbox": record.boxes[0].as_tuple(), "gazex_norm": xs, "gazey_norm": ys, "inout": 1, "head_id": 0}
+            path = str(record.path.relative_to(folder))
+            entries.append({"path": path, "width": 64, "height": 48, "num_heads": 1, "heads": [head]})
+        published.write_json(folder / f"{part}_preprocessed.json", entries)
+        packed = gazefollow.listing(folder, "gaze", split).records
+        assert [(r.path, r.boxes, r.points_norm) for r in packed] == [(r.path, r.boxes, r.points_norm) for r in text]
+
+
+def test_a_row_with_other_columns_is_another_file(tmp_path: Path) -> None:
+    folder = published.gazefollow(tmp_path)
+    (folder / "test_annotations_release.txt").write_text("a.jpg,1,2,3\n")
+    with pytest.raises(DatasetError, match="row 1: 4 columns; expected 16"):
+        gazefollow.listing(folder, "gaze", "test")
+
+
+# --- AffectNet
+
+
+@pytest.mark.parametrize("layout", ["original", "release", "plus"])
+def test_affectnets_three_layouts_hold_the_same_classes(tmp_path: Path, layout: str) -> None:
+    folder = published.affectnet(tmp_path, layout)
+    for split in SPLITS:
+        found = affectnet.listing(folder, "expression", split)
+        assert set(found.class_counts(TASKS["expression"].labels).values()) == {2} and not found.dropped
+        boxes = {record.boxes for record in found.records}
+        assert boxes == ({(Box(8, 6, 48, 42),)} if layout == "original" else {()})
+
+
+def test_faces_without_one_of_the_eight_expressions_are_left_out(tmp_path: Path) -> None:
+    folder = published.affectnet(tmp_path, "original")
+    file = folder / "Manually_Annotated_file_lists" / "validation.csv"
+    name = "0/val00.jpg"
+    extra = [[name, 8, 6, 40, 36, "", label, 0, 0] for label in (8, 9, 10, 11)] + [[name, "", "", "", "", "", 1, 0, 0]]
+    file.write_text(
+        file.read_text() + "\n".join(",".join(map(str, row)) for row in extra) + f"\n{name},8,6,0,36,,2,0,0\n"
+    )
+    found = affectnet.listing(folder, "expression", "val")
+    reasons = ("no expression", "uncertain", "no face", "unknown label", "row that cannot be read", "empty face box")
+    assert dict(found.dropped) == dict.fromkeys(reasons, 1)
+
+
+def test_broken_annotations_of_a_face_are_counted(tmp_path: Path) -> None:
+    folder = published.affectnet(tmp_path, "release")
+    (folder / "val_set" / "annotations" / "val00_exp.npy").write_bytes(b"\x93NUMPY")
+    found = affectnet.listing(folder, "expression", "val")
+    assert found.dropped == {"annotation that cannot be read": 1} and len(found.records) == 15
+
+
+# --- Ego4D
+
+
+def test_gaps_of_a_track_are_interpolated_and_segments_include_their_last_frame(tmp_path: Path) -> None:
+    folder = published.ego4d(tmp_path)
+    found = ego4d.listing(folder, "looking_at_me", "train")
+    frames = {int(record.key.rsplit("/", 1)[1]): record for record in found.records}
+    assert list(frames) == [1, 14, 27]  # every 13th
+    assert frames[14].boxes == (Box(18, 5, 34, 25),)  # between frames 11 and 17
+    labels = [frames[number].label for number in (1, 14, 27)]
+    assert labels == [ego4d.NO, ego4d.YES, ego4d.NO]  # frame 14 is the segment's last; 27 is another person's
+    assert {record.path.name for record in found.records} == {"img_00001.jpg", "img_00014.jpg", "img_00027.jpg"}
+
+
+def test_boxes_without_size_frame_or_person_are_left_out(tmp_path: Path) -> None:
+    folder = published.ego4d(tmp_path)
+    file = folder / "json_original" / "clip-a" / "track0.json"
+    track = json.loads(file.read_text())
+    track[0]["width"], track[1]["Person ID"] = 0, ""
+    track.append({**track[2], "frameNumber": 0})
+    track[2]["x"] = -3.0
+    file.write_text(json.dumps(track))
+    found = ego4d.listing(folder, "looking_at_me", "train")
+    assert found.dropped == {"box without person, frame or size": 3}
+    assert found.records[0].boxes[0].x1 == 0
+
+
+def test_a_clip_whose_annotations_are_cut_off_costs_that_clip_alone(tmp_path: Path) -> None:
+    folder = published.ego4d(tmp_path)
+    (folder / "split" / "train.list").write_text("clip-a\nclip-b\n")
+    (folder / "result_LAM" / "clip-a.json").write_text("[{")
+    found = ego4d.listing(folder, "looking_at_me", "train")
+    assert found.dropped == {"clip whose annotations cannot be read": 1} and found.records
+
+
+def test_the_challenges_submission_names_faces_as_it_wants(tmp_path: Path) -> None:
+    folder = published.ego4d(tmp_path)
+    keys = [record.key for record in ego4d.listing(folder, "looking_at_me", "test").records]
+    (row,) = json.loads(ego4d.submission(keys, [0.25]))["results"]
+    assert row == {"video_id": "video-1", "unique_id": "abc", "track_id": "7", "label": 1, "score": 0.25}
+
+
+# --- PISC
+
+
+def test_person_numbers_count_from_one_and_names_may_lack_their_zeros(tmp_path: Path) -> None:
+    folder = published.pisc(tmp_path)
+    found = pisc.listing(folder, "relation", "train")
+    first, second = found.records[:2]
+    assert first.boxes == (Box(2, 4, 20, 40), Box(22, 4, 40, 44)) and first.label == 1
+    assert second.boxes[1] == Box(42, 6, 64, 48) and second.label == 5  # clipped; 6 is no relation
+    assert {record.path.name for record in found.records} == {"00001.jpg", "00002.jpg", "3.jpg"}
+
+
+def test_pairs_that_cannot_be_are_left_out(tmp_path: Path) -> None:
+    folder = published.pisc(tmp_path)
+    file = folder / "domain.json"
+    pairs = json.loads(file.read_text())
+    pairs["1"] = {"0 1": 1, "1 4": 1, "1 1": 1, "1 2": 4}
+    del pairs["2"]
+    file.write_text(json.dumps(pairs))
+    found = pisc.listing(folder, "domain", "val")
+    reasons = {"person number or box that does not exist": 3, "unknown label": 1, "picture without annotations": 1}
+    assert dict(found.dropped) == reasons and len(found.records) == 2
+
+
+# --- faults of any dataset
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_empty_root_says_what_is_wanted_and_how_to_get_it(tmp_path: Path, task: str) -> None:
+    with pytest.raises(DatasetError, match="How to get it: "):
+        open_dataset(tmp_path, task, "train")
+    (tmp_path / source_of(task).folder).mkdir()
+    with pytest.raises(DatasetError, match=str(tmp_path)):
+        open_dataset(tmp_path, task, "train")
+
+
+def test_a_truncated_picture_is_an_oserror_that_names_it(root: Path) -> None:
+    dataset = open_dataset(root, "gaze", "train")
+    published.truncated(dataset.listing.records[0].path)
+    with pytest.raises(OSError, match=r"00000000\.jpg: cannot be read"):
+        dataset[0]
+    assert dataset[1].image.shape == (48, 64, 3)
+
+
+def test_a_dataset_of_missing_pictures_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    folder = published.pisc(tmp_path)
+    for path in (folder / "image").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match="6 x picture missing"):
+        open_dataset(tmp_path, "domain", "train")
+
+
+def test_check_counts_what_is_there_and_tells_how_to_get_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published.pisc(tmp_path)
+    published.truncated(tmp_path / "pisc" / "image" / "00001.jpg")
+    (tmp_path / "pisc" / "relationship.json").write_text('{"1": ')
+    assert check.main([str(tmp_path), "--pictures"]) == 0
+    output = capsys.readouterr().out
+    result = json.loads(output.splitlines()[-1])
+    part = result["datasets"]["pisc"]["domain/train"]
+    assert part["samples"] == 4 and part["dropped"] == {"picture that cannot be read": 2}
+    assert "not whole JSON" in result["datasets"]["pisc"]["relation/test"]["error"]
+    assert "hagridv2: not there" in output and "zenodo" in output
+    assert result["samples"] == 12 and result["datasets"]["ego4d"] == {}
+    assert check.main([str(tmp_path / "empty")]) == 1
+
+
+def test_a_listing_can_travel_to_a_worker_process(root: Path) -> None:
+    import pickle
+
+    dataset = open_dataset(root, "relation", "val")
+    again = pickle.loads(pickle.dumps(dataset))
+    assert isinstance(again, FileDataset) and again[0].key == dataset[0].key

@@ -1,0 +1,128 @@
+"""Every choice of ModelConfig trains, is kept in a checkpoint, is scored and exported."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export import bundle as exporter
+from sf_ros.core import bundle as bundles
+from sf_ros.core.config import MODELS
+from sf_ros.core.tasks import TASKS
+from sf_ros.model.fusion import FusedModel
+from tests.tiny_models import CONFIG, fused_model, word_tokenizer
+from tests.training.data.test_cache import Pictures
+from tests.training.test_train import TOY, random_data
+from training import evaluate
+from training.config import TrainConfig
+from training.model.lora import attach
+from training.trainer import checkpoint, objective
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "full": {"attention": "full"},
+    "prompt_first": {"order": "prompt_first"},
+    "pooling": {"pooling": 2},
+    "token": {"boxes": "token"},
+    "learned": {"prompt_style": "learned"},
+    "all": {
+        "attention": "full",
+        "order": "prompt_first",
+        "pooling": 2,
+        "boxes": "token",
+        "prompt_style": "learned",
+        "learned_prompts": 3,
+    },
+}
+STEPS = 60
+
+
+def configured(choices: dict[str, object]) -> TrainConfig:
+    stage = dataclasses.replace(TOY.joint, steps=STEPS, batch_size=6, learning_rate=5e-3)
+    return dataclasses.replace(TOY, model=dataclasses.replace(CONFIG, **choices), joint=stage, save_every=STEPS)
+
+
+@pytest.fixture(scope="module", params=OPTIONS, name="trained")
+def _trained(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FusedModel, list[dict[str, float]], Path]:
+    """A model trained on features in memory, its losses, and its checkpoint."""
+    config, out = configured(OPTIONS[request.param]), tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(1)
+    model = attach(fused_model(config.model).requires_grad_(True), config.lora_rank, config.lora_alpha)
+    data = {task: part for task, part in random_data().items() if task in ("gaze", "relation", "expression")}
+    history, _ = objective.fit_joint(model, data, config, out)
+    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint")
+    return model.eval(), history, out / "checkpoint"
+
+
+def test_the_losses_of_text_and_gaze_fall(trained: tuple[FusedModel, list[dict[str, float]], Path]) -> None:
+    for name, at_most in (("text", 0.7), ("gaze", 0.95)):  # of soft targets, a heatmap has a loss of 3.7 at best
+        losses = [entry[name] for entry in trained[1] if name in entry]
+        quarter = len(losses) // 4
+        assert np.mean(losses[-quarter:]) < at_most * np.mean(losses[:quarter]), (name, losses)
+
+
+def test_a_checkpoint_gives_back_the_model(trained: tuple[FusedModel, list[dict[str, float]], Path]) -> None:
+    model, _, folder = trained
+    loaded, _, config = checkpoint.load(folder)
+    assert config.model == model.config
+    expected = dict(model.named_parameters())
+    found = dict(loaded.named_parameters())
+    assert set(found) == set(expected)
+    for name, weight in found.items():
+        assert torch.equal(weight, expected[name]) and weight.requires_grad == expected[name].requires_grad, name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_evaluation_answers_as_the_model(trained: tuple[FusedModel, list[dict[str, float]], Path], task: str) -> None:
+    model, _, folder = trained
+    sample = Pictures(task, 2)[1]
+    found, expected = evaluate.answerer(folder)(sample), evaluate.reference(model, sample)
+    if found.heatmap is not None:
+        assert found.heatmap.shape == (16, 16)
+        assert found.heatmap == pytest.approx(expected.heatmap, abs=1e-5)
+    else:
+        assert found.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+def test_evaluation_scores_every_question(
+    trained: tuple[FusedModel, list[dict[str, float]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "worker_pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds
+    results = evaluate.evaluate(trained[2], "scenes", "val", 2, tasks=["gaze", "domain"])
+    assert all(np.isfinite(list(result["metrics"].values())).all() for result in results.values())
+
+
+def test_live_samples_train_boxes_that_are_tokens(tmp_path: Path) -> None:
+    config = configured(OPTIONS["token"])
+    model = attach(fused_model(config.model).requires_grad_(True), config.lora_rank, config.lora_alpha)
+    data = {task: objective.LiveData(Pictures(task, 6), CONFIG.encoder) for task in ("gaze", "domain")}
+    history, _ = objective.fit_joint(model, data, config, tmp_path, stop_after=3)
+    assert len(history) == 3 and model.box_tokens.layers[0].weight.grad is None  # spent by the optimiser
+    fresh = fused_model(config.model).box_tokens.layers[0].weight
+    assert not torch.equal(model.box_tokens.layers[0].weight, fresh)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_adapters_are_the_papers_whatever_is_chosen(option: str) -> None:
+    with torch.device("meta"):
+        model = FusedModel(dataclasses.replace(MODELS["paper"], **OPTIONS[option]), word_tokenizer())
+        model = attach(model, rank=32, alpha=64)
+    assert sum(p.numel() for p in model.llm.parameters() if p.requires_grad) == 22_544_384
+
+
+def test_a_checkpoint_with_any_option_is_exported(
+    trained: tuple[FusedModel, list[dict[str, float]], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert exporter.main([str(trained[2]), str(bundle), "--vision", "torch", "--samples", "18"]) == 0
+    told = json.loads(capsys.readouterr().out)  # it signs nothing that does not answer as the checkpoint
+    assert {result["samples"] for result in told["parity"].values()} == {3} and len(told["parity"]) == len(TASKS)
+    assert bundles.load(bundle).manifest.model == trained[0].config

@@ -1,0 +1,168 @@
+"""A clip on disk is the clip that was drawn, and scores of several clips add up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.gaze import encode
+from sf_ros.core.tasks import TASKS
+from sf_ros.core.types import Box, Frame, FrameCues, Label, Person, PersonCues, Relation
+from sf_ros.engines.base import Answer, Question
+from sf_ros.io.sources import VideoSource
+from sf_ros.io.truth import compare
+from sf_ros.perception.pipeline import Pipeline
+from training.data.scenes.clips import sample_clip
+from training.tools import clips
+
+SECONDS, FPS = 0.4, 10.0
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("clip")
+    clips.write_clip(folder / "1.mp4", folder / "1.json", 1, "test", SECONDS, FPS, people=2)
+    return folder / "1.mp4", json.loads((folder / "1.json").read_text())
+
+
+class Oracle:
+    """Detector and engine that say what the truth says; track ids are the true ones plus 10."""
+
+    timings_ms = {}  # noqa: RUF012
+
+    def __init__(self, truth: dict[str, Any]) -> None:
+        self._truth = truth
+        self._frame: dict[str, Any] = {}
+
+    def track(self, frame: Frame) -> tuple[Person, ...]:
+        self._frame = self._truth["frames"][frame.index]
+        return tuple(
+            Person(person["track_id"] + 10, Box(*person["body"]), 0.9, person["face"] and Box(*person["face"]), 0.9)
+            for person in self._frame["people"]
+        )
+
+    def answer(self, image: np.ndarray, questions: list[Question]) -> list[Answer]:
+        return [self._answer(question) for question in questions]
+
+    def _answer(self, question: Question) -> Answer:
+        ids = [track_id - 10 for track_id in question.track_ids]
+        person = next(person for person in self._frame["people"] if person["track_id"] == ids[0])
+        labels = TASKS[question.task].labels
+        if question.task == "gaze":
+            return Answer(heatmap=encode(person["gaze_point_norm"] or (0.5, 0.5), 64, 3.0))
+        if question.task in ("domain", "relation"):
+            names = next(tuple(names) for a, b, *names in self._frame["relations"] if {a, b} == set(ids))
+            right = f"{question.task}/{names[question.task == 'relation']}"
+        elif question.task == "looking_at_me":
+            right = "yes" if person["looking_at_me"] else "no"
+        else:
+            right = person[question.task]
+        return Answer(np.array([float(label == right) for label in labels]))
+
+    def reset(self) -> None:
+        self._frame = {}
+
+
+def test_a_clip_on_disk_has_the_frames_and_the_truth_that_were_drawn(clip: tuple[Path, dict[str, Any]]) -> None:
+    path, truth = clip
+    drawn = list(sample_clip(1, "test", SECONDS, FPS, 2))
+    with VideoSource(path) as source:
+        frames = list(source)
+    assert len(frames) == len(drawn) == len(truth["frames"]) == 4
+    assert (truth["fps"], truth["width"], truth["height"]) == (FPS, frames[0].width, frames[0].height)
+    for frame, (image, annotation), content in zip(frames, drawn, truth["frames"], strict=True):
+        assert np.abs(frame.image.astype(int) - image).mean() < 12  # compressed, colours in the right order
+        assert [person["track_id"] for person in content["people"]] == [p.track_id for p in annotation.people]
+        assert content == json.loads(json.dumps(clips.truth_of(annotation)))
+
+
+def test_truth_keeps_what_the_comparison_reads(clip: tuple[Path, dict[str, Any]]) -> None:
+    for frame in clip[1]["frames"]:
+        for person in frame["people"]:
+            assert set(person) == {
+                *("track_id", "body", "face", "gaze_point_norm", "looking_at_me", "expression", "gesture"),
+                "visibility",
+            }
+        for a, b, domain, relation in frame["relations"]:
+            assert isinstance(a, int) and isinstance(b, int) and isinstance(domain, str) and isinstance(relation, str)
+
+
+def test_a_clip_watched_by_somebody_who_knows_is_all_right(clip: tuple[Path, dict[str, Any]]) -> None:
+    path, truth = clip
+    oracle = Oracle(truth)
+    found = clips.watch(Pipeline(oracle, oracle, RuntimeConfig(budget_ms=1e6)), path)  # type: ignore[arg-type]
+    scores = compare(truth, found)
+    assert (scores["tracked"], scores["id_switches"]) == (1.0, 0)
+    for cue in ("expression", "looking_at_me", "domain", "relation"):
+        assert scores[cue]["given"] >= 0.5 and scores[cue]["right"] == 1.0, cue
+    assert all(person.gaze is None or person.gaze.heatmap is None for frame in found for person in frame.people)
+
+
+def test_a_clip_without_frames_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no frame"):
+        clips.write_clip(tmp_path / "a.mp4", tmp_path / "a.json", 1, "test", 0.01, 1.0, 1)
+    assert not (tmp_path / "a.mp4").exists()
+
+
+BODY = (0, 0, 50, 100)
+OTHER = (100, 0, 150, 100)
+
+
+def one_clip(expressions: list[str], relation: str) -> tuple[dict[str, Any], list[FrameCues]]:
+    """Two people, 1 and 2, whose expression is always said to be neutral, as colleagues."""
+    people = [
+        {"track_id": i, "body": list(body), "face": [1, 1, 9, 9], "looking_at_me": False, "gesture": "none"}
+        for i, body in ((1, BODY), (2, OTHER))
+    ]
+    frames = [
+        {"people": [person | {"expression": name} for person in people], "relations": [[1, 2, "intimate", relation]]}
+        for name in expressions
+    ]
+    said = tuple(
+        PersonCues(Person(i, Box(*map(float, body)), 0.9), expression=Label("neutral", 0.9))
+        for i, body in ((1, BODY), (2, OTHER))
+    )
+    relations = (Relation((1, 2), relation=Label("relation/friends", 0.9)),)
+    return {"fps": 10.0, "frames": frames}, [
+        FrameCues(i / 10, i, 200, 100, said, relations) for i in range(len(expressions))
+    ]
+
+
+def test_several_clips_score_as_the_frames_they_have_and_nobody_is_confused_between_them() -> None:
+    runs = [one_clip(["neutral", "neutral"], "friends"), one_clip(["anger"], "couple")]
+    total = compare(*clips.joined(runs))
+    assert total["tracked"] == 1.0 and total["id_switches"] == 0
+    assert total["expression"]["frames"] == 6 and total["expression"]["right"] == pytest.approx(4 / 6, abs=1e-4)
+    assert total["relation"]["right"] == pytest.approx(2 / 3, abs=1e-4)
+
+
+def test_the_table_has_a_line_for_every_clip_and_the_total() -> None:
+    runs = [one_clip(["neutral"], "friends"), one_clip(["anger"], "couple")]
+    result = {"split": "test", "clips": {"4": compare(*runs[0]), "9": compare(*runs[1])}}
+    result["total"] = compare(*clips.joined(runs))
+    people, shown = clips.tables(result)
+    assert [list(table.columns[0].cells) for table in (people, shown)] == [["4", "9", "total"]] * 2
+    column = next(c for c in shown.columns if c.header == "expression")
+    assert [cell.split()[0] for cell in column.cells] == ["100%", "0%", "50%"]
+
+
+@pytest.mark.parametrize(("option", "said"), [(("--split", "tets"), "test"), (("--people", "5"), "1 to 4")])
+def test_a_bad_option_ends_with_status_2_and_says_what_was_expected(
+    option: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        clips.main(["--bundle", str(tmp_path / "none"), *option])
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_bundle_that_is_not_there_is_one_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert clips.main(["--bundle", str(tmp_path / "none"), "--seeds", "1"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

@@ -1,0 +1,129 @@
+"""A checkpoint gives back the model that was saved, and nothing that is not exactly it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sf_ros.core.tasks import TASKS
+from sf_ros.model.fusion import FusedModel
+from tests.tiny_models import CONFIG, fused_model, word_tokenizer
+from training.config import StageConfig, TrainConfig
+from training.model.lora import attach
+from training.trainer import checkpoint
+
+TRAIN = TrainConfig(name="toy", model=CONFIG, joint=StageConfig(steps=1), lora_rank=4, lora_alpha=8, precision="no")
+PARTS = ("adapters", "llm", "connector", "encoder", "heatmap")
+
+
+@pytest.fixture(scope="module")
+def trained() -> FusedModel:
+    model = attach(fused_model().requires_grad_(True), TRAIN.lora_rank, TRAIN.lora_alpha)
+    with torch.no_grad():
+        for name, weight in model.llm.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+    return model.eval()
+
+
+@pytest.fixture
+def folder(trained: FusedModel, tmp_path: Path) -> Path:
+    checkpoint.save(trained, word_tokenizer(), TRAIN, tmp_path / "checkpoint", {"steps": 1})
+    return tmp_path / "checkpoint"
+
+
+@torch.no_grad()
+def answers(model: FusedModel) -> dict[str, torch.Tensor]:
+    images = torch.randn(2, 3, CONFIG.encoder.image_size, CONFIG.encoder.image_size, generator=torch.manual_seed(1))
+    mask = torch.arange(CONFIG.visual_tokens).expand(2, -1) < 5
+    visual = model.visual(model.encode(images), mask)
+    return {
+        name: model.label_logits(visual, name) if spec.kind == "label" else model.heatmap_logits(visual)
+        for name, spec in TASKS.items()
+    }
+
+
+def test_a_loaded_checkpoint_answers_as_the_model_that_was_saved(trained: FusedModel, folder: Path) -> None:
+    loaded, tokenizer, config = checkpoint.load(folder)
+    assert config == TRAIN and not loaded.training
+    expected, found = answers(trained), answers(loaded)
+    assert all(torch.equal(found[name], expected[name]) for name in TASKS)
+    for task, spec in TASKS.items():
+        prompt = word_tokenizer().encode(spec.prompt, add_special_tokens=False)
+        assert tokenizer.encode(spec.prompt, add_special_tokens=False) == prompt, task
+
+
+def test_the_loaded_model_learns_where_the_saved_one_did(trained: FusedModel, folder: Path) -> None:
+    loaded, _, _ = checkpoint.load(folder)
+    names = {name for name, weight in trained.named_parameters() if weight.requires_grad}
+    assert {name for name, weight in loaded.named_parameters() if weight.requires_grad} == names
+    assert checkpoint.trainable_parameters(loaded) == checkpoint.trainable_parameters(trained)
+
+
+def test_adapters_are_stored_apart_from_the_body_they_were_trained_on(folder: Path) -> None:
+    body, adapters = load_file(folder / "body.safetensors"), load_file(folder / "adapters.safetensors")
+    assert adapters and all("lora_" in key for key in adapters)
+    plain = fused_model().body.state_dict()
+    assert set(body) == set(plain)
+    assert all(torch.equal(body[key], plain[key]) for key in plain)  # the adapters changed nothing in it
+
+
+def test_notes_are_read_back(folder: Path) -> None:
+    assert checkpoint.notes(folder) == {"steps": 1}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("change", ["missing", "extra", "shape"])
+def test_weights_that_are_not_exactly_the_models_are_refused(folder: Path, part: str, change: str) -> None:
+    path = folder / f"{part}.safetensors"
+    weights = load_file(path)
+    key = next(k for k, v in weights.items() if v.ndim > 0)
+    if change == "missing":
+        del weights[key]
+    elif change == "extra":
+        weights[f"{key.rpartition('.')[0]}.more"] = torch.zeros(1)
+    else:
+        weights[key] = torch.zeros(*weights[key].shape, 2)
+    save_file(weights, path)
+    with pytest.raises((ValueError, RuntimeError), match=r"(?i)missing|unexpected|size mismatch"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_damaged_file_is_refused_by_its_name(folder: Path, part: str) -> None:
+    path = folder / f"{part}.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{part}.safetensors"):
+        checkpoint.load(folder)
+
+
+def test_a_checkpoint_of_another_rank_is_refused(folder: Path) -> None:
+    data = json.loads((folder / checkpoint.CONFIG).read_text())
+    data["train"] = dataclasses.replace(TRAIN, lora_rank=2).to_dict()
+    (folder / checkpoint.CONFIG).write_text(json.dumps(data))
+    with pytest.raises((ValueError, RuntimeError), match="size mismatch"):
+        checkpoint.load(folder)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused_with_the_way_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no config.json here, so this is not a checkpoint.*training\.train"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_modules_weights_survive_their_file(tmp_path: Path) -> None:
+    first, second = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    first(torch.randn(5, 3))
+    checkpoint.save_module(first, tmp_path / "new" / "part.safetensors")
+    checkpoint.load_module(second, tmp_path / "new" / "part.safetensors")
+    assert all(torch.equal(value, first.state_dict()[key]) for key, value in second.state_dict().items())
+
+
+def test_a_checkpoint_holds_no_pickle(folder: Path) -> None:
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {f"{part}.safetensors" for part in PARTS} | {"config.json", "tokenizer/tokenizer.json"} <= names
+    assert all(name.endswith((".safetensors", ".json")) for name in names)

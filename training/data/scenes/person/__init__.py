@@ -1,0 +1,1 @@
+"""How a person of the procedural world is built and drawn."""

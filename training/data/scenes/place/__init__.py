@@ -1,0 +1,1 @@
+"""Rooms, objects and clutter of the procedural world."""

@@ -1,0 +1,1 @@
+"""The trainable model: published weights, fresh initialisation and LoRA."""

@@ -1,0 +1,89 @@
+"""The model before the joint stage: on published weights, on parts that are pre-trained here, or random."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from sf_ros.model.fusion import FusedModel, build_llm
+from sf_ros.model.published import WeightsError, locate
+from training.config import FrozenWeights, TrainConfig
+from training.model.published import llm_config, published_model
+from training.pretraining.stages import Histories, pretrained_parts
+from training.pretraining.tokenizer import train_tokenizer
+
+PrefixCache = tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig, Histories]
+STAND_IN = 1024  # tokens of the tokenizer that stands in for a published one
+
+
+def placed(config: TrainConfig, encoder: Sequence[str], llm: str | None) -> TrainConfig:
+    """A preset with weights from other places; local ones by absolute path, since a checkpoint refers to them.
+
+    ValueError when the preset has no published weights.
+    """
+    if config.weights is None:
+        if encoder or llm:
+            raise ValueError(f"preset '{config.name}' trains its own encoder and LLM; it takes no published weights.")
+        return config
+    sources = tuple(absolute(source) for source in encoder or config.weights.encoder)
+    return dataclasses.replace(config, weights=FrozenWeights(sources, absolute(llm or config.weights.llm)))
+
+
+def frozen(config: TrainConfig, folder: Path) -> PrefixCache:
+    """Model, tokenizer, configuration with the llm that was found, histories of what is trained in `folder`."""
+    if config.weights is not None:
+        torch.manual_seed(config.seed)
+        model, tokenizer, config = published_model(config)
+        if config.precision != "bf16":  # which is what they are published in
+            model.float()
+        return model, tokenizer, config, {}
+    tokenizer, encoder, llm, histories = pretrained_parts(config, folder)
+    torch.manual_seed(config.seed)  # whatever pre-training drew: a run that finds it done begins alike
+    return FusedModel(config.model, tokenizer, encoder, llm), tokenizer, config, histories
+
+
+def random(config: TrainConfig, folder: Path) -> PrefixCache:
+    """The preset's sizes with random weights and a stand-in tokenizer, in the precision of published ones."""
+    tokenizer = train_tokenizer([], STAND_IN, folder)
+    torch.manual_seed(config.seed)
+    return FusedModel(config.model, tokenizer, llm=_llm(config)), tokenizer, config, {}
+
+
+def meta_model(config: TrainConfig) -> FusedModel:
+    """The preset's model on the meta device: sizes without weights. Prompts are counted with a stand-in tokenizer.
+
+    Of a LLM that is there, the sizes are its own; otherwise the preset's.
+    """
+    if config.weights is not None:
+        try:
+            llm = llm_config(locate(config.weights.llm), config.weights.llm)
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, llm=llm))
+        except WeightsError:
+            pass
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = train_tokenizer([], STAND_IN, Path(folder))
+    with torch.device("meta"):
+        return FusedModel(config.model, tokenizer, llm=_llm(config))
+
+
+def absolute(source: str) -> str:
+    """A local place by its absolute path; a hub id as it is."""
+    place = Path(source).expanduser()
+    return str(place.resolve()) if place.exists() else source
+
+
+def _llm(config: TrainConfig) -> nn.Module:
+    """A random llm in the precision of a published one where it runs in that."""
+    before = torch.get_default_dtype()
+    if config.weights is not None and config.precision == "bf16":
+        torch.set_default_dtype(torch.bfloat16)
+    try:
+        return build_llm(config.model.llm)
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,1 @@
+"""Linear and attentive probes on frozen features."""

@@ -1,0 +1,1 @@
+"""Commands that build the demo bundle, its clips and its detector."""

@@ -1,0 +1,171 @@
+"""A trained model on disk: configuration, tokenizer and weights, as safetensors; every load is strict.
+
+Frozen weights that this project has made itself are in the folder. Published ones (2.5 GB of Llama in the paper's
+preset) are not: the folder names where they came from and a hash of their values, which loading compares.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from sf_ros.model.fusion import FusedModel
+from sf_ros.model.published import WeightsError
+from training.config import TrainConfig
+from training.data.cache import tensors_key
+from training.model.lora import attach
+from training.model.published import published_model
+from training.pretraining.tokenizer import load_tokenizer
+from training.trainer.state import whole
+
+CONFIG = "config.json"
+FROZEN = ("encoder", "llm", "output")  # parts that never train
+
+
+def save(
+    model: FusedModel, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, out: Path, notes: dict | None = None
+) -> None:
+    """Write a checkpoint folder; the adapters stay separate from the llm they were trained on.
+
+    Of several processes all must call, since weights may be sharded over them; the main one writes.
+    """
+    frozen = frozen_weights(model)
+    parts = {"adapters": get_peft_model_state_dict(model.llm)}
+    parts |= {name: part.state_dict() for name, part in model.parts().items() if name not in FROZEN}
+    keys: dict[str, str] = {}
+    if config.weights is None:
+        parts |= frozen
+    else:
+        keys = {name: tensors_key(_whole(tensors)) for name, tensors in frozen.items()}
+    for name, tensors in parts.items():
+        _write(tensors, out / f"{name}.safetensors")
+    if PartialState().is_main_process:
+        tokenizer.save_pretrained(out / "tokenizer")
+        facts = {"train": config.to_dict(), "frozen": keys, "notes": notes or {}}
+        (out / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
+    """A checkpoint with adapters attached, in float32 and evaluation mode.
+
+    ValueError when the folder is not one, or when frozen weights it refers to are missing or others.
+    """
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise ValueError(
+            f"{path}: no {CONFIG} here, so this is not a checkpoint. "
+            "Make one with: python -m training.train tiny --data scenes --out DIR"
+        )
+    facts = json.loads((path / CONFIG).read_text())
+    config = TrainConfig.from_dict(facts["train"])
+    tokenizer = load_tokenizer(path / "tokenizer")
+    if config.weights is None:
+        model = FusedModel(config.model, tokenizer)
+        stored = [*model.parts(), "llm"]
+    else:
+        model = _on_published(path, config, facts["frozen"])
+        stored = [name for name in model.parts() if name not in FROZEN]
+    for name, part in {**model.parts(), "llm": model.llm}.items():
+        if name in stored:
+            load_module(part, path / f"{name}.safetensors")
+    attach(model, config.lora_rank, config.lora_alpha)
+    result = set_peft_model_state_dict(model.llm, read_weights(path / "adapters.safetensors"))
+    missing = [k for k in result.missing_keys if "lora_" in k]
+    if missing or result.unexpected_keys:
+        raise ValueError(
+            f"{path / 'adapters.safetensors'}: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}."
+        )
+    return model.float().eval(), tokenizer, config
+
+
+def _on_published(path: Path, config: TrainConfig, keys: Mapping[str, str]) -> FusedModel:
+    """The model on the published weights that a checkpoint refers to, which must be those it was trained on."""
+    where = f"The frozen weights are not copied into the checkpoint; {path / CONFIG} names them under train.weights"
+    try:
+        model, _, _ = published_model(config)
+    except WeightsError as error:
+        raise WeightsError(f"{error} {where}: put there where they lie now.") from error
+    for name, tensors in frozen_weights(model).items():
+        if (found := tensors_key(tensors)) != keys[name]:
+            raise WeightsError(
+                f"{path}: was trained on a frozen '{name}' of hash {keys[name]}; the one that is there has {found}. "
+                f"{where}: name the same ones."
+            )
+    return model
+
+
+def frozen_weights(model: FusedModel) -> dict[str, dict[str, Tensor]]:
+    """Weights that never train, by part; those of the llm under their own names, whether it has adapters or not."""
+    found = {name: part.state_dict() for name, part in model.parts().items() if name in FROZEN}
+    llm = model.llm.base_model.model if isinstance(model.llm, PeftModel) else model.llm
+    plain = {key.replace(".base_layer", ""): value for key, value in llm.state_dict().items() if "lora_" not in key}
+    return {**found, "llm": plain}
+
+
+def notes(path: str | Path) -> dict:
+    """What training wrote down about itself."""
+    return json.loads((Path(path) / CONFIG).read_text())["notes"]
+
+
+def save_module(module: nn.Module, path: Path) -> None:
+    """A module's weights as safetensors."""
+    _write(module.state_dict(), path)
+
+
+def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors as safetensors, gathered where they are sharded; the main process writes."""
+    gathered = _whole(tensors)
+    if PartialState().is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(gathered, path)
+
+
+def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: whole(tensor).contiguous() for name, tensor in tensors.items()}
+
+
+def load_module(module: nn.Module, path: Path) -> None:
+    """Load weights written by save_module; every key must be there and no other. ValueError otherwise."""
+    try:
+        module.load_state_dict(read_weights(path), strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not the weights of this model ({' '.join(str(error).split())}).") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; ValueError when it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged ({error}). Copy the checkpoint again, or resume its training.") from error
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """How many weights the optimiser may change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on."""
+    import peft
+    import transformers
+
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__}
+
+
+def commit() -> str:
+    """The checkout's commit, 'unknown' outside a repository."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    )
+    return done.stdout.strip() or "unknown"
