@@ -1,4 +1,4 @@
-"""The exported model on disk: a folder with a manifest that vouches for every file in it."""
+"""The exported model on disk: a folder whose manifest lists every file with its hash."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sf_ros.core import tasks
-from sf_ros.core.config import ModelConfig, known
+from sf_ros.core.config import ModelConfig
+from sf_ros.core.cues import TASKS, available_cues, fingerprint
+from sf_ros.core.fields import known
+from sf_ros.core.prompts import load_prompts
 
-FORMAT = 1
+FORMAT = 2  # 1 had one fingerprint for all tasks; export.upgrade rewrites it
 MANIFEST = "manifest.json"
 VISION = "vision.onnx"  # float32, for onnxruntime
 VISION_FLOAT16 = "vision_float16.onnx"
@@ -29,12 +31,12 @@ _CHUNK = 1 << 20
 
 
 class BundleError(RuntimeError):
-    """A bundle that must not be run: says the file, what was expected, what was found and what to do."""
+    """A bundle that cannot be run: names the file, what was expected, what was found and the remedy."""
 
 
 @dataclass(frozen=True)
 class VectorScaling:
-    """A question's logits z become scale * z + bias, label by label (Guo et al. 2017, section 4.2)."""
+    """A task's logits z become scale * z + bias, label by label (Guo et al. 2017, section 4.2)."""
 
     scale: tuple[float, ...]
     bias: tuple[float, ...]
@@ -42,42 +44,42 @@ class VectorScaling:
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """From which probability on a question's answer is believed, and what that is worth.
+    """The probability from which a task's answer is published, and the precision or false-alarm rate it gives.
 
-    The probability is that of the label that wins; of looking_at_me that of "yes".
+    The probability is that of the winning label; for a task with an `event` label, that of the event.
     """
 
     threshold: float
     wanted: Mapping[str, float]  # "precision" or "false_alarm_rate" -> its value
     fitted: Mapping[str, float | None]  # precision, false_alarm_rate, coverage on the split it was chosen on
-    measured: Mapping[str, float | None]  # the same on a split that it has not seen
+    measured: Mapping[str, float | None]  # the same on another split
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is in a bundle, where it comes from, and how well it repeats the model it was made from."""
+    """Contents of a bundle, their origin, and their parity with the checkpoint."""
 
     model: ModelConfig
-    prompts: Mapping[str, str]  # question -> text it was trained with
-    fingerprint: str  # of the questions, see tasks.fingerprint
+    tasks: Mapping[str, str]  # task -> fingerprint (sf_ros.core.cues)
+    prompts: Mapping[str, str]  # task -> prompt text it was trained with
     precision: Mapping[str, str]  # part -> dtype
     files: Mapping[str, str]  # relative path -> sha256
     parity: Mapping[str, Any]  # measured against the checkpoint
     provenance: Mapping[str, Any]  # commit, command, data, training steps, versions
-    temperatures: Mapping[str, float] = field(default_factory=dict)  # question -> softmax temperature
-    vector_scaling: Mapping[str, VectorScaling] = field(default_factory=dict)  # question -> instead of a temperature
-    operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)  # question -> see calibration
+    temperatures: Mapping[str, float] = field(default_factory=dict)  # task -> softmax temperature
+    vector_scaling: Mapping[str, VectorScaling] = field(default_factory=dict)  # task -> in place of a temperature
+    operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)  # task -> see calibration.confidence
     format: int = FORMAT
 
     @property
     def weights(self) -> str:
-        """A short hash of everything that its answers come from: all files but the detector."""
+        """A short hash of all files that answers depend on: all but the detector."""
         files = {name: digest for name, digest in self.files.items() if name != DETECTOR}
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def uncalibrated(self) -> Manifest:
-        """The same with the model's own probabilities."""
+        """A copy without calibration: the model's own probabilities."""
         return dataclasses.replace(self, temperatures={}, vector_scaling={}, operating_points={})
 
 
@@ -87,6 +89,21 @@ class Bundle:
 
     root: Path
     manifest: Manifest
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that both the bundle and this installation know, in the order of TASKS."""
+        return tuple(name for name in TASKS if name in self.manifest.tasks)
+
+    @property
+    def cues(self) -> tuple[str, ...]:
+        """The cues all of whose tasks the bundle answers."""
+        return available_cues(self.tasks)
+
+    @property
+    def unknown_tasks(self) -> tuple[str, ...]:
+        """Tasks of the bundle that this installation does not know; they are off."""
+        return tuple(name for name in self.manifest.tasks if name not in TASKS)
 
     def path(self, name: str) -> Path:
         """The absolute path of one of the bundle's files; BundleError when the manifest does not list it."""
@@ -106,11 +123,12 @@ def save(
     parity: Mapping[str, Any],
     provenance: Mapping[str, Any],
 ) -> Manifest:
-    """Hash every file under `root` and write the manifest, last. BundleError without a parity result."""
+    """Hash every file under `root` and write the manifest last; the tasks are those of `prompts`.
+
+    BundleError without a parity result or a required file.
+    """
     if not parity:
-        raise BundleError(
-            f"{root}: no parity result. A bundle is only written with the proof that it repeats its checkpoint."
-        )
+        raise BundleError(f"{root}: no parity result. Without one no manifest is written.")
     files = {
         path.relative_to(root).as_posix(): sha256(path)
         for path in sorted(root.rglob("*"))
@@ -118,13 +136,14 @@ def save(
     }
     if missing := _missing(files):
         raise BundleError(f"{root}: cannot write the manifest, {missing} missing.")
-    manifest = Manifest(model, dict(prompts), tasks.fingerprint(prompts), precision, files, parity, provenance)
+    fingerprints = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
+    manifest = Manifest(model, fingerprints, dict(prompts), precision, files, parity, provenance)
     write(root, manifest)
     return manifest
 
 
 def write(root: Path, manifest: Manifest) -> None:
-    """Write or replace a bundle's manifest; who reads meanwhile gets the old one or the new one, never a part."""
+    """Write or replace a bundle's manifest. Atomic replace."""
     new = root / f"{MANIFEST}.new"
     new.write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
     os.replace(new, root / MANIFEST)
@@ -133,8 +152,9 @@ def write(root: Path, manifest: Manifest) -> None:
 def load(root: str | Path, *, verify: bool = True) -> Bundle:
     """Read and verify a bundle folder.
 
-    Raises BundleError when the folder, the manifest or a file is missing, a hash differs, or the installed questions
-    are not those the model was trained for. `verify=False` skips the hashes only.
+    BundleError when the folder, the manifest or a file is missing, a hash differs, or a task has another fingerprint
+    than the installed one of that name. Tasks that are not installed are allowed (`Bundle.unknown_tasks`).
+    `verify=False` skips the hashes only.
     """
     root = Path(root)
     path = root / MANIFEST
@@ -146,14 +166,13 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
-            raise BundleError(
-                f"{path}: format {data['format']}, this version reads format {FORMAT}. Export the checkpoint again."
-            )
+            remedy = f"Run: python -m export.upgrade {root}" if data["format"] == 1 else "Export the checkpoint again."
+            raise BundleError(f"{path}: format {data['format']}, this version reads format {FORMAT}. {remedy}")
         manifest = _manifest(data)
         _check_calibration(manifest)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path}: not a readable manifest ({error}). Export the checkpoint again.") from error
-    _check_questions(path, manifest)
+    _check_tasks(path, manifest)
     if missing := _missing(manifest.files):
         raise BundleError(f"{path}: lists no {missing}. Export the checkpoint again.")
     for name, expected in manifest.files.items():
@@ -178,7 +197,7 @@ def sha256(path: Path) -> str:
 
 
 def _missing(files: Collection[str]) -> str:
-    """What no bundle can do without and these lack, '' where nothing."""
+    """Required files that are absent, for an error message; empty when all are there."""
     missing = [f"'{name}'" for name in REQUIRED if name not in files]
     if not any(name in files for name in VISIONS):
         missing.append(" or ".join(f"'{name}'" for name in VISIONS))
@@ -197,33 +216,40 @@ def _manifest(data: Mapping[str, Any]) -> Manifest:
 
 
 def _check_calibration(manifest: Manifest) -> None:
-    """ValueError for numbers that would make no probabilities of a question's logits."""
-    for name in (*manifest.temperatures, *manifest.vector_scaling, *manifest.operating_points):
-        if tasks.TASKS[known(name, tasks.TASKS, "question")].kind != "label":
+    """ValueError for calibration numbers that would not turn logits into probabilities."""
+    for name in {*manifest.temperatures, *manifest.vector_scaling, *manifest.operating_points} & set(TASKS):
+        if TASKS[name].kind != "label":
             raise ValueError(f"'{name}' has no labels and no probabilities to calibrate")
+    for name in (*manifest.temperatures, *manifest.vector_scaling, *manifest.operating_points):
+        known(name, manifest.tasks, "task")
     for name, temperature in manifest.temperatures.items():
         if not 0 < temperature < math.inf:
             raise ValueError(f"the temperature of '{name}' is {temperature}; it must be above 0")
         if name in manifest.vector_scaling:
-            raise ValueError(f"'{name}' has a temperature and a vector scaling; one of them must go")
+            raise ValueError(f"'{name}' has a temperature and a vector scaling. Set only one")
     for name, scaling in manifest.vector_scaling.items():
-        labels = len(tasks.TASKS[name].labels)
-        if (len(scaling.scale), len(scaling.bias)) != (labels, labels):
+        if name in TASKS and (len(scaling.scale), len(scaling.bias)) != (len(TASKS[name].labels),) * 2:
             raise ValueError(
                 f"the vector scaling of '{name}' has {len(scaling.scale)} scales and {len(scaling.bias)} biases "
-                f"for {labels} labels"
+                f"for {len(TASKS[name].labels)} labels"
             )
         if not all(map(math.isfinite, (*scaling.scale, *scaling.bias))):
             raise ValueError(f"the vector scaling of '{name}' has numbers that are not finite")
 
 
-def _check_questions(path: Path, manifest: Manifest) -> None:
-    """Refuse a model trained for other questions than the installed ones; a prompts file of its own travels with it."""
-    own = {**dict.fromkeys(tasks.TASKS, ""), **manifest.prompts}  # a question the bundle does not know has no prompt
-    installed = tasks.load_prompts(None, manifest.model.order)
-    expected = tasks.fingerprint(own if manifest.model.prompts_file else installed)
-    if manifest.fingerprint != expected:
-        raise BundleError(
-            f"{path}: trained for questions {manifest.fingerprint}, installed are {expected}: prompts, labels or views "
-            "differ. Install the version it was exported with, or export it again with this one."
-        )
+def _check_tasks(path: Path, manifest: Manifest) -> None:
+    """BundleError for a task whose prompt, labels or view differ from the installed task of the same name."""
+    if not manifest.tasks:
+        raise BundleError(f"{path}: names no task. Export the checkpoint again.")
+    prompts = load_prompts(None, manifest.model.order)
+    for name, found in manifest.tasks.items():
+        if name not in TASKS:
+            continue
+        # A prompts file of the bundle's own travels with it.
+        prompt = manifest.prompts.get(name, "") if manifest.model.prompts_file else prompts[name]
+        expected = fingerprint(TASKS[name], prompt)
+        if found != expected:
+            raise BundleError(
+                f"{path}: task '{name}' was trained as {found}, installed is {expected}: prompt, labels or view "
+                "differ. Install the version it was exported with, or train and export it again with this one."
+            )

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-
-class NotAvailable(ValueError):
-    """A documented choice that this version does not offer yet."""
-
-
-def known(name: str, names: Iterable[str], what: str) -> str:
-    """`name` itself when it is one of `names`; otherwise ValueError with the nearest one."""
-    names = tuple(names)
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
-    raise ValueError(f"Unknown {what} '{name}'. Did you mean '{near[0]}'? Known: {', '.join(names)}.")
-
-
-def build(kind: type[T], data: Mapping[str, Any], **parts: Any) -> T:
-    """A dataclass from a mapping; ValueError names an unknown key and the nearest known one."""
-    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for key in data:
-        known(key, names, f"field of {kind.__name__}")
-    return kind(**data, **parts)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message + ".")
-
-
-def _choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    _require(value in choices, f"{name} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+from sf_ros.core.cues import CUES, CueConfig
+from sf_ros.core.fields import (
+    NotAvailable as NotAvailable,
+)
+from sf_ros.core.fields import (
+    build,
+    check_ranges,
+    described,
+    known,
+    require,
+    require_choice,
+)
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The frozen visual encoder and the pictures it wants."""
+    """The frozen visual encoder and the input it expects."""
 
     name: str = "tiny"  # a name of sf_ros.model.encoders.ENCODERS
     image_size: int = 144  # px, square input
@@ -60,27 +40,27 @@ class EncoderConfig:
     parts: tuple[EncoderConfig, ...] = ()  # encoders side by side, on the same grid; empty: this is one encoder
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
-        _require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
-        _require(
+        require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
+        require(
             bool(self.layers) and all(layer < 0 for layer in self.layers),
             f"layers {self.layers} must be negative: -1 is the last hidden state, -2 the one before",
         )
-        _require(self.dim % len(self.layers) == 0, f"dim {self.dim} does not divide by {len(self.layers)} layers")
+        require(self.dim % len(self.layers) == 0, f"dim {self.dim} does not divide by {len(self.layers)} layers")
         native = self.native_size or self.image_size
-        _require(
+        require(
             native % self.patch_size == 0, f"native_size {native} is not a multiple of patch_size {self.patch_size}"
         )
         if self.parts:
-            _require(
+            require(
                 all(part.grid == self.grid for part in self.parts),
                 f"parts have grids of {', '.join(str(part.grid) for part in self.parts)}; expected {self.grid}",
             )
             total = sum(part.dim for part in self.parts)
-            _require(total == self.dim, f"parts have {total} channels together; dim is {self.dim}")
+            require(total == self.dim, f"parts have {total} channels together; dim is {self.dim}")
 
     @property
     def grid(self) -> int:
@@ -129,25 +109,25 @@ class ModelConfig:
     boxes: str = "patch"  # patch: a learned vector on intersecting patches; token: box tokens after the visual ones
     order: str = "visual_first"  # visual_first | prompt_first
     attention: str = "causal"  # among visual tokens: causal | full
-    prompt_style: str = "text"  # text | learned (a few vectors per question)
-    learned_prompts: int = 8  # vectors per question, where prompts are learned
-    prompts_file: str | None = None  # JSON question -> prompt text; None: sf_ros.core.tasks
+    prompt_style: str = "text"  # text | learned (a few vectors per task)
+    learned_prompts: int = 8  # vectors per task, for learned prompts
+    prompts_file: str | None = None  # JSON {task: prompt text}; None: those of sf_ros.core.cues
     heatmap_channels: int = 32  # channels between the linear projection and the transposed convolution
     heatmap_size: int = 64  # cells on a side, of target and prediction (Chong et al. 2020)
     heatmap_sigma: float = 3.0  # of the Gaussian target, in cells
 
     def __post_init__(self) -> None:
-        _choice("boxes", self.boxes, ("patch", "token"))
-        _choice("order", self.order, ("visual_first", "prompt_first"))
-        _choice("attention", self.attention, ("causal", "full"))
-        _choice("prompt_style", self.prompt_style, ("text", "learned"))
-        _choice("pooling", self.pooling, (1, 2))
-        _require(
+        require_choice("boxes", self.boxes, ("patch", "token"))
+        require_choice("order", self.order, ("visual_first", "prompt_first"))
+        require_choice("attention", self.attention, ("causal", "full"))
+        require_choice("prompt_style", self.prompt_style, ("text", "learned"))
+        require_choice("pooling", self.pooling, (1, 2))
+        require(
             self.encoder.grid % self.pooling == 0,
             f"pooling {self.pooling} does not divide the encoder's grid of {self.encoder.grid} patches on a side",
         )
-        _require(self.learned_prompts >= 1, f"learned_prompts is {self.learned_prompts}; it must be 1 or more")
-        _require(
+        require(self.learned_prompts >= 1, f"learned_prompts is {self.learned_prompts}; it must be 1 or more")
+        require(
             self.prompt_style == "text" or self.prompts_file is None,
             f"prompts_file {self.prompts_file} is text that prompt_style='learned' never reads; give one of the two",
         )
@@ -159,7 +139,7 @@ class ModelConfig:
 
     @property
     def visual_tokens(self) -> int:
-        """Tokens of one picture in the LLM's sequence."""
+        """Visual tokens of one image in the LLM's sequence."""
         return self.visual_grid**2
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,98 +190,54 @@ PAPER_MODEL = ModelConfig(
 MODELS: dict[str, ModelConfig] = {"tiny": ModelConfig(), "paper": PAPER_MODEL}
 
 DEVICES, DEVICE_WORDS = r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"
-CUES = ("gaze", "looking_at_me", "expression", "gesture", "relation")
-
-
-def described(
-    default: Any, meaning: str, low: float | None = None, high: float | None = None, *, live: bool = False
-) -> Any:
-    """A field with a default, what it means, its range, and whether it may change while the robot runs."""
-    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "live": live})
-
-
-def check_ranges(config: Any) -> None:
-    """ValueError for the first described field outside its range."""
-    for entry in dataclasses.fields(config):
-        low, high, value = entry.metadata.get("low"), entry.metadata.get("high"), getattr(config, entry.name)
-        if low is not None:
-            _require(low <= value <= high, f"{entry.name} is {value}; it must lie in {low:g}..{high:g}")
-
-
-@dataclass(frozen=True)
-class CueConfig:
-    """How often one cue is asked for, and when it is believed."""
-
-    enabled: bool = described(True, "Ask for this cue.", live=True)
-    period_s: float = described(0.3, "Wanted seconds between two looks at one person or pair.", 0, 60, live=True)
-    weight: float = described(1.0, "Weight of lateness against the other cues.", 0.01, 100, live=True)
-    half_life_s: float = described(
-        0.4, "Half-life in seconds of old evidence in the smoothed probability; 0: no smoothing.", 0, 60, live=True
-    )
-    enter: float = described(0.5, "Smoothed probability at which a label takes over.", 0, 1, live=True)
-    leave: float = described(0.35, "Smoothed probability below which a label is given up.", 0, 1, live=True)
-    min_confidence: float = described(
-        -1.0,
-        "Smoothed probability (gaze: confidence) below which the cue is withheld; 0: never; negative: the bundle's "
-        "operating point, where it has one.",
-        -1,
-        1,
-        live=True,
-    )
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        _require(self.leave <= self.enter, f"leave {self.leave} is above enter {self.enter}; it must not be")
 
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """The robot's side: detector, tracker, scheduler, smoothing."""
+    """The robot's side: devices, detector, tracker, scheduler, smoothing."""
 
     device: str = described("auto", "auto | cpu | cuda[:N].")
     threads: int = described(0, "CPU threads of torch and onnxruntime; 0: all cores.", 0, 256)
     precision: str = described(
         "auto",
-        "Of the LLM, and of vision in torch: auto | float32 | bfloat16 | float16; auto: float16 on a GPU, "
-        "on a CPU bfloat16 where it is faster and the body 512 wide or more, else float32.",
+        "Of the LLM, and of the encoder in torch: auto | float32 | bfloat16 | float16; auto: float16 on a GPU; on a "
+        "CPU bfloat16 where it is faster and the LLM at least 512 wide, else float32.",
     )
     vision: str = described(
         "auto",
-        "What runs the encoder: onnx | onnx-tensorrt (its TensorRT provider) | torch | tensorrt (export.engine's) | "
-        "auto, what suits the device and the precision of those that there are weights or an engine for.",
+        "Runtime of the encoder: onnx | onnx-tensorrt (onnxruntime's TensorRT provider) | torch | tensorrt (built by "
+        "export.engine) | auto: the best for device and precision among those the bundle has files for.",
     )
-    engines: str | None = described(None, "Folder of TensorRT engines (export.engine); none: ~/.cache/sf_ros/engines.")
-    prefix_reuse: str = described(
-        "auto",
-        "Read what frame views share before their boxes once per frame: on | off | auto, where it saves more than it "
-        "costs. Only with causal attention.",
+    engines: str | None = described(
+        None, "Folder of TensorRT engines built by export.engine; none: ~/.cache/sf_ros/engines."
     )
-    cuda_graphs: bool = described(True, "On a GPU, record what the LLM does for a shape, and replay it.")
+    cuda_graphs: bool = described(True, "On a GPU, record the LLM's kernels once per shape and replay them.")
     detector: str | None = described(
-        None, "Detector file: .onnx, .engine or (a pickle, so only by name) .pt; none: the bundle's."
+        None, "Detector file: .onnx, .engine or .pt (a pickle, loaded only when named here); none: the bundle's."
     )
     detector_size: int = described(320, "Longer side of the detector's input in pixels, a multiple of 32.", 32, 4096)
-    person_score: float = described(0.35, "Detections of persons with a lower score are dropped.", 0, 1)
-    face_score: float = described(0.35, "Detections of faces with a lower score are dropped.", 0, 1)
-    budget_ms: float = described(60.0, "Milliseconds for questions, per frame.", 0.1, 1e7, live=True)
-    max_pairs: int = described(6, "Pairs of people kept under observation, nearest first.", 0, 1000, live=True)
-    min_face_px: int = described(16, "Smaller faces are not asked about.", 0, 10_000, live=True)
-    lost_after_s: float = described(1.0, "A track unseen for longer is forgotten, with its cues.", 0.05, 60)
-    gaze: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
-    looking_at_me: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.2, enter=0.7))
-    expression: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.4, half_life_s=0.3))
-    gesture: CueConfig = field(default_factory=lambda: CueConfig(period_s=0.3, half_life_s=0.15))
-    relation: CueConfig = field(default_factory=lambda: CueConfig(period_s=1.2, half_life_s=2.0))
+    person_score: float = described(0.35, "Person detections with a lower score are dropped.", 0, 1)
+    face_score: float = described(0.35, "Face detections with a lower score are dropped.", 0, 1)
+    budget_ms: float = described(60.0, "Milliseconds of engine time per frame.", 0.1, 1e7, live=True)
+    max_pairs: int = described(6, "Pairs of people that are queried, nearest first.", 0, 1000, live=True)
+    min_face_px: int = described(16, "Faces with a shorter side are not queried.", 0, 10_000, live=True)
+    lost_after_s: float = described(1.0, "A track unseen for longer is dropped, with its cues.", 0.05, 60)
+    cues: Mapping[str, CueConfig] = field(default_factory=dict)  # by name of CUES; the others have their defaults
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        _require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
-        _choice("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
-        _choice("vision", self.vision, ("auto", "onnx", "onnx-tensorrt", "torch", "tensorrt"))
-        _choice("prefix_reuse", self.prefix_reuse, ("auto", "on", "off"))
-        _require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
+        require(re.fullmatch(DEVICES, self.device) is not None, f"device is '{self.device}'; expected {DEVICE_WORDS}")
+        require_choice("precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        require_choice("vision", self.vision, ("auto", "onnx", "onnx-tensorrt", "torch", "tensorrt"))
+        require(self.detector_size % 32 == 0, f"detector_size is {self.detector_size}; it must be a multiple of 32")
+        for name in self.cues:
+            known(name, CUES, "cue")
+        object.__setattr__(self, "cues", {name: self.cues.get(name, cue.defaults) for name, cue in CUES.items()})
 
     def cue(self, name: str) -> CueConfig:
-        """The configuration of one cue of CUES."""
-        config: CueConfig = getattr(self, known(name, CUES, "cue"))
-        return config
+        """The configuration of one cue. ValueError for an unknown name."""
+        return self.cues[known(name, CUES, "cue")]
+
+    def with_cues(self, **changes: CueConfig) -> RuntimeConfig:
+        """A copy in which the named cues have other configurations."""
+        return dataclasses.replace(self, cues={**self.cues, **changes})

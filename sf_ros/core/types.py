@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sf_ros.core.camera import Camera
+
 
 @dataclass(frozen=True)
 class Box:
@@ -67,12 +69,18 @@ class Box:
 
 @dataclass(frozen=True)
 class Frame:
-    """One camera picture. `image` is RGB uint8 (H, W, 3); `stamp` is seconds on the source's own clock."""
+    """One image of a stream. `image` is RGB uint8 (H, W, 3); `stamp` is seconds on the source's own clock.
+
+    `camera` and `depth` place gaze in space where they are known: `depth` is an aligned image (h, w) of z in metres,
+    NaN where nothing was measured, of any resolution.
+    """
 
     image: np.ndarray
     stamp: float
     index: int
     frame_id: str = "camera"
+    camera: Camera | None = None
+    depth: np.ndarray | None = None
 
     @property
     def width(self) -> int:
@@ -82,10 +90,15 @@ class Frame:
     def height(self) -> int:
         return int(self.image.shape[0])
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.width, self.height
+
 
 @dataclass(frozen=True)
 class Person:
-    """One tracked person of one frame. `track_id` keeps through the stream; `face` is None while unseen."""
+    """One tracked person of one frame. `track_id` is stable through the stream; `face` is None while not detected."""
 
     track_id: int
     body: Box
@@ -96,55 +109,81 @@ class Person:
 
 @dataclass(frozen=True)
 class Label:
-    """An answer chosen from a question's labels, with its probability and the age of the look it rests on."""
+    """The label chosen for a task, with its probability and age."""
 
     name: str
     confidence: float  # smoothed probability of `name`, 0..1
-    probabilities: tuple[float, ...] = ()  # over all labels of the question, in their order
-    age_s: float = 0.0  # seconds between the newest look at this cue and the frame
+    probabilities: tuple[float, ...] = ()  # over all labels of the task, in their order
+    age_s: float = 0.0  # frame time minus the time of the newest answer
 
 
 @dataclass(frozen=True)
 class Gaze:
-    """Where somebody looks in the picture: a point in 0..1 of width and height, and the heatmap it was read from."""
+    """Where a person looks in the image: a point in 0..1 of width and height, and the heatmap it was read from."""
 
     point_norm: tuple[float, float]
     confidence: float  # peak of the heatmap, 0..1
     heatmap: np.ndarray | None = None  # (size, size) float32 probabilities
     age_s: float = 0.0
-    target_id: int | None = None  # track id of the person who is looked at (core/attention.py)
-    spread_norm: np.ndarray | None = None  # what core.gaze.spread says of the heatmap, where that is known already
+    target_id: int | None = None  # track id of the person looked at (core/attention.py)
+    spread_norm: np.ndarray | None = None  # core.gaze.spread of the heatmap, computed once
+
+
+@dataclass(frozen=True)
+class Gaze3D:
+    """Where a person looks, metres in the camera's optical frame (REP 103); None where it was not measured."""
+
+    ray: np.ndarray | None  # (3,) unit vector from the camera to the target; None: the person looks at the camera
+    ray_sigma_rad: float | None = None  # standard deviation of the ray's direction
+    head: np.ndarray | None = None  # (3,)
+    target: np.ndarray | None = None  # (3,)
+    covariance: np.ndarray | None = None  # (3, 3) of the target, square metres
+
+
+Answered = Label | Gaze  # what smoothing makes of a task's answers
 
 
 @dataclass(frozen=True)
 class PersonCues:
-    """What is known about one person now; a cue is None until it was asked for once, or where it cannot be seen."""
+    """The cues of one person: a value per answered task; `gaze_3d` where the camera is calibrated."""
 
     person: Person
-    gaze: Gaze | None = None
-    looking_at_me: Label | None = None
-    expression: Label | None = None
-    gesture: Label | None = None
+    values: Mapping[str, Answered] = field(default_factory=dict)  # task -> value; absent: unknown or withheld
+    gaze_3d: Gaze3D | None = None
+
+    def label(self, task: str) -> Label | None:
+        """The label of a task; None while it is unknown or withheld."""
+        value = self.values.get(task)
+        return value if isinstance(value, Label) else None
+
+    @property
+    def gaze(self) -> Gaze | None:
+        """The gaze in the image; None while it is unknown or withheld."""
+        value = self.values.get("gaze")
+        return value if isinstance(value, Gaze) else None
 
 
 @dataclass(frozen=True)
-class Relation:
-    """The social relation of two people, `track_ids` in ascending order."""
+class PairCues:
+    """The cues of two people, `track_ids` in ascending order."""
 
     track_ids: tuple[int, int]
-    domain: Label | None = None
-    relation: Label | None = None
+    values: Mapping[str, Label] = field(default_factory=dict)  # task -> value; absent: unknown or withheld
+
+    def label(self, task: str) -> Label | None:
+        """The label of a task; None while it is unknown or withheld."""
+        return self.values.get(task)
 
 
 @dataclass(frozen=True)
 class FrameCues:
-    """Everything the pipeline says about one frame."""
+    """The cues of one frame: what the pipeline returns."""
 
     stamp: float
     index: int
     width: int
     height: int
     people: tuple[PersonCues, ...] = ()
-    relations: tuple[Relation, ...] = ()
+    pairs: tuple[PairCues, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
     frame_id: str = "camera"

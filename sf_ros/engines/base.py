@@ -1,8 +1,8 @@
-"""Questions in, answers out: the contract between the pipeline and whatever runs the fused model."""
+"""Queries in, answers out: the contract between the scheduler and whatever answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,31 +12,36 @@ from sf_ros.core.types import Box
 
 
 @dataclass(frozen=True)
-class Question:
-    """One of TASKS about one person (or pair) of a frame.
+class Query:
+    """Tasks asked together about one person or pair on one view of a frame.
 
-    `boxes`: for a frame view the marked boxes (gaze: the face; domain, relation: both bodies), for a face or person
-    view the box to crop around.
+    `boxes`: for a frame view the marked boxes (gaze: the face; pairs: both bodies), for a face or person view the box
+    to crop around. All `tasks` have the same `Task.view_key`.
     """
 
-    task: str
-    track_ids: tuple[int, ...]
+    view: str  # frame | face | person
     boxes: tuple[Box, ...]
+    tasks: tuple[str, ...]
+    ids: tuple[int, ...]  # track ids of the person or pair
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Either probabilities over the question's labels (L,), summing to 1, or a gaze heatmap (size, size) in 0..1."""
+    """Either probabilities over the task's labels (L,), summing to 1, or a gaze heatmap (size, size) in 0..1."""
 
     probabilities: np.ndarray | None = None
     heatmap: np.ndarray | None = None
 
 
+Answers = Mapping[str, Answer]  # task -> answer
+
+
 class Engine(Protocol):
-    """Answers questions about one picture."""
+    """Answers queries about one image."""
 
-    timings_ms: dict[str, float]  # of the last call: views, vision, language
+    tasks: tuple[str, ...]  # the tasks it can answer
+    timings_ms: dict[str, float]  # of the last call: views, vision, llm
 
-    def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
-        """RGB uint8 (H, W, 3) and questions -> answers in the same order."""
+    def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
+        """One mapping per query, in the same order, with an answer for each of its tasks. image: RGB uint8 (H, W, 3)."""
         ...

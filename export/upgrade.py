@@ -1,0 +1,56 @@
+"""Rewrite a manifest of format 1 as format 2, in place:  python -m export.upgrade BUNDLE
+
+Format 1 had one fingerprint for all tasks and called the LLM "language"; format 2 has a fingerprint per task. Files
+keep their contents; `language/` becomes `llm/`. Hashes are verified as the bundle is loaded afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sf_ros.core import bundle as bundles
+from sf_ros.core.bundle import BundleError
+from sf_ros.core.cues import TASKS, fingerprint
+
+
+def upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A format-1 manifest as format 2. KeyError where it is not one."""
+    data = dict(data)
+    del data["fingerprint"]
+    model = dict(data["model"])
+    if "language" in model:
+        model["llm"] = model.pop("language")
+    prompts = data["prompts"]
+    precision = {name.replace("language", "llm"): value for name, value in data["precision"].items()}
+    files = {name.replace("language/", "llm/"): value for name, value in data["files"].items()}
+    tasks = {name: fingerprint(TASKS[name], prompts[name]) for name in prompts}
+    return {**data, "format": 2, "model": model, "tasks": tasks, "precision": precision, "files": files}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m export.upgrade", description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    root = parser.parse_args(argv).bundle
+    path = root / bundles.MANIFEST
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] == 1:
+            if (root / "language").is_dir():
+                (root / "language").rename(root / "llm")
+            path.write_text(json.dumps(upgraded(data), indent=2) + "\n", encoding="utf-8")
+        bundles.load(root)
+    except (BundleError, OSError, KeyError, ValueError) as error:
+        print(f"export.upgrade: error: {path}: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({"bundle": str(root), "format": bundles.FORMAT}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
