@@ -174,7 +174,7 @@ def point(
 
 
 def along(direction: np.ndarray) -> np.ndarray:
-    """The quaternion (x, y, z, w) that turns +z into a direction (3,), with x kept level (optical convention)."""
+    """The quaternion (x, y, z, w) that rotates +z onto a direction (3,) and keeps x level (optical frame)."""
     forward = np.asarray(direction, float) / np.linalg.norm(direction)
     right = np.cross([0.0, 1.0, 0.0], forward)
     if np.linalg.norm(right) < 1e-6:
@@ -184,7 +184,7 @@ def along(direction: np.ndarray) -> np.ndarray:
 
 
 def quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Rotation matrix (3, 3) -> quaternion (x, y, z, w)."""
+    """Rotation matrix (3, 3) -> quaternion (x, y, z, w). By OpenCV: sf_ros.core does without scipy."""
     vector, _ = cv2.Rodrigues(rotation)
     angle = float(np.linalg.norm(vector))
     axis = vector.reshape(3) / angle if angle > 1e-12 else np.zeros(3)

@@ -24,11 +24,11 @@ from sf_ros.core.types import FrameCues, Gaze, Person, PersonCues
 from sf_ros.engines.base import Question
 from training.data.scenes.dataset import shaken
 from training.data.scenes.painter import Painter
-from training.data.scenes.person.body import draw_person
-from training.data.scenes.place.objects import draw_object
-from training.data.scenes.place.rooms import draw_furniture
+from training.data.scenes.person.drawing import draw_person
+from training.data.scenes.setting.objects import draw_object
+from training.data.scenes.setting.rooms import draw_furniture
 from training.data.scenes.render import Annotation, render
-from training.data.scenes.world import SceneState, sample_scene
+from training.data.scenes.scene import SceneState, sample_scene
 
 SCENES = 360
 SPLIT, FOCUSES = "test", ("gaze", "any", "relation")

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sf_ros.model.connector import Connector
 from training.config import TrainConfig
-from training.data.scenes.words.descriptions import Described
+from training.data.scenes.text.descriptions import Described
 from training.pretraining.encoder import draw_light, epoch_slice, normalised
 from training.trainer import loop
 

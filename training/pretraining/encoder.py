@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from sf_ros.core.config import EncoderConfig
 from sf_ros.model.encoders import build_encoder
 from training.config import TrainConfig
-from training.data.scenes.words.regions import VIEW_SHARES, Pictures
+from training.data.scenes.text.regions import VIEW_SHARES, Pictures
 from training.trainer import loop
 
 JOINT_DIM = 128

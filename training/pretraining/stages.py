@@ -18,8 +18,8 @@ from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_llm
 from training import lock
 from training.config import TrainConfig
-from training.data.scenes.words.descriptions import Described, load_or_describe
-from training.data.scenes.words.regions import Pictures, load_or_render
+from training.data.scenes.text.descriptions import Described, load_or_describe
+from training.data.scenes.text.regions import Pictures, load_or_render
 from training.pretraining.captioning import pretrain_captions
 from training.pretraining.encoder import pretrain_encoder
 from training.pretraining.llm import pretrain_llm

@@ -26,7 +26,7 @@ from rich.progress import track
 
 from training.data.scenes.clips import sample_moment
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
-from training.data.scenes.world import sample_scene
+from training.data.scenes.scene import sample_scene
 from training.data.workers import worker_pool
 
 NAMES = ("person", "face")

@@ -14,11 +14,11 @@ from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_llm
 from tests.training.pretraining.test_stages import TOY, VOCABULARY
 from training.config import PRESETS, StageConfig
-from training.data.scenes.place.objects import PROPS
+from training.data.scenes.setting.objects import PROPS
 from training.data.scenes.render import render
-from training.data.scenes.words import captions, descriptions
-from training.data.scenes.words.descriptions import Described, color_word, description, place_word
-from training.data.scenes.world import sample_scene
+from training.data.scenes.text import captions, descriptions
+from training.data.scenes.text.descriptions import Described, color_word, description, place_word
+from training.data.scenes.scene import sample_scene
 from training.pretraining import captioning, stages, tokenizer
 
 STAGE = dataclasses.replace(TOY, captioning=StageConfig(steps=16, batch_size=8, learning_rate=1e-2, warmup=2))

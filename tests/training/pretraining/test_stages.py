@@ -16,10 +16,10 @@ from sf_ros.core.views import normalise
 from training.config import PRESETS, StageConfig, TrainConfig
 from training.data.scenes.dataset import shows_face
 from training.data.scenes.render import render
-from training.data.scenes.words import regions as drawn
-from training.data.scenes.words.regions import Pictures
-from training.data.scenes.world import sample_scene
-from training.pretraining import body, encoder, stages, tokenizer
+from training.data.scenes.text import regions as drawn
+from training.data.scenes.text.regions import Pictures
+from training.data.scenes.scene import sample_scene
+from training.pretraining import encoder, llm, stages, tokenizer
 
 CAPTIONS = [
     "A child is looking at the camera. An adult is showing an open palm.",
@@ -84,17 +84,17 @@ def test_a_tokenizer_is_read_back_as_it_was_trained(words, tmp_path: Path) -> No
 
 
 def test_a_stream_holds_every_caption_with_ends_and_is_the_same_every_time(words) -> None:
-    stream = body.text_stream(words, CAPTIONS, seed=1)
-    assert stream.dtype == torch.long and len(stream) > 8 * body.LENGTH
-    assert torch.equal(stream, body.text_stream(words, CAPTIONS, seed=1))
+    stream = llm.text_stream(words, CAPTIONS, seed=1)
+    assert stream.dtype == torch.long and len(stream) > 8 * llm.LENGTH
+    assert torch.equal(stream, llm.text_stream(words, CAPTIONS, seed=1))
     pieces = {piece.strip() for piece in words.decode(stream).split("<end>")} - {""}
     allowed = {text.strip() for text in tokenizer.prompts_with_answers()}
     assert set(CAPTIONS) < pieces and pieces - set(CAPTIONS) <= allowed
-    assert not torch.equal(stream, body.text_stream(words, CAPTIONS, seed=2))
+    assert not torch.equal(stream, llm.text_stream(words, CAPTIONS, seed=2))
 
 
 def test_a_body_learns_to_read(words, tmp_path: Path) -> None:
-    part, history = body.pretrain_llm(TOY, words, CAPTIONS, tmp_path)
+    part, history = llm.pretrain_llm(TOY, words, CAPTIONS, tmp_path)
     losses = [entry["next_token"] for entry in history]
     assert losses[0] == pytest.approx(np.log(VOCABULARY), abs=0.3)  # it starts knowing nothing
     assert losses[-1] < losses[0] - 1 and not part.training

@@ -10,7 +10,7 @@ import pytest
 
 from training import evaluate
 from training.data import cache
-from training.data.scenes.words import descriptions
+from training.data.scenes.text import descriptions
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.scenes.words import descriptions
+from training.data.scenes.text import descriptions
 from training.studies import degradation
 from training.studies.degradation import GAIN, PARTS
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from training.data.scenes.attention import stands_alone, visible_target
-from training.data.scenes.person.faces import EXPRESSIONS
-from training.data.scenes.person.hands import GESTURES, Arms, Hand
-from training.data.scenes.person.people import PersonState, angles, look_at, rotation, unit, wrap
+from training.data.scenes.gaze_targets import stands_alone, visible_target
+from training.data.scenes.person.head import EXPRESSIONS
+from training.data.scenes.person.arms import GESTURES, Arms, Hand
+from training.data.scenes.person.state import PersonState, angles, look_at, rotation, unit, wrap
 from training.data.scenes.render import Annotation, render
-from training.data.scenes.world import SceneState, perform_free, sample_scene
+from training.data.scenes.scene import SceneState, perform_free, sample_scene
 
 HOLD_S = (2.2, 4.0)  # how long a person keeps one expression, gesture or target
 CHANGE_S = 0.3  # how long a change takes; labels switch in its middle

@@ -12,7 +12,7 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
 from training.data.scenes.render import Annotation, PersonAnnotation, render
-from training.data.scenes.world import sample_scene
+from training.data.scenes.scene import sample_scene
 
 PER_SCENE = 2  # samples drawn from one scene, where it has them
 MAX_ATTEMPTS = 100

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from training.data.scenes.casting import AGE_ORDER, cast
-from training.data.scenes.person.people import (
+from training.data.scenes.roles import AGE_ORDER, cast
+from training.data.scenes.person.state import (
     PersonState,
     angles,
     facing,
@@ -20,8 +20,8 @@ from training.data.scenes.person.people import (
     reach,
     sample_person,
 )
-from training.data.scenes.place.objects import SceneObject, sample_object
-from training.data.scenes.place.rooms import WOOD_COLORS, Furniture
+from training.data.scenes.setting.objects import SceneObject, sample_object
+from training.data.scenes.setting.rooms import WOOD_COLORS, Furniture
 
 DOMAINS = ("intimate", "not_intimate", "none")
 RELATIONS = ("friends", "family", "couple", "professional", "commercial", "none")

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 
 from training.data.scenes.painter import OWNER_SCALE, Camera, Painter
-from training.data.scenes.person.body import PARTS, DrawnPerson, draw_person, owner_id
-from training.data.scenes.person.people import PersonState, angle_between, angles, wrap
-from training.data.scenes.place.objects import draw_object
-from training.data.scenes.place.rooms import draw_background, draw_furniture
+from training.data.scenes.person.drawing import PARTS, DrawnPerson, draw_person, owner_id
+from training.data.scenes.person.state import PersonState, angle_between, angles, wrap
+from training.data.scenes.setting.objects import draw_object
+from training.data.scenes.setting.rooms import draw_background, draw_furniture
 from training.data.scenes.sensor import expose
-from training.data.scenes.world import RAISED_M, SceneState
+from training.data.scenes.scene import RAISED_M, SceneState
 
 BoxPx = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 MAX_FACE_TURN = np.deg2rad(85)

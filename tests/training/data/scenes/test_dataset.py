@@ -18,7 +18,7 @@ from training.data.scenes.dataset import Scenes, samples_of, shaken, target_orde
 from training.data.scenes.render import Annotation, PersonAnnotation
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 PRINT_ONE = """
 import hashlib
 from training.data.scenes.dataset import Scenes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.calibration.space_study import depth_image, measured
-from training.data.scenes.world import sample_scene
+from training.data.scenes.scene import sample_scene
 
 
 def test_what_a_scene_shows_is_as_far_away_as_its_state_says() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.data.scenes.painter import darker, lighter
-from training.data.scenes.person.skull import (
+from training.data.scenes.person.head_canvas import (
     HALF_DEPTH_M,
     HALF_HEIGHT_M,
     HALF_WIDTH_M,

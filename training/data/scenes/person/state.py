@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from training.data.scenes.person.faces import FaceLook, sample_face_look
-from training.data.scenes.person.hands import Arms, Hand, pose_arms
+from training.data.scenes.person.head import FaceLook, sample_face_look
+from training.data.scenes.person.arms import Arms, Hand, pose_arms
 
 AGES = ("child", "adult", "elder")
 EYES = np.array([0.0, -0.02, -0.09])  # midway between the eyes, head frame, metres at head scale 1

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 from training.data.scenes.painter import Painter, darker, lighter
-from training.data.scenes.person.faces import draw_head
-from training.data.scenes.person.hands import SHOULDERS, draw_arm, draw_hand
-from training.data.scenes.person.people import PersonState, gesture_arms, unit
+from training.data.scenes.person.head import draw_head
+from training.data.scenes.person.arms import SHOULDERS, draw_arm, draw_hand
+from training.data.scenes.person.state import PersonState, gesture_arms, unit
 
 PARTS = ("body", "head", "left", "right")  # owner id of part k of person i: 1 + 4 * i + k
 # Torso outline: height, half width, half depth in the body frame at scale 1.

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from training.data.scenes.attention import stands_alone, visible_target
+from training.data.scenes.gaze_targets import stands_alone, visible_target
 from training.data.scenes.painter import Camera
-from training.data.scenes.person.people import PersonState
-from training.data.scenes.place.objects import PROPS, SceneObject, sample_object
+from training.data.scenes.person.state import PersonState
+from training.data.scenes.setting.objects import PROPS, SceneObject, sample_object
 
 NEAREST_M = 0.75
 

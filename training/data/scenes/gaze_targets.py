@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from training.data.scenes.painter import Camera
-from training.data.scenes.person.people import PersonState, angle_between, angles, facing, look_at, rotation, wrap
-from training.data.scenes.place.objects import SceneObject
+from training.data.scenes.person.state import PersonState, angle_between, angles, facing, look_at, rotation, wrap
+from training.data.scenes.setting.objects import SceneObject
 
 MIN_AVERSION = np.deg2rad(13)  # between the camera and what somebody looks at who does not look at the camera
 EYES_AVERTED = np.deg2rad(18)  # the same where only the eyes tell

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.data.scenes.person.hands import GESTURES
+from training.data.scenes.person.arms import GESTURES
 from training.data.scenes.render import Annotation, PersonAnnotation
 
 STRAIGHT_DEG, FAR_DEG = 6.0, 38.0  # gaze off the camera: below the first hardly seen, beyond the second "far"

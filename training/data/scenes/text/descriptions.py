@@ -15,10 +15,10 @@ from rich.progress import track
 
 from sf_ros.core import views
 from sf_ros.core.tasks import TASKS
-from training.data.scenes.place.objects import PROPS, SceneObject
-from training.data.scenes.place.rooms import Color
+from training.data.scenes.setting.objects import PROPS, SceneObject
+from training.data.scenes.setting.rooms import Color
 from training.data.scenes.render import Annotation, render
-from training.data.scenes.world import SceneState, sample_scene
+from training.data.scenes.scene import SceneState, sample_scene
 from training.data.workers import worker_pool
 
 MOST_THINGS = 4

@@ -13,8 +13,8 @@ import numpy as np
 from training.data.scenes.painter import Painter, darker, lighter
 from training.data.scenes.person.appearance import AGES, ASSETS, AssetPool, FaceLook, sample_face_look
 from training.data.scenes.person.hair import HAIR_STYLES, HairStyle, covers_ears, draw_hair, face_mask
-from training.data.scenes.person.mouths import EXPRESSIONS, mouth_parts
-from training.data.scenes.person.skull import (
+from training.data.scenes.person.mouth import EXPRESSIONS, mouth_parts
+from training.data.scenes.person.head_canvas import (
     HALF_WIDTH_M,
     HEAD_HEIGHT,
     HEAD_NORMALS,

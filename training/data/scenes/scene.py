@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from training.data.scenes.attention import attend_away, attend_camera_or_not
+from training.data.scenes.gaze_targets import attend_away, attend_camera_or_not
 from training.data.scenes.painter import Camera
 from training.data.scenes.pairs import DOMAIN_OF, RELATIONS, StagedPair, stage_pair
-from training.data.scenes.person.faces import EXPRESSIONS
-from training.data.scenes.person.hands import GESTURES, TWO_HANDED, Arms
-from training.data.scenes.person.people import PersonState, facing, gesture_arms, place, sample_person
-from training.data.scenes.place.clutter import Clutter
-from training.data.scenes.place.objects import SceneObject
-from training.data.scenes.place.rooms import Room, sample_room
+from training.data.scenes.person.head import EXPRESSIONS
+from training.data.scenes.person.arms import GESTURES, TWO_HANDED, Arms
+from training.data.scenes.person.state import PersonState, facing, gesture_arms, place, sample_person
+from training.data.scenes.setting.clutter import Clutter
+from training.data.scenes.setting.objects import SceneObject
+from training.data.scenes.setting.rooms import Room, sample_room
 from training.data.scenes.sensor import Sensor, sample_sensor
 
 FOCUSES = ("any", "gesture", "gaze", "expression", "looking_at_me", "relation")

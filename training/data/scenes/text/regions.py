@@ -16,8 +16,8 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.scenes.dataset import shaken, shows_face, shows_gesture
 from training.data.scenes.render import Annotation, BoxPx, render
-from training.data.scenes.words.captions import caption, pair_phrases, person_phrases
-from training.data.scenes.world import sample_scene
+from training.data.scenes.text.captions import caption, pair_phrases, person_phrases
+from training.data.scenes.scene import sample_scene
 from training.data.workers import worker_pool
 
 # How often each kind of scene is rendered, and what a view of each kind can show.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training.data.scenes.painter import Camera, Painter
-from training.data.scenes.person.faces import ASSETS, EXPRESSIONS, FaceLook, draw_head, sample_face_look
+from training.data.scenes.person.head import ASSETS, EXPRESSIONS, FaceLook, draw_head, sample_face_look
 
 CAMERA = Camera(width=240, height=240, focal_px=520.0, center_px=(120.0, 120.0))
 CENTER = np.array([0.0, 0.0, 1.6])

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from training.data.scenes import clips
-from training.data.scenes.attention import stands_alone
+from training.data.scenes.gaze_targets import stands_alone
 from training.data.scenes.clips import blend_arms, sample_clip
 from training.data.scenes.pairs import DOMAIN_OF, DOMAINS, RELATIONS
-from training.data.scenes.person import people
-from training.data.scenes.person.faces import EXPRESSIONS
-from training.data.scenes.person.hands import GESTURES, TWO_HANDED
-from training.data.scenes.person.people import angle_between, angles, unit, wrap
-from training.data.scenes.place import objects, rooms
+from training.data.scenes.person import state as people
+from training.data.scenes.person.head import EXPRESSIONS
+from training.data.scenes.person.arms import GESTURES, TWO_HANDED
+from training.data.scenes.person.state import angle_between, angles, unit, wrap
+from training.data.scenes.setting import objects, rooms
 from training.data.scenes.render import render
-from training.data.scenes.words.captions import COMPASS, caption, gaze_words, pair_phrases, person_phrases
-from training.data.scenes.world import FOCUSES, perform_free, sample_scene
+from training.data.scenes.text.captions import COMPASS, caption, gaze_words, pair_phrases, person_phrases
+from training.data.scenes.scene import FOCUSES, perform_free, sample_scene
 
 SPLITS = ("train", "val", "test")
 
