@@ -1,4 +1,4 @@
-"""Social cues from a camera, a video or images, without ROS: python -m sf_ros.perceive SOURCE --out DIR."""
+"""Social cues from a camera, a video, images or a rosbag, without ROS: python -m sf_ros.perceive SOURCE --out DIR."""
 
 from __future__ import annotations
 
@@ -24,16 +24,19 @@ from rich.table import Table
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import FrameCues
+from sf_ros.core.cues import CUES
+from sf_ros.core.demo import demo_file
+from sf_ros.core.types import FrameCues, PairCues, PersonCues
 from sf_ros.engines import threads
 from sf_ros.io.recorders import OUTPUTS, RecorderError, open_recorders
-from sf_ros.io.sources import Source, SourceError, demo_file, open_source
+from sf_ros.io.source import Source, SourceError
+from sf_ros.io.sources import open_source
 from sf_ros.io.truth import compare
 from sf_ros.io.window import WindowError, show
-from sf_ros.perception.detectors.yolo import DetectorError
+from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
 
-KEPT = 100_000  # newest values that percentiles are taken of; a live run may last for days
+KEPT = 100_000  # newest values in the percentiles; a live run may last for days
 USER_ERRORS = (SourceError, BundleError, DetectorError, RecorderError, WindowError, OSError)
 
 
@@ -42,14 +45,14 @@ class OptionError(ValueError):
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, which every Python has (a robot's install should not grow for seven options), with one-line errors."""
+    """argparse with one-line errors; a robot's install should not grow for eight options."""
 
     def error(self, message: str) -> NoReturn:
         raise OptionError(f"{message}. See --help.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0, or 2 after an error that its user can mend (one line on stderr)."""
+    """Run the command line; 0, or 2 after a user error (one line on stderr)."""
     threads.prepare()
     try:
         try:
@@ -68,14 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sf_ros.perceive", description=__doc__)
     parser.add_argument("source", metavar="SOURCE", help="demo | camera index | video file | image | folder | rosbag")
-    parser.add_argument("--topic", help="of a rosbag that has pictures on several")
+    parser.add_argument("--topic", help="image topic of a rosbag that has several")
     parser.add_argument("--out", required=True, type=Path, help="folder for cues.jsonl, annotated.mp4 and bag/")
-    parser.add_argument("--replace", action="store_true", help="replace a recording that is in --out already")
+    parser.add_argument("--replace", action="store_true", help="replace an earlier recording in --out")
     parser.add_argument("--bundle", type=Path, help="exported model (default: the demo bundle)")
-    parser.add_argument("--max-frames", type=int, help="stop after so many frames")
-    parser.add_argument("--budget-ms", type=float, default=RuntimeConfig.budget_ms, help="for questions, per frame")
+    parser.add_argument("--max-frames", type=int, help="stop after this many frames")
+    parser.add_argument(
+        "--budget-ms", type=float, default=RuntimeConfig.budget_ms, help="engine time per frame (default: %(default)s)"
+    )
     parser.add_argument("--device", default=RuntimeConfig.device, help="auto | cpu | cuda[:N]")
-    parser.add_argument("--show", action="store_true", help="show the annotated picture in a window; q ends")
+    parser.add_argument("--show", action="store_true", help="show the annotated image in a window; q quits")
     return parser
 
 
@@ -106,7 +111,7 @@ def _perceive(options: argparse.Namespace) -> int:
 def _run(
     source: Source, pipeline: Pipeline, write: Any, summary: Summary, interrupt: _Interrupt, options: argparse.Namespace
 ) -> None:
-    """Every frame through the pipeline and into the recorders, until the source ends or Ctrl-C."""
+    """Process every frame and record it, until the source ends or Ctrl-C."""
     expected = min(source.expected or sys.maxsize, options.max_frames or sys.maxsize)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress, contextlib.suppress(KeyboardInterrupt):
@@ -124,7 +129,7 @@ def _run(
 
 
 def _show(image: np.ndarray, cues: FrameCues) -> bool:
-    """Put the annotated picture on the screen; False when the user pressed q."""
+    """Show the annotated image; False when the user pressed q."""
     from sf_ros.io.draw import draw
 
     return show("sf_ros", cv2.cvtColor(draw(image, cues), cv2.COLOR_RGB2BGR))
@@ -154,13 +159,11 @@ class Summary:
         self._ids.update(person.person.track_id for person in cues.people)
         for stage, value in cues.timings_ms.items():
             self._stages[stage].append(value)
-        for person in cues.people:
-            for name in ("gaze", "looking_at_me", "expression", "gesture"):
-                if (cue := getattr(person, name)) is not None:
-                    self._ages[name].append(cue.age_s * 1e3)
-        for pair in cues.relations:
-            if pair.relation is not None:
-                self._ages["relation"].append(pair.relation.age_s * 1e3)
+        subjects: tuple[PersonCues | PairCues, ...] = (*cues.people, *cues.pairs)
+        for subject in subjects:
+            for cue in CUES.values():
+                if (value := subject.values.get(cue.main_task)) is not None:
+                    self._ages[cue.name].append(value.age_s * 1e3)
         if self._keep_cues:
             self.cues.append(cues)
 
@@ -182,9 +185,9 @@ class Summary:
 
 
 class _Interrupt:
-    """Ctrl-C (or a kill) in the middle of a frame waits for its end, so that no recording holds half a frame.
+    """Delays Ctrl-C (or SIGTERM) until the current frame is recorded; a second one interrupts at once.
 
-    A second one does not wait. Does nothing outside the main thread, where signals cannot be handled.
+    Does nothing outside the main thread, where signals cannot be handled.
     """
 
     def __init__(self) -> None:
@@ -202,7 +205,7 @@ class _Interrupt:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold an interrupt back until the end of the block."""
+        """Delay an interrupt until the end of the block."""
         self._busy = True
         try:
             yield
@@ -218,8 +221,8 @@ class _Interrupt:
 
 
 def _percentiles(values: Sequence[float] | deque[float], *which: int) -> dict[str, float | None]:
-    found = np.percentile(np.asarray(values, float), which) if len(values) else [None] * len(which)
-    return {f"p{p}": None if v is None else round(float(v), 2) for p, v in zip(which, found, strict=True)}
+    percentiles = np.percentile(np.asarray(values, float), which) if len(values) else [None] * len(which)
+    return {f"p{p}": None if v is None else round(float(v), 2) for p, v in zip(which, percentiles, strict=True)}
 
 
 def _print(result: dict[str, Any], source: Source) -> None:

@@ -1,4 +1,4 @@
-"""Gaze points and heatmaps: `encode` and `decode` are an inverse pair, up to one cell; `spread` says how sure."""
+"""Gaze points and heatmaps: `encode` and `decode` are inverses up to one cell; `spread` is the uncertainty."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-SPREAD_HEAT = 0.2  # of the peak: fainter cells are background, which would widen every map
-# What a Gaussian that ends at this share of its peak keeps of its variance.
+SPREAD_HEAT = 0.2  # of the peak: fainter cells are background and would widen every map
+# Share of its variance that a Gaussian keeps when cut off at SPREAD_HEAT of its peak.
 _KEPT = 1 + SPREAD_HEAT * math.log(SPREAD_HEAT) / (1 - SPREAD_HEAT)
 
 
@@ -15,7 +15,7 @@ def encode(point_norm: tuple[float, float] | None, size: int, sigma: float) -> n
     """A (size, size) float32 map: a Gaussian of `sigma` cells with peak 1 at the cell that holds the point.
 
     The centre is int(point * size) and the Gaussian ends 3 sigma away, as in the reference code of Chong et al. 2020.
-    None, or a point outside 0..1, gives a map of zeros (looking out of the picture).
+    None, or a point outside 0..1, gives a map of zeros (looking out of the image).
     """
     heatmap = np.zeros((size, size), np.float32)
     if point_norm is None or not all(0 <= p <= 1 for p in point_norm):
@@ -41,7 +41,7 @@ def decode(heatmap: np.ndarray) -> tuple[tuple[float, float], float]:
 
 
 def spread(heatmap: np.ndarray, point_norm: tuple[float, float]) -> np.ndarray:
-    """Second moments (2, 2) of a (size, size) map around a point, in squares of the picture's width and height.
+    """Second moments (2, 2) of a (size, size) map around a point, in squares of the image's width and height.
 
     Of a Gaussian they are its own covariance; a second peak widens them; they are never less than a cell's. A map holds
     what the model is unsure of and the Gaussian it was trained on, which is at least 3 of 64 cells wide.

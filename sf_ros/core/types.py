@@ -140,7 +140,7 @@ class Gaze3D:
     covariance: np.ndarray | None = None  # (3, 3) of the target, square metres
 
 
-Answered = Label | Gaze  # what smoothing makes of a task's answers
+CueValue = Label | Gaze  # of one task
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class PersonCues:
     """The cues of one person: a value per answered task; `gaze_3d` where the camera is calibrated."""
 
     person: Person
-    values: Mapping[str, Answered] = field(default_factory=dict)  # task -> value; absent: unknown or withheld
+    values: Mapping[str, CueValue] = field(default_factory=dict)  # task -> value; absent: unknown or withheld
     gaze_3d: Gaze3D | None = None
 
     def label(self, task: str) -> Label | None:

@@ -1,4 +1,4 @@
-"""A frame and boxes -> the arrays a model sees. The only resizing, cropping, normalising and box marking there is."""
+"""A frame and boxes -> the arrays a model sees: the only resizing, cropping, normalisation and box marking."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import cv2
 import numpy as np
 
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import MAX_BOXES, Task
+from sf_ros.core.cues import MAX_BOXES, Task
 from sf_ros.core.types import Box
 
 PAD = 114  # grey of what lies outside the image
-UPPER_BODY = 0.55  # of a standing person's box height: head to hip
+UPPER_BODY = 0.55  # share of a standing person's box height from head to hip; part of the training contract
 
 
-def view(image: np.ndarray, spec: Task, boxes: Sequence[Box], size: int) -> np.ndarray:
-    """What `spec` looks at: RGB uint8 (H, W, 3) -> RGB uint8 (size, size, 3).
+def view(image: np.ndarray, task: Task, boxes: Sequence[Box], size: int) -> np.ndarray:
+    """The view of a task: RGB uint8 (H, W, 3) -> RGB uint8 (size, size, 3).
 
     A frame view is the whole image squashed to a square, so that boxes and points map by scale alone. Face and person
     views are square crops around boxes[0], padded, never stretched. ValueError when a crop has no box.
     """
-    if spec.view == "frame":
+    if task.view == "frame":
         return resize(image, size, size)
     if not boxes:
-        raise ValueError(f"The {spec.view} view of '{spec.name}' needs a box, found none.")
-    return crop(image, square(boxes[0], spec), size)
+        raise ValueError(f"The {task.view} view of '{task.name}' needs a box, found none.")
+    return crop(image, square(boxes[0], task), size)
 
 
-def square(box: Box, spec: Task) -> Box:
-    """The square region around a face or person box that `spec` wants; it may reach outside the image."""
-    if spec.region == "upper":
+def square(box: Box, task: Task) -> Box:
+    """The square region around a face or person box for a task; it may reach outside the image."""
+    if task.region == "upper":
         side = max(box.width, UPPER_BODY * box.height)
-        side_out = side * spec.margin
+        side_out = side * task.margin
         x, top = box.center[0], box.y1 - (side_out - side) / 2
         return Box(x - side_out / 2, top, x + side_out / 2, top + side_out)
-    side = max(box.width, box.height) * spec.margin
+    side = max(box.width, box.height) * task.margin
     x, y = box.center
     return Box(x - side / 2, y - side / 2, x + side / 2, y + side / 2)
 
@@ -58,10 +58,10 @@ def crop(image: np.ndarray, region: Box, size: int) -> np.ndarray:
 
 
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Area averaging where the picture shrinks, bilinear where it grows.
+    """Area averaging when shrinking, bilinear when growing.
 
-    A picture of even sides and at least 4 times the wanted ones is halved first, which takes half the time: the same
-    average, but that of the pixels which two areas share both count in part.
+    An image of even sides at least 4 times the target's is halved first, which takes half the time and gives the same
+    average except at area boundaries.
     """
     shrinks = image.shape[0] > height or image.shape[1] > width
     while min(image.shape[0] / height, image.shape[1] / width) >= 4 and not any(side % 2 for side in image.shape[:2]):
@@ -77,7 +77,7 @@ def normalise(views: np.ndarray, encoder: EncoderConfig) -> np.ndarray:
 
 
 def normalisation(encoder: EncoderConfig) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (3,) each: what is taken from a picture's bytes, and what the rest is multiplied by."""
+    """Mean to subtract from uint8 values and scale to multiply by, float32 (3,) each."""
     return np.asarray(encoder.mean, np.float32) * 255, 1 / (np.asarray(encoder.std, np.float32) * 255)
 
 
@@ -104,7 +104,7 @@ def box_coordinates(boxes: Sequence[Box], width: int, height: int) -> np.ndarray
     What lies outside is clipped; rows without a box, and boxes fully outside, are zeros. ValueError for too many boxes.
     """
     if len(boxes) > MAX_BOXES:
-        raise ValueError(f"{len(boxes)} boxes; at most {MAX_BOXES} can be marked in one picture.")
+        raise ValueError(f"{len(boxes)} boxes; at most {MAX_BOXES} can be marked in one view.")
     coordinates = np.zeros((MAX_BOXES, 4), np.float32)
     for row, box in zip(coordinates, boxes, strict=False):
         inside = box.clipped(width, height)

@@ -1,4 +1,4 @@
-"""Pictures from a recording: rosbag2 (MCAP, SQLite) or rosbag1, read without ROS."""
+"""Images from a recording: rosbag2 (MCAP, SQLite) or rosbag1, read without ROS."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
 from sf_ros.core.types import Frame
-from sf_ros.io.sources import IMAGES_FPS, Source, SourceError
+from sf_ros.io.source import IMAGES_FPS, Source, SourceError
 from sf_ros.msgs.images import READERS, ImageError
 
-DEPTH = "depth"  # in the name of a topic: its pictures are distances
-COMPRESSED = "/compressed"  # what image_transport appends to a topic for its JPEGs
-# What rosbags raises on a file that is broken or cut short: it reads them with the standard library's modules.
+DEPTH = "depth"  # in a topic's name: its images are distances
+COMPRESSED = "/compressed"  # image_transport's suffix for JPEG topics
+# What rosbags raises on a broken or truncated file; it reads with modules of the standard library.
 READ_ERRORS = (
     *(AnyReaderError, sqlite3.Error, struct.error),
     *(OSError, EOFError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError, TypeError),
@@ -25,11 +25,11 @@ READ_ERRORS = (
 
 
 class BagSource(Source):
-    """The pictures of one topic in the order in which they were recorded.
+    """The images of one topic in recorded order.
 
-    Stamps and frame ids are those of the messages' headers; where a header has no time, that of the recording. `fps` is
-    the mean over the recording. Messages that are no picture are skipped and counted; so is the rest of a file that
-    breaks off. SourceError where there are no pictures, or where several topics have some and none is named.
+    Stamps and frame ids are those of the headers; without a header time, the recording's. `fps` is the mean over the
+    recording. Messages that cannot be decoded are skipped and counted; so is the rest of a truncated file. SourceError
+    without images, or with several image topics and no `topic`.
     """
 
     def __init__(self, path: Path, topic: str | None = None) -> None:
@@ -38,12 +38,12 @@ class BagSource(Source):
             self._bag.open()
         except READ_ERRORS as error:
             raise SourceError(
-                f"{path}: not a recording that can be read ({_reason(error)}). Expected a rosbag2 folder with its "
+                f"{path}: not a readable recording ({_reason(error)}). Expected a rosbag2 folder with its "
                 "metadata.yaml ('ros2 bag reindex' writes one), an .mcap or .db3 file, or a rosbag1 .bag."
             ) from error
         try:
-            pictures = {c.topic: c for c in self._bag.connections if c.msgtype in READERS and c.msgcount}
-            self.topic = chosen(path, pictures, topic)
+            topics = {c.topic for c in self._bag.connections if c.msgtype in READERS and c.msgcount}
+            self.topic = image_topic(path, topics, topic)
         except SourceError:
             self._bag.close()
             raise
@@ -74,9 +74,9 @@ class BagSource(Source):
                 seconds = stamp.sec + 1e-9 * stamp.nanosec or 1e-9 * recorded_ns
                 yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id)
         except READ_ERRORS as error:
-            self.skipped[f"{self.topic}: the recording breaks off ({_reason(error)})"] += max(self._count - taken, 1)
+            self.skipped[f"{self.topic}: the recording is truncated ({_reason(error)})"] += max(self._count - taken, 1)
         if not read:
-            raise SourceError(f"{self.name}: none of {self._count} messages is a picture. {_first(self.skipped)}.")
+            raise SourceError(f"{self.name}: none of {self._count} messages is an image. {_first(self.skipped)}.")
 
     def close(self) -> None:
         if not self._closed:
@@ -84,19 +84,19 @@ class BagSource(Source):
         self._closed = True
 
 
-def chosen(path: Path, topics: Collection[str], wanted: str | None) -> str:
-    """The topic that is wanted, or the only camera among those with pictures. SourceError where that is not clear."""
-    known = ", ".join(sorted(topics)) or "none"
+def image_topic(path: Path, topics: Collection[str], wanted: str | None) -> str:
+    """The wanted topic, or the only camera among those with images. SourceError where that is ambiguous."""
+    listed = ", ".join(sorted(topics)) or "none"
     if wanted is not None:
         if wanted not in topics:
-            raise SourceError(f"{path}: no pictures on {wanted}. Topics with pictures: {known}.")
+            raise SourceError(f"{path}: no images on {wanted}. Topics with images: {listed}.")
         return wanted
     cameras = [topic for topic in topics if DEPTH not in topic.lower() and topic.removesuffix(COMPRESSED) not in
                set(topics) - {topic}]  # fmt: skip
     if not cameras:
-        raise SourceError(f"{path}: no pictures in this recording. Topics with pictures: {known}.")
+        raise SourceError(f"{path}: no images in this recording. Topics with images: {listed}.")
     if len(cameras) > 1:
-        raise SourceError(f"{path}: pictures of several cameras ({', '.join(sorted(cameras))}). Choose one by --topic.")
+        raise SourceError(f"{path}: images of several cameras ({', '.join(sorted(cameras))}). Choose one by --topic.")
     return cameras[0]
 
 

@@ -1,10 +1,12 @@
-"""FrameCues as plain JSON values: `to_json` and `from_json` are an inverse pair, up to rounding and without heatmaps.
+"""FrameCues as plain JSON values: `to_json` and `from_json` are inverses, up to rounding and without heatmaps.
 
 index, stamp (s), frame_id, width, height (px)
-people: track_id, score, body [x1, y1, x2, y2] (px), face (the same, or null), face_score, and these, or null:
+people: track_id, score, body [x1, y1, x2, y2] (px), face (the same, or null), face_score, and for every task about a
+    person its value, or null:
     gaze: point_norm [x, y] (0..1), confidence, age_s, target_id (track id, or null)
-    looking_at_me, expression, gesture: label, confidence, age_s, probabilities (in the order of TASKS' labels)
-relations: track_ids [a, b], domain, relation (each as above, or null)
+    other tasks: label, confidence, age_s, probabilities (in the order of the task's labels)
+    gaze_3d, only where the camera is calibrated: ray, head, target (m, camera's optical frame), each or null
+relations: track_ids [a, b], and for every task about a pair its value (as above) or null
 timings_ms: stage -> milliseconds
 """
 
@@ -12,10 +14,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
+import numpy as np
+
+from sf_ros.core.cues import Task, tasks_of
+from sf_ros.core.types import Box, CueValue, FrameCues, Gaze, Gaze3D, Label, PairCues, Person, PersonCues
 
 DECIMALS = 4  # of scores, ages and normalised points
 DECIMALS_PX = 2
+_VECTORS = ("ray", "head", "target")
 
 
 def to_json(cues: FrameCues) -> dict[str, Any]:
@@ -28,25 +34,23 @@ def to_json(cues: FrameCues) -> dict[str, Any]:
         "height": cues.height,
         "people": [_person(person) for person in cues.people],
         "relations": [
-            {"track_ids": [int(t) for t in r.track_ids], "domain": _label(r.domain), "relation": _label(r.relation)}
-            for r in cues.relations
+            {"track_ids": [int(t) for t in pair.track_ids]}
+            | {task.name: _value(pair.label(task.name)) for task in tasks_of("pair")}
+            for pair in cues.pairs
         ],
         "timings_ms": {name: round(float(value), 3) for name, value in cues.timings_ms.items()},
     }
 
 
 def from_json(data: dict[str, Any]) -> FrameCues:
-    """The frame `to_json` was given; KeyError, TypeError or ValueError where `data` is something else."""
+    """The frame that `to_json` was given; KeyError, TypeError or ValueError for anything else."""
     return FrameCues(
         stamp=data["stamp"],
         index=data["index"],
         width=data["width"],
         height=data["height"],
         people=tuple(_read_person(person) for person in data["people"]),
-        relations=tuple(
-            Relation((r["track_ids"][0], r["track_ids"][1]), _read_label(r["domain"]), _read_label(r["relation"]))
-            for r in data["relations"]
-        ),
+        pairs=tuple(_read_pair(pair) for pair in data["relations"]),
         timings_ms=data["timings_ms"],
         frame_id=data["frame_id"],
     )
@@ -60,53 +64,66 @@ def _person(cues: PersonCues) -> dict[str, Any]:
         "body": _box(person.body),
         "face": None if person.face is None else _box(person.face),
         "face_score": _round(person.face_score),
-        "gaze": None if cues.gaze is None else _gaze(cues.gaze),
-        "looking_at_me": _label(cues.looking_at_me),
-        "expression": _label(cues.expression),
-        "gesture": _label(cues.gesture),
+        **{task.name: _value(cues.values.get(task.name)) for task in tasks_of("person")},
+        **({} if cues.gaze_3d is None else {"gaze_3d": _gaze_3d(cues.gaze_3d)}),
     }
 
 
 def _read_person(data: dict[str, Any]) -> PersonCues:
     face = None if data["face"] is None else Box(*data["face"])
+    values = {task.name: _read_value(task, data[task.name]) for task in tasks_of("person") if data.get(task.name)}
+    gaze_3d = data.get("gaze_3d")
     return PersonCues(
         Person(data["track_id"], Box(*data["body"]), data["score"], face, data["face_score"]),
-        gaze=None if data["gaze"] is None else _read_gaze(data["gaze"]),
-        looking_at_me=_read_label(data["looking_at_me"]),
-        expression=_read_label(data["expression"]),
-        gesture=_read_label(data["gesture"]),
+        values,
+        None if gaze_3d is None else _read_gaze_3d(gaze_3d),
     )
 
 
-def _gaze(gaze: Gaze) -> dict[str, Any]:
-    return {
-        "point_norm": [_round(value) for value in gaze.point_norm],
-        "confidence": _round(gaze.confidence),
-        "age_s": _round(gaze.age_s),
-        "target_id": None if gaze.target_id is None else int(gaze.target_id),
-    }
+def _read_pair(data: dict[str, Any]) -> PairCues:
+    first, second = data["track_ids"]
+    return PairCues(
+        (first, second),
+        {task.name: _read_label(data[task.name]) for task in tasks_of("pair") if data.get(task.name)},
+    )
 
 
-def _read_gaze(data: dict[str, Any]) -> Gaze:
+def _value(value: CueValue | None) -> dict[str, Any] | None:
+    if isinstance(value, Gaze):
+        return {
+            "point_norm": [_round(v) for v in value.point_norm],
+            "confidence": _round(value.confidence),
+            "age_s": _round(value.age_s),
+            "target_id": None if value.target_id is None else int(value.target_id),
+        }
+    if isinstance(value, Label):
+        return {
+            "label": value.name,
+            "confidence": _round(value.confidence),
+            "age_s": _round(value.age_s),
+            "probabilities": [_round(v) for v in value.probabilities],
+        }
+    return None
+
+
+def _read_value(task: Task, data: dict[str, Any]) -> CueValue:
+    if task.kind == "label":
+        return _read_label(data)
     x, y = data["point_norm"]
     return Gaze((x, y), data["confidence"], age_s=data["age_s"], target_id=data["target_id"])
 
 
-def _label(label: Label | None) -> dict[str, Any] | None:
-    if label is None:
-        return None
-    return {
-        "label": label.name,
-        "confidence": _round(label.confidence),
-        "age_s": _round(label.age_s),
-        "probabilities": [_round(value) for value in label.probabilities],
-    }
-
-
-def _read_label(data: dict[str, Any] | None) -> Label | None:
-    if data is None:
-        return None
+def _read_label(data: dict[str, Any]) -> Label:
     return Label(data["label"], data["confidence"], tuple(data["probabilities"]), data["age_s"])
+
+
+def _gaze_3d(gaze: Gaze3D) -> dict[str, Any]:
+    return {name: None if (v := getattr(gaze, name)) is None else [_round(x) for x in v] for name in _VECTORS}
+
+
+def _read_gaze_3d(data: dict[str, Any]) -> Gaze3D:
+    ray, head, target = (None if data[name] is None else np.array(data[name]) for name in _VECTORS)
+    return Gaze3D(ray, head=head, target=target)
 
 
 def _box(box: Box) -> list[float]:

@@ -1,4 +1,4 @@
-"""FrameCues -> a picture people can read: boxes, names, cues with confidence and age, gaze, relations."""
+"""FrameCues drawn into an image: boxes, names, cues with confidence and age, gaze, relations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sf_ros.core.types import Box, FrameCues, Gaze, Label, PersonCues, Relation
+from sf_ros.core.attention import looks_at_camera
+from sf_ros.core.cues import tasks_of
+from sf_ros.core.types import Box, FrameCues, Gaze, Label, PairCues, PersonCues
 
-Color = tuple[int, int, int]  # RGB, like the picture
+Color = tuple[int, int, int]  # RGB, as the image
 Point = tuple[int, int]
 
 TRACK_COLORS: tuple[Color, ...] = (
-    (86, 180, 233),  # after Okabe and Ito 2008, so that colour-blind people can tell them apart
+    (86, 180, 233),  # after Okabe and Ito 2008: distinguishable by colour-blind people
     (240, 170, 40),
     (60, 190, 140),
     (235, 130, 190),
@@ -23,14 +25,15 @@ TRACK_COLORS: tuple[Color, ...] = (
     (150, 140, 245),
     (190, 215, 120),
 )
-LOOKS_AT_YOU: Color = (70, 220, 90)
+LOOKING_COLOR: Color = (70, 220, 90)
 WHITE: Color = (255, 255, 255)
 BLACK: Color = (0, 0, 0)
 GREY: Color = (165, 165, 165)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-HEAT = 0.65  # share of the track's colour at the heatmap's peak
-FRESH_S = 0.3  # older cues show their age and fade ...
-STALE_S = 1.5  # ... until they are as pale as they get
+HEAT = 0.65  # opacity of the track's colour at the heatmap's peak
+FRESH_S = 0.3  # older cues show their age and fade
+EVENT_CAPTIONS = {"looking_at_me": "looks at you"}  # task -> what its event is called; otherwise the task's name
+STALE_S = 1.5  # the age at which fading ends
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Style:
-    """Sizes for one picture, in pixels."""
+    """Sizes for one image, in pixels."""
 
     scale: float
     font: float
@@ -64,46 +67,42 @@ class _Style:
 
 
 def draw(image: np.ndarray, cues: FrameCues, *, names: bool = True) -> np.ndarray:
-    """An annotated copy of an RGB uint8 picture (H, W, 3), of the size the cues are about.
+    """An annotated copy of an RGB uint8 image (H, W, 3) of the size in the cues.
 
-    `names` puts 'p3' for track 3 above a person's cues. Cues older than FRESH_S show their age in seconds and fade.
+    `names` adds 'p3' for track 3 above a person's cues. Cues older than FRESH_S show their age in seconds and fade.
     """
-    picture: np.ndarray = np.array(image, order="C")
-    style = _Style.of(picture.shape[1], picture.shape[0])
-    shown = [cues_ for cues_ in cues.people if cues_.gaze and not _looks_at_you(cues_)]
+    canvas: np.ndarray = np.array(image, order="C")
+    style = _Style.of(canvas.shape[1], canvas.shape[0])
+    shown = [cues_ for cues_ in cues.people if cues_.gaze and not looks_at_camera(cues_)]
     for person in shown:
-        _heat(picture, person.gaze, color_of(person.person.track_id))
+        _heat(canvas, person.gaze, color_of(person.person.track_id))
     for person in cues.people:
         color, face = color_of(person.person.track_id), person.person.face
-        _box(picture, person.person.body, color, style.line)
+        _box(canvas, person.person.body, color, style.line)
         if face is not None:
-            tone = LOOKS_AT_YOU if _looks_at_you(person) else color
-            _box(picture, face, BLACK, 2 * style.line + 2)  # an outline
-            _box(picture, face, tone, 2 * style.line)
+            tone = LOOKING_COLOR if looks_at_camera(person) else color
+            _box(canvas, face, BLACK, 2 * style.line + 2)  # an outline
+            _box(canvas, face, tone, 2 * style.line)
     placed: list[Box] = [p.person.face for p in cues.people if p.person.face is not None]
-    relations = _relations(picture, cues, style)
+    relations = _relations(canvas, cues, style)
     for person in shown:
-        placed.append(_gaze(picture, person, style))
+        placed.append(_gaze(canvas, person, style))
     for person in sorted(cues.people, key=lambda p: p.person.body.x1):
         rows = _rows(person, names)
         if rows:
-            _label(picture, _beside(person, rows, style), rows, style, placed)
+            _label(canvas, _beside(person, rows, style), rows, style, placed)
     for spots, row in relations:
-        _label(picture, spots, [row], style, placed)
-    return picture
+        _label(canvas, spots, [row], style, placed)
+    return canvas
 
 
 def color_of(track_id: int) -> Color:
-    """The colour a track keeps."""
+    """The colour of a track, stable through the stream."""
     return TRACK_COLORS[track_id % len(TRACK_COLORS)]
 
 
-def _looks_at_you(person: PersonCues) -> bool:
-    return person.looking_at_me is not None and person.looking_at_me.name == "yes"
-
-
 def _fresh(age_s: float) -> float:
-    """1 for a new look, falling to 0 at STALE_S."""
+    """1 up to FRESH_S, falling to 0 at STALE_S."""
     return 1 - min(max((age_s - FRESH_S) / (STALE_S - FRESH_S), 0.0), 1.0)
 
 
@@ -114,29 +113,34 @@ def _text(label: Label) -> str:
 
 
 def _rows(person: PersonCues, names: bool) -> list[_Row]:
+    """The lines of a person's label: a badge per event label (yes), a row per other label."""
     color = color_of(person.person.track_id)
     rows = [_Row(f"p{person.person.track_id}", 1.0, 1.0, color, solid=True)] if names else []
-    if person.looking_at_me is not None and person.looking_at_me.name == "yes":
-        label = person.looking_at_me
-        text = _text(Label("looks at you", label.confidence, age_s=label.age_s))
-        rows.append(_Row(text, label.confidence, _fresh(label.age_s), LOOKS_AT_YOU, solid=True))
-    for cue in (person.expression, person.gesture):
-        if cue is not None and cue.name:
-            rows.append(_Row(_text(cue), cue.confidence, _fresh(cue.age_s), color))
+    for task in tasks_of("person"):
+        label = person.label(task.name)
+        if label is None or not label.name:
+            continue
+        if not task.event:
+            rows.append(_Row(_text(label), label.confidence, _fresh(label.age_s), color))
+        elif label.name == task.event:
+            caption = EVENT_CAPTIONS.get(task.name, task.name.replace("_", " "))
+            badge = LOOKING_COLOR if task.name == "looking_at_me" else color
+            text = _text(Label(caption, label.confidence, age_s=label.age_s))
+            rows.append(_Row(text, label.confidence, _fresh(label.age_s), badge, solid=True))
     return rows
 
 
-def _box(picture: np.ndarray, box: Box, color: Color, thickness: int) -> None:
-    cv2.rectangle(picture, _point(box.x1, box.y1), _point(box.x2 - 1, box.y2 - 1), color, thickness)
+def _box(canvas: np.ndarray, box: Box, color: Color, thickness: int) -> None:
+    cv2.rectangle(canvas, _point(box.x1, box.y1), _point(box.x2 - 1, box.y2 - 1), color, thickness)
 
 
-def _heat(picture: np.ndarray, gaze: Gaze | None, color: Color) -> None:
-    """Tint the picture where the heatmap is above 15 % of its peak; only that part is touched."""
+def _heat(canvas: np.ndarray, gaze: Gaze | None, color: Color) -> None:
+    """Tint the canvas where the heatmap is above 15 % of its peak; only that part is touched."""
     if gaze is None or gaze.heatmap is None or not gaze.heatmap.size or (peak := float(gaze.heatmap.max())) <= 0:
         return
     cells = np.asarray(gaze.heatmap, np.float32) / peak
     rows, columns = np.nonzero(cells > 0.15)
-    height, width = picture.shape[:2]
+    height, width = canvas.shape[:2]
     y1, y2 = (int(v * height // cells.shape[0]) for v in (rows.min(), rows.max() + 1))
     x1, x2 = (int(v * width // cells.shape[1]) for v in (columns.min(), columns.max() + 1))
     if x2 <= x1 or y2 <= y1:
@@ -144,18 +148,18 @@ def _heat(picture: np.ndarray, gaze: Gaze | None, color: Color) -> None:
     part = cells[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     alpha = cv2.resize(part, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR)
     alpha = np.clip(alpha - 0.15, 0, HEAT) * (0.3 + 0.7 * _fresh(gaze.age_s))
-    region = picture[y1:y2, x1:x2]
+    region = canvas[y1:y2, x1:x2]
     tint = np.empty_like(region)
     tint[:] = color
     region[:] = cv2.blendLinear(region, tint, 1 - alpha, alpha)
 
 
-def _gaze(picture: np.ndarray, person: PersonCues, style: _Style) -> Box:
-    """Arrow from the face (or the body's top) to the gaze point, with a target there; returns the target's place."""
+def _gaze(canvas: np.ndarray, person: PersonCues, style: _Style) -> Box:
+    """Arrow from the face (or the body's top) to the gaze point, with a circle there; returns the circle's box."""
     assert person.gaze is not None
     gaze, body = person.gaze, person.person.body
     start = _point(*(person.person.face.center if person.person.face else (body.center[0], body.y1 + body.height / 8)))
-    end = _point(gaze.point_norm[0] * picture.shape[1], gaze.point_norm[1] * picture.shape[0])
+    end = _point(gaze.point_norm[0] * canvas.shape[1], gaze.point_norm[1] * canvas.shape[0])
     color = _mix(GREY, color_of(person.person.track_id), _fresh(gaze.age_s))
     radius, thick = max(round(6 * style.scale), 4), style.line + 1
     away = np.subtract(start, end)
@@ -164,28 +168,28 @@ def _gaze(picture: np.ndarray, person: PersonCues, style: _Style) -> Box:
         if length > 3 * radius:
             stop = _point(*(end + away * ((radius + thick) / length)))
             tip = min(12 * style.scale / length, 0.4)
-            cv2.arrowedLine(picture, start, stop, tone, thick + extra, cv2.LINE_AA, tipLength=tip)
-    cv2.circle(picture, end, radius + thick, BLACK, cv2.FILLED, cv2.LINE_AA)
-    cv2.circle(picture, end, radius, color, thick, cv2.LINE_AA)
-    cv2.circle(picture, end, max(radius // 3, 1), color, cv2.FILLED, cv2.LINE_AA)
+            cv2.arrowedLine(canvas, start, stop, tone, thick + extra, cv2.LINE_AA, tipLength=tip)
+    cv2.circle(canvas, end, radius + thick, BLACK, cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(canvas, end, radius, color, thick, cv2.LINE_AA)
+    cv2.circle(canvas, end, max(radius // 3, 1), color, cv2.FILLED, cv2.LINE_AA)
     room = 2 * radius
     return Box(end[0] - room, end[1] - room, end[0] + room, end[1] + room)
 
 
-def _relations(picture: np.ndarray, cues: FrameCues, style: _Style) -> list[tuple[list[Point], _Row]]:
-    """Draw the lines between related people; returns their labels with the places to try."""
+def _relations(canvas: np.ndarray, cues: FrameCues, style: _Style) -> list[tuple[list[Point], _Row]]:
+    """Draw the lines between related people; returns their labels with candidate positions."""
     bodies = {person.person.track_id: person.person.body for person in cues.people}
     labels = []
-    for relation in cues.relations:
-        label = _relation_label(relation)
-        if label is None or not set(relation.track_ids) <= set(bodies):
+    for pair in cues.pairs:
+        label = _pair_label(pair)
+        if label is None or not set(pair.track_ids) <= set(bodies):
             continue
-        a, b = (bodies[track].center for track in relation.track_ids)
+        a, b = (bodies[track].center for track in pair.track_ids)
         color = _mix(GREY, WHITE, _fresh(label.age_s))
         for tone, extra in ((BLACK, 2), (color, 0)):
-            cv2.line(picture, _point(*a), _point(*b), tone, style.line + extra, cv2.LINE_AA)
+            cv2.line(canvas, _point(*a), _point(*b), tone, style.line + extra, cv2.LINE_AA)
             for end in (a, b):
-                cv2.circle(picture, _point(*end), round(3 * style.scale) + extra // 2, tone, cv2.FILLED, cv2.LINE_AA)
+                cv2.circle(canvas, _point(*end), round(3 * style.scale) + extra // 2, tone, cv2.FILLED, cv2.LINE_AA)
         row = _Row(_text(label), label.confidence, _fresh(label.age_s), GREY)
         width = style.text_width(row.text) + 2 * style.pad
         spots = [
@@ -197,21 +201,22 @@ def _relations(picture: np.ndarray, cues: FrameCues, style: _Style) -> list[tupl
     return labels
 
 
-def _relation_label(relation: Relation) -> Label | None:
-    """The relation, or the domain where only that is known; None for strangers."""
-    for label in (relation.relation, relation.domain):
+def _pair_label(pair: PairCues) -> Label | None:
+    """The label of the last task (the most specific one) that has one; None for 'none'."""
+    for task in reversed(tasks_of("pair")):
+        label = pair.label(task.name)
         if label is not None and label.name:
             return None if label.name.endswith("/none") else label
     return None
 
 
 def _beside(person: PersonCues, rows: Sequence[_Row], style: _Style) -> list[Point]:
-    """TokenLayout for a person's label, best first: beside the face, above, below, then along the body."""
+    """Candidate positions of a person's label, best first: beside the face, above, below, then along the body."""
     width = max(style.text_width(row.text) for row in rows) + 2 * style.pad
     height = len(rows) * style.row
     head, body, gap = person.person.face or person.person.body, person.person.body, style.pad
     top = head.y1 - gap
-    places = [
+    positions = [
         (head.x2 + gap, top),
         (head.x1 - gap - width, top),
         (head.center[0] - width / 2, head.y1 - gap - height),
@@ -224,14 +229,14 @@ def _beside(person: PersonCues, rows: Sequence[_Row], style: _Style) -> list[Poi
         (body.x1, body.center[1]),
         (body.x1, body.y2 - height - gap),
     ]
-    return [_point(*place) for place in places]
+    return [_point(*position) for position in positions]
 
 
-def _label(picture: np.ndarray, spots: Sequence[Point], rows: Sequence[_Row], style: _Style, placed: list[Box]) -> None:
-    """Draw rows where they hide little of what is there already, rather at an early spot; and remember the place."""
+def _label(canvas: np.ndarray, spots: Sequence[Point], rows: Sequence[_Row], style: _Style, placed: list[Box]) -> None:
+    """Draw rows where they overlap `placed` least, preferring early spots, and add their box to `placed`."""
     width = max(style.text_width(row.text) for row in rows) + 2 * style.pad
     height = len(rows) * style.row
-    room = max(picture.shape[1] - width, 0), max(picture.shape[0] - height, 0)
+    room = max(canvas.shape[1] - width, 0), max(canvas.shape[0] - height, 0)
     boxes, costs = [], []
     for rank, (x, y) in enumerate(spots):
         inside = min(max(x, 0), room[0]), min(max(y, 0), room[1])
@@ -243,14 +248,14 @@ def _label(picture: np.ndarray, spots: Sequence[Point], rows: Sequence[_Row], st
     placed.append(best)
     x1, y1 = _point(best.x1, best.y1)
     for index, row in enumerate(rows):
-        _row(picture, x1, y1 + index * style.row, row, style, width)
+        _row(canvas, x1, y1 + index * style.row, row, style, width)
 
 
-def _row(picture: np.ndarray, x: int, y: int, row: _Row, style: _Style, width: int) -> None:
-    """A dark plate, a bar for the confidence along its lower edge, the text; badges are as wide as their text."""
+def _row(canvas: np.ndarray, x: int, y: int, row: _Row, style: _Style, width: int) -> None:
+    """Draw one row: a dark plate with text and a confidence bar at its lower edge; a badge is as wide as its text."""
     color = _mix(GREY, row.color, row.fresh)
     own = style.text_width(row.text) + 2 * style.pad
-    plate = picture[y : y + style.row, x : x + (own if row.solid else width)]
+    plate = canvas[y : y + style.row, x : x + (own if row.solid else width)]
     if row.solid:
         plate[:] = color
     else:
@@ -259,7 +264,7 @@ def _row(picture: np.ndarray, x: int, y: int, row: _Row, style: _Style, width: i
         plate[-bar:, : round(plate.shape[1] * min(max(row.bar, 0.0), 1.0))] = color
     origin = x + style.pad, y + round(0.72 * style.row)
     ink = BLACK if row.solid else _mix(GREY, WHITE, row.fresh)
-    cv2.putText(picture, row.text, origin, FONT, style.font, ink, style.line, cv2.LINE_AA)
+    cv2.putText(canvas, row.text, origin, FONT, style.font, ink, style.line, cv2.LINE_AA)
 
 
 def _mix(old: Color, new: Color, share: float) -> Color:

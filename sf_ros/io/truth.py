@@ -1,4 +1,4 @@
-"""How right were the cues of a clip whose truth is known? For the demo; the benchmarks' metrics live in training."""
+"""Scores of a clip's cues against its ground truth. For the demo; the benchmarks' metrics live in training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sf_ros.core.types import Box, FrameCues, Label, PersonCues
+from sf_ros.core.cues import Task, tasks_of
+from sf_ros.core.types import Box, FrameCues, Gaze, Label, PairCues, PersonCues
 
 MATCH_IOU = 0.5
-SETTLE_S = 0.7  # after a change of truth, while smoothing catches up; scored, and also left out in `right_settled`
-GAZE_NEAR_NORM = 0.15  # of the picture: a gaze point this close is right
+SETTLE_S = 0.7  # smoothing's delay after a change of the truth; `right_settled` leaves it out
+GAZE_NEAR_NORM = 0.15  # of the image: a gaze point this close is right
 VISIBLE = 0.5
 
 
@@ -25,7 +26,7 @@ class _Share:
         self.distances: list[float] = []
 
     def add(self, right: bool | None, settled: bool) -> None:
-        """One frame of one person or pair; None: the cue was not given."""
+        """Count one frame of one person or pair; None: no value was published."""
         self.asked += 1
         if right is None:
             return
@@ -47,96 +48,113 @@ class _Share:
 
 
 def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, Any]:
-    """Cues against the truth of the frames they carry the index of.
+    """Scores of cues against the truth of the frames with their index.
 
-    `tracked`: share of true people matched (IoU of bodies at least 0.5), `tracked_visible`: of those at least half
-    visible, `tracked_least`: the same for the person it is smallest for; `false_persons`: share of the persons found
-    that match nobody; `id_switches`: changes of the id matched to a true person; per cue: frames scored, share `given`,
-    share `right` of those given, and `right_settled` without the 0.7 s after a change. Gaze is right within 0.15 of the
-    picture. What the truth gives as null cannot be read from the picture and is not scored.
+    `tracked`: share of true people matched (body IoU at least 0.5); `tracked_visible`: of those at least half visible;
+    `tracked_least`: the same for the person with the smallest share; `false_persons`: share of tracked persons that
+    match nobody; `id_switches`: changes of the id matched to a true person. Per task: frames scored, share `given` (a
+    value was published), share `right` of those, and `right_settled` without the SETTLE_S after a change. Gaze is right
+    within GAZE_NEAR_NORM. A truth of null is not visible in the image and not scored.
     """
     fps = float(truth["fps"])
     shares: dict[str, _Share] = defaultdict(_Share)
-    matched = total = found_people = switches = 0
+    matched = total = tracked_people = switches = 0
     visible: dict[int, list[bool]] = defaultdict(list)  # true id -> matched or not, in the frames that show it
     ids: dict[int, int] = {}
     changed = _changes(truth)
     for frame in cues:
         if not 0 <= frame.index < len(truth["frames"]):
             continue
-        real = truth["frames"][frame.index]
-        found_people += len(frame.people)
-        pairs = dict(_match(real["people"], frame.people))
-        for i, person in enumerate(real["people"]):
-            total, matched = total + 1, matched + (i in pairs)
+        true_frame = truth["frames"][frame.index]
+        tracked_people += len(frame.people)
+        matches = dict(_match(true_frame["people"], frame.people))
+        for i, person in enumerate(true_frame["people"]):
+            total, matched = total + 1, matched + (i in matches)
             if person.get("visibility", 1.0) >= VISIBLE:
-                visible[person["track_id"]].append(i in pairs)
-            if i not in pairs:
+                visible[person["track_id"]].append(i in matches)
+            if i not in matches:
                 continue
-            found = frame.people[pairs[i]]
-            track_id = found.person.track_id
+            person_cues = frame.people[matches[i]]
+            track_id = person_cues.person.track_id
             switches += ids.get(person["track_id"], track_id) != track_id
             ids[person["track_id"]] = track_id
-            for name, right, distance in _scores(person, found):
+            for name, right, distance in _scores(person, person_cues):
                 since = (frame.index - changed[name, person["track_id"], frame.index]) / fps
                 shares[name].add(right, since > SETTLE_S)
                 if distance is not None:
                     shares[name].distances.append(distance)
-        by_truth = {real["people"][i]["track_id"]: frame.people[j].person.track_id for i, j in pairs.items()}
-        given = {relation.track_ids: relation for relation in frame.relations}
-        for a, b, domain, relation in real.get("relations", ()):
-            if a in by_truth and b in by_truth:
-                said = given.get((min(by_truth[a], by_truth[b]), max(by_truth[a], by_truth[b])))
-                shares["domain"].add(_same(said.domain if said else None, domain), True)
-                shares["relation"].add(_same(said.relation if said else None, relation), True)
+        track_of = {true_frame["people"][i]["track_id"]: frame.people[j].person.track_id for i, j in matches.items()}
+        published = {pair.track_ids: pair for pair in frame.pairs}
+        for a, b, *labels in true_frame.get("relations", ()):
+            if a in track_of and b in track_of:
+                ordered = min(track_of[a], track_of[b]), max(track_of[a], track_of[b])
+                pair = published.get(ordered, PairCues(ordered))
+                for task, label in zip(tasks_of("pair"), labels, strict=True):
+                    shares[task.name].add(_same(pair.label(task.name), label), True)
     return {
         "tracked": _ratio(matched, total),
         "tracked_visible": _ratio(sum(map(sum, visible.values())), sum(map(len, visible.values()))),
         "tracked_least": min((round(sum(hits) / len(hits), 4) for hits in visible.values()), default=None),
-        "false_persons": _ratio(found_people - matched, found_people),
+        "false_persons": _ratio(tracked_people - matched, tracked_people),
         "id_switches": switches,
         **{name: share.result() for name, share in shares.items()},
     }
 
 
-def _scores(person: Mapping[str, Any], found: PersonCues) -> Iterator[tuple[str, bool | None, float | None]]:
-    """Name, rightness (None: not given) and distance of the cues that the truth tells about one person."""
-    if person.get("face") is not None:
-        if person.get("gaze_point_norm") is not None:
-            distance = math.dist(found.gaze.point_norm, person["gaze_point_norm"]) if found.gaze else None
-            yield "gaze", None if distance is None else distance <= GAZE_NEAR_NORM, distance
-        yield "looking_at_me", _same(found.looking_at_me, "yes" if person["looking_at_me"] else "no"), None
-        if person["expression"] is not None:
-            yield "expression", _same(found.expression, person["expression"]), None
-    if person.get("gesture") not in (None, "none"):
-        yield "gesture", _same(found.gesture, person["gesture"]), None
+def _scores(person: Mapping[str, Any], cues: PersonCues) -> Iterator[tuple[str, bool | None, float | None]]:
+    """Task, correctness (None: nothing published) and distance for each task that the truth has of one person."""
+    for task in tasks_of("person"):
+        true_value, value = _truth_of(task, person), cues.values.get(task.name)
+        if true_value is None:
+            continue
+        if task.kind == "heatmap":
+            distance = math.dist(value.point_norm, true_value) if isinstance(value, Gaze) else None
+            yield task.name, None if distance is None else distance <= GAZE_NEAR_NORM, distance
+        else:
+            yield task.name, _same(value if isinstance(value, Label) else None, true_value), None
+
+
+def _truth_of(task: Task, person: Mapping[str, Any]) -> Any:
+    """A person's true label, or gaze point, of a task; None where it is not visible or not annotated.
+
+    Tasks read from a face need one; 'none' (no gesture) is no label.
+    """
+    if task.view in ("frame", "face") and person.get("face") is None:
+        return None
+    if task.kind == "heatmap":
+        return person.get(f"{task.name}_point_norm")
+    value = person.get(task.name)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return None if value == "none" else value
 
 
 def _changes(truth: Mapping[str, Any]) -> dict[tuple[str, int, int], int]:
-    """(cue, true id, frame) -> the frame in which the cue's truth last changed (or the person came)."""
+    """(task, true id, frame) -> the frame in which the truth last changed (or the person appeared)."""
     since: dict[tuple[str, int, int], int] = {}
-    present: dict[tuple[str, int], tuple[Any, int]] = {}
+    current: dict[tuple[str, int], tuple[Any, int]] = {}
     for index, frame in enumerate(truth["frames"]):
         for person in frame["people"]:
-            point = person.get("gaze_point_norm")
-            values = {"gaze": point, **{cue: person.get(cue) for cue in ("looking_at_me", "expression", "gesture")}}
-            for cue, value in values.items():
-                old, start = present.get((cue, person["track_id"]), (None, index))
-                jumped = (
-                    (math.dist(old, value) > GAZE_NEAR_NORM if old and value else old != value)
-                    if cue == "gaze"
-                    else old != value
-                )
-                start = index if jumped else start
-                present[cue, person["track_id"]] = value, start
-                since[cue, person["track_id"], index] = start
+            for task in tasks_of("person"):
+                key = task.name, person["track_id"]
+                value = person.get(f"{task.name}_point_norm" if task.kind == "heatmap" else task.name)
+                old, start = current.get(key, (None, index))
+                if task.kind == "heatmap" and old and value:
+                    changed = math.dist(old, value) > GAZE_NEAR_NORM
+                else:
+                    changed = old != value
+                start = index if changed else start
+                current[key] = value, start
+                since[(*key, index)] = start
     return since
 
 
-def _match(people: Sequence[Mapping[str, Any]], found: Sequence[PersonCues]) -> list[tuple[int, int]]:
+def _match(people: Sequence[Mapping[str, Any]], cues: Sequence[PersonCues]) -> list[tuple[int, int]]:
     """Pairs (index in truth, index in cues), best overlap first, one to one."""
     overlaps = [
-        (Box(*real["body"]).iou(cue.person.body), i, j) for i, real in enumerate(people) for j, cue in enumerate(found)
+        (Box(*person["body"]).iou(cue.person.body), i, j)
+        for i, person in enumerate(people)
+        for j, cue in enumerate(cues)
     ]
     pairs: dict[int, int] = {}
     for overlap, i, j in sorted(overlaps, reverse=True):
@@ -146,7 +164,7 @@ def _match(people: Sequence[Mapping[str, Any]], found: Sequence[PersonCues]) -> 
 
 
 def _same(label: Label | None, name: str) -> bool | None:
-    """Whether the label is the one named, whose question ('domain/', 'relation/') may be left out; None: not given."""
+    """Whether a label has this name, with or without its task's prefix ('relation/'); None without a label."""
     return None if label is None else label.name.rsplit("/", 1)[-1] == name.rsplit("/", 1)[-1]
 
 

@@ -4,40 +4,63 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sf_ros.core import bundle as bundles
+from sf_ros.core.attention import resolve_gaze
+from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import Frame, FrameCues
-from sf_ros.engines.base import Engine
-from sf_ros.io.sources import demo_file
-from sf_ros.perception.detectors.yolo import Detector, YoloDetector
+from sf_ros.core.cues import CUES, available_cues
+from sf_ros.core.demo import demo_file
+from sf_ros.core.types import Frame, FrameCues, Person
+from sf_ros.engines.base import Answers, Engine, Query
+from sf_ros.perception.detectors.base import Detector
+from sf_ros.perception.people import PeopleTracker
 from sf_ros.perception.scheduler import Scheduler
 from sf_ros.perception.smoothing import Smoother
 
-RESTART_S = 1.0  # stamps that go back further than this are a new recording, not a late frame
+RESTART_S = 1.0  # a stamp that goes back further than this is a new recording, not a late frame
+ENGINE_STAGES = ("views", "vision", "llm")  # stages that the engine times itself
+
+# Called after each frame that was not repeated: frame, people, queries and their answers.
+Observer = Callable[[Frame, tuple[Person, ...], Sequence[Query], Sequence[Answers]], None]
 
 
 class Pipeline:
-    """Detect, decide what to ask, ask, smooth. One per camera; not for use from several threads at once."""
+    """Detect, track, schedule, query, smooth, resolve gaze. One per camera; not thread-safe."""
 
     def __init__(
-        self, detector: Detector, engine: Engine, config: RuntimeConfig, thresholds: Mapping[str, float] | None = None
+        self,
+        detector: Detector,
+        engine: Engine,
+        config: RuntimeConfig,
+        thresholds: Mapping[str, float] | None = None,
+        observer: Observer | None = None,
     ) -> None:
-        self.thresholds = thresholds or {}  # question -> the bundle's operating point
+        """thresholds: the bundle's operating points by task. observer: see Observer."""
+        self.thresholds = thresholds or {}
+        self.cues = available_cues(engine.tasks)  # names of the cues that the engine can answer
+        self.off = {  # cue -> why it cannot be answered
+            cue.name: f"the bundle does not answer {', '.join(sorted(set(cue.tasks) - set(engine.tasks)))}"
+            for cue in CUES.values()
+            if cue.name not in self.cues
+        }
+        self.observer = observer
         self._detector = detector
         self._engine = engine
-        self._scheduler = Scheduler(config)
-        self._smoother = Smoother(config, self.thresholds)
+        self._config = config
+        self._tracker = PeopleTracker(config)
+        self._scheduler = Scheduler(config, self.cues)
+        self._smoother = Smoother(config, self.thresholds, self.cues)
         self._last: FrameCues | None = None
 
     def step(self, frame: Frame) -> FrameCues:
-        """What is known about this frame; `timings_ms`: detect, track, views, vision, language, answer, smooth, total.
+        """The cues of this frame; `timings_ms` has detect, track, schedule, ENGINE_STAGES, answer, smooth and total.
 
-        A frame whose stamp is repeated or a little late gets the cues of the last one again; nothing is asked. After
-        stamps that go back by more than RESTART_S everybody is new.
+        A frame whose stamp is repeated or up to RESTART_S late gets the last frame's cues and no queries. When stamps
+        go back further, tracks are reset.
         """
         if self._last is not None and frame.stamp <= self._last.stamp:
             if self._last.stamp - frame.stamp <= RESTART_S:
@@ -45,50 +68,62 @@ class Pipeline:
             self.reset()
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
-            people = self._detector.track(frame)
-            timings.update(self._detector.timings_ms)
-            questions = self._scheduler.pick(people, frame.stamp, (frame.width, frame.height))
+            with _timed(timings, "detect"):
+                detections = self._detector.detect(frame)
+            with _timed(timings, "track"):
+                people = self._tracker.update(detections, frame)
+            with _timed(timings, "schedule"):
+                queries = self._scheduler.pick(people, frame.stamp, frame.size)
             with _timed(timings, "answer"):
-                answers = self._engine.answer(frame.image, questions) if questions else []
-            self._scheduler.report(questions, timings["answer"])
+                answers = self._engine.answer(frame.image, queries) if queries else []
+            self._scheduler.report(queries, timings["answer"])
             with _timed(timings, "smooth"):
-                self._smoother.update(questions, answers, frame.stamp)
-                cues, relations = self._smoother.cues(people, frame.stamp, frame.width, frame.height)
-        timings.update(
-            {
-                stage: self._engine.timings_ms.get(stage, 0.0) if questions else 0.0
-                for stage in ("views", "vision", "llm")
-            }
-        )
+                self._smoother.update(queries, answers, frame.stamp)
+                cues, pairs = self._smoother.cues(people, frame.stamp)
+                looking_min = self._config.cue("looking_at_me").leave  # hysteresis came before
+                cues = resolve_gaze(cues, frame.size, frame.camera, frame.depth, looking_min)
+        for stage in ENGINE_STAGES:
+            timings[stage] = self._engine.timings_ms.get(stage, 0.0) if queries else 0.0
+        if self.observer is not None:
+            self.observer(frame, people, queries, answers)
         self._last = FrameCues(
-            frame.stamp, frame.index, frame.width, frame.height, cues, relations, timings, frame.frame_id
+            frame.stamp, frame.index, frame.width, frame.height, cues, pairs, timings, frame.frame_id
         )
         return self._last
 
     def configure(self, config: RuntimeConfig) -> None:
-        """Change the fields that are described as live; the others keep what they were loaded with."""
+        """Apply the fields that are described as live; the others keep the values they were loaded with."""
+        self._config = config
         self._scheduler.configure(config)
         self._smoother.configure(config)
 
     def reset(self) -> None:
-        """Forget everybody and everything but measured costs; track ids start at 1 again."""
-        self._detector.reset()
+        """Forget all people and cues, but not the measured costs; track ids start at 1 again."""
+        self._tracker.reset()
         self._scheduler.reset()
         self._smoother.reset()
         self._last = None
 
 
-def load_pipeline(bundle: str | Path | None, config: RuntimeConfig) -> Pipeline:
-    """The pipeline of a bundle folder (None: the demo bundle in the package), with `config.detector` or the bundle's.
+def load_pipeline(
+    bundle: Bundle | str | Path | None, config: RuntimeConfig, detector: Detector | None = None
+) -> Pipeline:
+    """The pipeline of a bundle (None: the demo bundle) with `detector`, else `config.detector`, else the bundle's own.
 
-    Raises BundleError and DetectorError.
+    BundleError and DetectorError where one of them cannot be used.
     """
-    loaded = bundles.load(bundle if bundle is not None else demo_file("bundle"))
-    detector = YoloDetector(config.detector or loaded.path(bundles.DETECTOR), config)
-    from sf_ros.engines.fused.engine import load_engine  # torch, which a bad bundle need not wait for
+    if not isinstance(bundle, Bundle):
+        bundle = bundles.load(bundle if bundle is not None else demo_file("bundle"))
+    if detector is None:
+        from sf_ros.perception.detectors.yolo import YoloDetector
 
-    thresholds = {name: point.threshold for name, point in loaded.manifest.operating_points.items()}
-    return Pipeline(detector, load_engine(loaded, config), config, thresholds)
+        detector = YoloDetector(config.detector or bundle.path(bundles.DETECTOR), config)
+    from sf_ros.engines.fused.engine import load_engine  # imports torch, which a bad bundle need not wait for
+
+    thresholds = {name: point.threshold for name, point in bundle.manifest.operating_points.items()}
+    pipeline = Pipeline(detector, load_engine(bundle, config), config, thresholds)
+    pipeline.off |= dict.fromkeys(bundle.unknown_tasks, "this installation does not know the bundle's task")
+    return pipeline
 
 
 @contextmanager

@@ -1,181 +1,184 @@
-"""Answers of single looks -> steady cues: one filter per track (or pair) and cue, driven by stamps alone."""
+"""Answers of single frames -> steady cues: one filter per track (or pair) and task, driven by stamps alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sf_ros.core import gaze
-from sf_ros.core.attention import looked_at, pixel_of
-from sf_ros.core.config import CueConfig, RuntimeConfig
-from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Gaze, Label, Person, PersonCues, Relation
-from sf_ros.engines.base import Answer, Question
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import CUE_OF, CUES, TASKS, CueConfig, Task, cues_of
+from sf_ros.core.types import CueValue, Gaze, Label, PairCues, Person, PersonCues
+from sf_ros.engines.base import Answer, Answers, Query
 
-JUMP_NORM = 0.2  # of the picture: a look this far from the smoothed point starts anew instead of blending
+JUMP_NORM = 0.2  # of the image: an answer this far from the smoothed point replaces it instead of blending
 
 
 @dataclass
 class LabelFilter:
-    """Exponentially smoothed probabilities of one question, and the label believed now (hysteresis).
+    """Exponentially smoothed probabilities of one task, and the current label (hysteresis).
 
-    The first look decides at once. Later, another label takes over when it is the largest and either reaches `enter`
-    or the present one fell below `leave`. A label is given from `minimum` on, until it falls below the same share of
-    `minimum` that `leave` is of `enter`.
+    The first answer sets the label. Later, another label replaces it when it is the largest and either reaches `enter`
+    or the current one falls below `leave`. A label is published from `minimum` on, until it falls below
+    `minimum * leave / enter`.
     """
 
     config: CueConfig
-    labels: tuple[str, ...]
-    minimum: float = 0.0  # probability below which `event` is withheld
-    event: str = ""  # '': every label
-    probabilities: tuple[float, ...] = ()  # () before the first look
+    task: Task
+    minimum: float = 0.0  # probability below which the label (where the task has an event: the event) is withheld
+    probabilities: tuple[float, ...] = ()  # () before the first answer
     chosen: int = 0
-    given: bool = False
-    stamp: float = 0.0  # of the newest look
+    published: bool = False
+    stamp: float = 0.0  # of the newest answer
 
-    def update(self, probabilities: np.ndarray, stamp: float) -> None:
-        """Take in one look: probabilities (L,), stamp in seconds."""
-        fresh, old = tuple(probabilities.tolist()), self.probabilities
-        keep = _keep(stamp - self.stamp, self.config.half_life_s)
+    def update(self, answer: Answer, stamp: float) -> None:
+        """Add an answer: probabilities (L,), stamp in seconds."""
+        fresh, old = tuple(_required(answer.probabilities, self.task).tolist()), self.probabilities
+        keep = _old_weight(stamp - self.stamp, self.config.half_life_s)
         mixed = tuple(keep * a + (1 - keep) * b for a, b in zip(old, fresh, strict=True)) if old else fresh
         self.probabilities, self.stamp = mixed, stamp
         best, before = mixed.index(max(mixed)), self.chosen
         if not old or mixed[best] >= self.config.enter or mixed[self.chosen] < self.config.leave:
             self.chosen = best
-        held = self.given and self.chosen == before and self.config.enter > 0
+        held = self.published and self.chosen == before and self.config.enter > 0
         limit = self.minimum * (self.config.leave / self.config.enter if held else 1.0)
-        silent = self.event not in ("", self.labels[self.chosen])
-        self.given = silent or mixed[self.chosen] >= limit
+        exempt = self.task.event not in ("", self.task.labels[self.chosen])
+        self.published = exempt or mixed[self.chosen] >= limit
 
-    def label(self, stamp: float) -> Label | None:
-        """The belief at `stamp`; None before the first look and while it is withheld."""
-        if not self.probabilities or not self.given:
+    def value(self, stamp: float) -> Label | None:
+        """The label at `stamp`; None before the first answer and while it is withheld."""
+        if not self.probabilities or not self.published:
             return None
-        told = self.probabilities
-        return Label(self.labels[self.chosen], told[self.chosen], told, max(stamp - self.stamp, 0.0))
+        probabilities = self.probabilities
+        name, age_s = self.task.labels[self.chosen], max(stamp - self.stamp, 0.0)
+        return Label(name, probabilities[self.chosen], probabilities, age_s)
 
 
 @dataclass
 class GazeFilter:
-    """An exponentially smoothed heatmap; the point is its highest cell, so two candidates never average to nothing."""
+    """An exponentially smoothed heatmap; the point is its highest cell, so two peaks are never averaged."""
 
     config: CueConfig
-    believed: Gaze | None = None
+    task: Task
+    current: Gaze | None = None
     stamp: float = 0.0
 
-    def update(self, heatmap: np.ndarray, stamp: float) -> None:
-        """Take in one look: heatmap (size, size) in 0..1, stamp in seconds."""
-        (point, confidence), old = gaze.decode(heatmap), self.believed
+    def update(self, answer: Answer, stamp: float) -> None:
+        """Add an answer: a heatmap (size, size) in 0..1, stamp in seconds."""
+        heatmap, old = _required(answer.heatmap, self.task), self.current
+        point, confidence = gaze.decode(heatmap)
         if old is not None and old.heatmap is not None and math.dist(old.point_norm, point) <= JUMP_NORM:
-            keep = _keep(stamp - self.stamp, self.config.half_life_s)
+            keep = _old_weight(stamp - self.stamp, self.config.half_life_s)
             heatmap = keep * old.heatmap + (1 - keep) * heatmap
             point, confidence = gaze.decode(heatmap)
-        spread = gaze.spread(heatmap, point)  # once a look, and not in every frame
-        self.believed = Gaze(point, min(max(confidence, 0.0), 1.0), heatmap, spread_norm=spread)
+        spread = gaze.spread(heatmap, point)  # once per answer, not per frame
+        self.current = Gaze(point, min(max(confidence, 0.0), 1.0), heatmap, spread_norm=spread)
         self.stamp = stamp
 
-    def gaze(self, stamp: float, target: Callable[[Gaze], int | None] = lambda _: None) -> Gaze | None:
-        """The belief at `stamp`, on whom `target` says; None before the first look and below the least confidence."""
-        held = self.believed
+    def value(self, stamp: float) -> Gaze | None:
+        """The gaze at `stamp`, without a target; None before the first answer and below the minimum confidence."""
+        held = self.current
         if held is None or held.confidence < self.config.min_confidence:
             return None
-        age_s = max(stamp - self.stamp, 0.0)
-        # Written out, since replace() takes twice as long, for everybody in every frame.
-        return Gaze(held.point_norm, held.confidence, held.heatmap, age_s, target(held), held.spread_norm)
+        # Constructed directly: dataclasses.replace takes twice as long, for everyone in every frame.
+        return Gaze(
+            held.point_norm, held.confidence, held.heatmap, max(stamp - self.stamp, 0.0), None, held.spread_norm
+        )
 
 
 @dataclass
 class _Track:
-    """The filters of one person or pair."""
+    """The filters of one person or pair, by task."""
 
-    labels: dict[str, LabelFilter] = field(default_factory=dict)
-    gaze: GazeFilter | None = None
+    filters: dict[str, LabelFilter | GazeFilter] = field(default_factory=dict)
     seen: float = 0.0
 
 
 class Smoother:
-    """Filters of everybody in view. A track unseen for `lost_after_s` is forgotten, and its pairs with it.
+    """The filters of everyone in view. A track unseen for `lost_after_s` is dropped, and its pairs with it.
 
-    `thresholds` are the bundle's operating points by question, which a cue's own `min_confidence` goes before.
+    `thresholds` are the bundle's operating points by task; a cue's own `min_confidence` overrides them. `cues` are
+    those that the engine can answer.
     """
 
-    def __init__(self, config: RuntimeConfig, thresholds: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        thresholds: Mapping[str, float] | None = None,
+        cues: Collection[str] = tuple(CUES),
+    ) -> None:
         self._thresholds = thresholds or {}
+        self._available = tuple(cues)
         self._tracks: dict[tuple[int, ...], _Track] = {}
         self.configure(config)
 
     def configure(self, config: RuntimeConfig) -> None:
-        """Other filters and thresholds from the next look on; what is believed is kept."""
+        """Use other filters and thresholds from the next answer on; current values stay."""
         self._config = config
-        self._enabled = {task for task, cue in CUE_OF.items() if config.cue(cue).enabled}
+        enabled = [name for name in self._available if config.cue(name).enabled]
+        self._tasks = {  # subject -> (task, whether it is read from the face) of the cues that are on
+            subject: [(t, c.evidence == "face") for c in cues_of(subject) if c.name in enabled for t in c.tasks]
+            for subject in ("person", "pair")
+        }
         for track in self._tracks.values():
-            for task, found in track.labels.items():
-                found.config, found.minimum = config.cue(CUE_OF[task]), self._minimum(task)
-            if track.gaze is not None:
-                track.gaze.config = config.gaze
+            for task, kept in track.filters.items():
+                kept.config = config.cue(CUE_OF[task])
+                if isinstance(kept, LabelFilter):
+                    kept.minimum = self._minimum(task)
 
     def reset(self) -> None:
         """Forget everything."""
         self._tracks.clear()
 
-    def update(self, questions: Sequence[Question], answers: Sequence[Answer], stamp: float) -> None:
-        """Take in the answers to the questions asked about the frame of `stamp`, in the same order."""
-        for question, answer in zip(questions, answers, strict=True):
-            track = self._tracks.setdefault(tuple(sorted(question.track_ids)), _Track(seen=stamp))
-            spec, cue = TASKS[question.task], self._config.cue(CUE_OF[question.task])
-            if spec.kind == "heatmap":
-                track.gaze = track.gaze or GazeFilter(cue)
-                track.gaze.update(_given(answer.heatmap, question), stamp)
-            else:
-                fresh = LabelFilter(cue, spec.labels, self._minimum(spec.name), spec.event)
-                track.labels.setdefault(spec.name, fresh).update(_given(answer.probabilities, question), stamp)
+    def update(self, queries: Sequence[Query], answers: Sequence[Answers], stamp: float) -> None:
+        """Add the answers to the queries about the frame of `stamp`, in the same order."""
+        for query, answered in zip(queries, answers, strict=True):
+            track = self._tracks.setdefault(tuple(sorted(query.ids)), _Track(seen=stamp))
+            for task in query.tasks:
+                if task not in track.filters:
+                    track.filters[task] = self._new_filter(TASKS[task])
+                track.filters[task].update(answered[task], stamp)
 
-    def cues(
-        self, people: Sequence[Person], stamp: float, width: int, height: int
-    ) -> tuple[tuple[PersonCues, ...], tuple[Relation, ...]]:
-        """What is believed about the people of a frame of (width, height) pixels, and about the pairs among them.
+    def cues(self, people: Sequence[Person], stamp: float) -> tuple[tuple[PersonCues, ...], tuple[PairCues, ...]]:
+        """The cues of the people in a frame, and of the pairs among them.
 
-        Cues read from a face outlive it by `lost_after_s` at most; cues that are switched off are left out.
+        Values read from a face outlive it by at most `lost_after_s`; cues that are off are left out.
         """
         present = {person.track_id for person in people}
         self._forget(present, stamp)
-        pairs = sorted(key for key in self._tracks if len(key) == 2 and present.issuperset(key))
-        pairs = pairs if self._config.relation.enabled else []
-        relations = (
-            Relation(key, *(self._label(self._tracks[key], task, stamp) for task in ("domain", "relation")))
-            for key in pairs
-        )
-        return (
-            tuple(self._person(person, people, stamp, width, height) for person in people),
-            tuple(found for found in relations if found.domain or found.relation),
-        )
+        pairs = []
+        for key in sorted(key for key in self._tracks if len(key) == 2 and present.issuperset(key)):
+            values = self._values(key, "pair", stamp, face_visible=True)
+            labels = {task: value for task, value in values.items() if isinstance(value, Label)}
+            if labels:
+                pairs.append(PairCues((key[0], key[1]), labels))
+        return tuple(self._person(person, stamp) for person in people), tuple(pairs)
 
-    def _person(self, person: Person, people: Sequence[Person], stamp: float, width: int, height: int) -> PersonCues:
-        track = self._tracks.get((person.track_id,))
-        if track is None:
-            return PersonCues(person)
+    def _person(self, person: Person, stamp: float) -> PersonCues:
+        return PersonCues(person, self._values((person.track_id,), "person", stamp, person.face is not None))
 
-        def target(look: Gaze) -> int | None:
-            return looked_at(pixel_of(look, (width, height)), person.track_id, people)
+    def _values(self, key: tuple[int, ...], subject: str, stamp: float, face_visible: bool) -> dict[str, CueValue]:
+        track = self._tracks.get(key)
+        values: dict[str, CueValue] = {}
+        for task, from_face in self._tasks[subject] if track is not None else ():
+            kept = track.filters.get(task) if track is not None else None
+            value = kept.value(stamp) if kept is not None else None
+            if value is None or (from_face and not face_visible and value.age_s > self._config.lost_after_s):
+                continue
+            values[task] = value
+        return values
 
-        look = track.gaze.gaze(stamp, target) if track.gaze and "gaze" in self._enabled else None
-        looking, expression = self._label(track, "looking_at_me", stamp), self._label(track, "expression", stamp)
-        if person.face is None:
-            limit = self._config.lost_after_s
-            look = look if look and look.age_s <= limit else None
-            looking = looking if looking and looking.age_s <= limit else None
-            expression = expression if expression and expression.age_s <= limit else None
-        return PersonCues(person, look, looking, expression, self._label(track, "gesture", stamp))
-
-    def _label(self, track: _Track, task: str, stamp: float) -> Label | None:
-        found = track.labels.get(task) if task in self._enabled else None
-        return found.label(stamp) if found else None
+    def _new_filter(self, task: Task) -> LabelFilter | GazeFilter:
+        config = self._config.cue(CUE_OF[task.name])
+        if task.kind == "heatmap":
+            return GazeFilter(config, task)
+        return LabelFilter(config, task, self._minimum(task.name))
 
     def _minimum(self, task: str) -> float:
-        """From which probability on an answer to the question is given."""
+        """The probability from which the task's label is published."""
         own = self._config.cue(CUE_OF[task]).min_confidence
         return own if own >= 0 else self._thresholds.get(task, 0.0)
 
@@ -187,18 +190,12 @@ class Smoother:
                 del self._tracks[key]
 
 
-CUE_OF = {
-    "domain": "relation",
-    **{name: name for name in TASKS if name != "domain"},
-}  # question -> cue of RuntimeConfig
-
-
-def _keep(elapsed_s: float, half_life_s: float) -> float:
-    """The weight of old evidence after `elapsed_s`."""
+def _old_weight(elapsed_s: float, half_life_s: float) -> float:
+    """The weight of earlier answers after `elapsed_s`."""
     return 0.0 if half_life_s == 0 else 0.5 ** (max(elapsed_s, 0.0) / half_life_s)
 
 
-def _given(value: np.ndarray | None, question: Question) -> np.ndarray:
+def _required(value: np.ndarray | None, task: Task) -> np.ndarray:
     if value is None:
-        raise ValueError(f"The engine gave no answer of the kind that '{question.task}' wants.")
+        raise ValueError(f"The engine's answer to '{task.name}' lacks its {task.kind}.")
     return value

@@ -1,4 +1,7 @@
-"""Track ids that keep through the stream: ByteTrack of ultralytics with a memory in seconds."""
+"""Stable track ids: ultralytics' ByteTrack with a memory in seconds.
+
+The Apache-2.0 package `trackers` needs NumPy 2, which cv_bridge of ROS 2 Humble and JetPack 6's torch cannot use.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-LOW_SCORE = 0.1  # weaker boxes may still continue a track, never start one (ByteTrack's second association)
+LOW_SCORE = 0.1  # weaker boxes may continue a track but not start one (ByteTrack's second association)
 
 
 class PersonTracker:
-    """ByteTrack (Zhang et al. 2022) on person boxes, with a memory counted in seconds of the stream's own stamps."""
+    """ByteTrack (Zhang et al. 2022) on person boxes, with a memory in seconds of the stream's stamps."""
 
     def __init__(self, score: float, lost_after_s: float) -> None:
         quiet_ultralytics()
@@ -36,13 +39,13 @@ class PersonTracker:
         )
 
     def update(self, boxes: np.ndarray, scores: np.ndarray, stamp: float) -> list[tuple[int, int]]:
-        """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box) of the persons seen now.
+        """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box).
 
-        A person who appears in mid-stream gets an id at the second sight, which keeps flickering boxes out.
+        A person who appears mid-stream gets an id in the second frame, which keeps flickering boxes out.
         """
         if self._stamp is not None:
             step = max(stamp - self._stamp, 1e-3)
-            if step > self._lost_after_s:  # everybody is lost; ids go on
+            if step > self._lost_after_s:  # all tracks are lost; ids continue
                 self._tracker.tracked_stracks, self._tracker.lost_stracks, self._tracker.frame_id = [], [], 0
             else:
                 self._step_s = 0.8 * self._step_s + 0.2 * step if self._step_s else step
@@ -52,14 +55,14 @@ class PersonTracker:
         return [(int(row[4]), int(row[7])) for row in rows]
 
     def reset(self) -> None:
-        """Forget everybody; ids start at 1 again."""
+        """Forget all tracks; ids start at 1 again."""
         self._tracker.reset()
         self._stamp, self._step_s = None, 0.0
 
 
 @dataclass(frozen=True)
 class _Detections:
-    """What BYTETracker reads of a detector's boxes."""
+    """The interface BYTETracker expects of detections."""
 
     xyxy: np.ndarray
     conf: np.ndarray
@@ -80,7 +83,7 @@ class _Detections:
 
 
 def quiet_ultralytics() -> None:
-    """Keep ultralytics off the network and out of the user's folders; works before its first import only."""
+    """Keep ultralytics off the network and out of the user's folders. Call before its first import."""
     os.environ.setdefault("YOLO_OFFLINE", "1")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
@@ -89,4 +92,4 @@ def quiet_ultralytics() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     from ultralytics.utils import SETTINGS
 
-    dict.__setitem__(SETTINGS, "sync", False)  # no usage statistics; its own assignment would write a file
+    dict.__setitem__(SETTINGS, "sync", False)  # no usage statistics; SETTINGS' own assignment would write a file

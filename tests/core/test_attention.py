@@ -1,4 +1,4 @@
-"""Who is looked at: the same answer from one place, in the picture or, where depth was measured, in space."""
+"""Who is looked at, in the image or, where depth was measured, in space."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from sf_ros.core import gaze
-from sf_ros.core.attention import in_space, looked_at, looked_at_in_space, stands
+from sf_ros.core.attention import looked_at, looked_at_in_space, person_geometry, resolve_gaze
 from sf_ros.core.camera import Camera
-from sf_ros.core.space import landing
-from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues
+from sf_ros.core.space import heatmap_depth_samples
+from sf_ros.core.types import Box, Gaze, Gaze3D, Label, Person, PersonCues
 
 SIZE = (640, 480)
 CAMERA = Camera.from_info(640, 480, (500.0, 0, 320, 0, 500, 240, 0, 0, 1), (), "plumb_bob", "lens")
@@ -33,20 +33,23 @@ def scene() -> np.ndarray:
     return depth
 
 
-def look(at: tuple[float, float], depth: np.ndarray | None, camera: Camera | None = CAMERA, sigma: float = 1.5):
+def resolve(
+    at: tuple[float, float], depth: np.ndarray | None, camera: Camera | None = CAMERA, sigma: float = 1.5
+) -> tuple[Gaze, Gaze3D | None]:
+    """The looker's gaze, in the image and in space, for a heatmap around a point in pixels."""
     heatmap = gaze.encode((at[0] / 640, at[1] / 480), 64, sigma)
     point, confidence = gaze.decode(heatmap)
-    seen = looked_at(at, LOOKER, PEOPLE)
-    people = (PersonCues(PEOPLE[0], Gaze(point, confidence, heatmap, 0.1, seen)), *map(PersonCues, PEOPLE[1:]))
-    cues, spaces = in_space(FrameCues(1.0, 0, *SIZE, people), camera, depth, 0.5)
-    return cues.people[0].gaze, spaces.get(LOOKER)
+    people = (PersonCues(PEOPLE[0], {"gaze": Gaze(point, confidence, heatmap, 0.1)}), *map(PersonCues, PEOPLE[1:]))
+    looker = resolve_gaze(people, SIZE, camera, depth, 0.5)[0]
+    assert looker.gaze is not None
+    return looker.gaze, looker.gaze_3d
 
 
 def person(track_id: int, x: float = 0.0) -> Person:
     return Person(track_id, Box(x, 0, x + 50, 100), 0.9, Box(x + 15, 0, x + 35, 20), 0.9)
 
 
-def test_a_point_in_the_picture_names_the_face_before_the_body_and_never_the_looker() -> None:
+def test_faces_come_before_bodies_and_never_the_looker() -> None:
     people = [person(1), person(2, x=30), person(3, x=200)]
     assert looked_at((55, 10), 1, people) == 2  # the face of 2
     assert looked_at((55, 10), 2, people) is None  # of the looker itself
@@ -55,67 +58,70 @@ def test_a_point_in_the_picture_names_the_face_before_the_body_and_never_the_loo
     assert looked_at((120, 10), 1, people) is None
 
 
-def test_who_is_behind_in_the_picture_is_told_apart_by_depth() -> None:
+def test_depth_separates_people_who_overlap_in_the_image() -> None:
     point = (436.0, 120.0)
     people = (*PEOPLE[:2], Person(FAR, PEOPLE[2].body, 0.9))  # the far one's face was not found: the picture takes NEAR
     assert looked_at(point, LOOKER, people) == NEAR
-    heat = landing(gaze.encode((point[0] / 640, point[1] / 480), 64, 1.0), scene(), SIZE)
-    target, which = looked_at_in_space(heat, LOOKER, stands(people, scene(), SIZE))
+    heat = heatmap_depth_samples(gaze.encode((point[0] / 640, point[1] / 480), 64, 1.0), scene(), SIZE)
+    target, which = looked_at_in_space(heat, LOOKER, person_geometry(people, scene(), SIZE))
     assert target == FAR and (heat.depths[which] == 3.5).all()
 
 
-def test_where_the_picture_names_the_wrong_one_of_two_faces_depth_names_the_right_one() -> None:
+def test_depth_corrects_the_choice_between_two_faces() -> None:
     wide = (442.0, 160.0)
     assert looked_at(wide, LOOKER, PEOPLE) == NEAR
-    found, space = look(wide, scene())
-    assert found.target_id == FAR and space.target[2] == pytest.approx(3.5)
+    result, space = resolve(wide, scene())
+    assert result.target_id == FAR and space.target[2] == pytest.approx(3.5)
 
 
-def test_a_thing_before_a_person_is_not_the_person() -> None:
+def test_an_object_in_front_of_a_person_is_not_the_person() -> None:
     depth = scene()
     depth[260:330, 380:450] = 0.6  # held in front of the chest
-    assert look((415.0, 295.0), scene())[0].target_id == NEAR
-    found, space = look((415.0, 295.0), depth)
-    assert found.target_id is None and space.target[2] == pytest.approx(0.6)
+    assert resolve((415.0, 295.0), scene())[0].target_id == NEAR
+    result, space = resolve((415.0, 295.0), depth)
+    assert result.target_id is None and space.target[2] == pytest.approx(0.6)
 
 
-def test_the_target_is_on_whom_it_names_also_where_more_heat_falls_behind() -> None:
+def test_the_target_lies_on_the_person_even_with_more_heat_behind() -> None:
     depth = scene()
-    found, space = look((345.0, 150.0), depth, sigma=3.0)  # at the edge of the near one's face: half on the wall
-    assert found.target_id == NEAR and space.target[2] == pytest.approx(1.2)
-    assert look((300.0, 150.0), depth, sigma=3.0)[0].target_id is None
+    result, space = resolve((345.0, 150.0), depth, sigma=3.0)  # at the edge of the near one's face: half on the wall
+    assert result.target_id == NEAR and space.target[2] == pytest.approx(1.2)
+    assert resolve((300.0, 150.0), depth, sigma=3.0)[0].target_id is None
 
 
-def test_without_depth_the_picture_decides_and_there_is_a_ray_alone() -> None:
+def test_without_depth_the_image_decides_and_only_a_ray_is_known() -> None:
     for depth in (None, np.full((480, 640), np.nan, np.float32)):
-        found, space = look((400.0, 150.0), depth)
-        assert found.target_id == NEAR and space.target is None and space.covariance is None and space.head is None
-        assert space.ray == pytest.approx(CAMERA.rays(np.array([(405.0, 153.75)]))[0]) and 0.02 < space.ray_rad < 0.05
+        result, space = resolve((400.0, 150.0), depth)
+        assert result.target_id == NEAR and space.target is None and space.covariance is None and space.head is None
+        assert (
+            space.ray == pytest.approx(CAMERA.rays(np.array([(405.0, 153.75)]))[0])
+            and 0.02 < space.ray_sigma_rad < 0.05
+        )
 
 
-def test_where_somebody_was_not_measured_the_picture_decides_about_them() -> None:
+def test_the_image_decides_about_people_without_depth() -> None:
     depth = scene()
     depth[80:480, 300:540] = np.nan
     depth[80:240, 340:348] = 6.0  # a measurement left and right of the face keeps heat in space
-    found, space = look((352.0, 150.0), depth)
-    assert found.target_id == NEAR and (space.target is None or space.target[2] == pytest.approx(6.0))
+    result, space = resolve((352.0, 150.0), depth)
+    assert result.target_id == NEAR and (space.target is None or space.target[2] == pytest.approx(6.0))
 
 
-def test_depth_decides_without_a_calibrated_camera_too_but_says_nothing_in_metres() -> None:
-    found, space = look((442.0, 160.0), scene(), camera=None)
-    assert found.target_id == FAR and space is None
+def test_depth_decides_without_a_calibrated_camera() -> None:
+    result, space = resolve((442.0, 160.0), scene(), camera=None)
+    assert result.target_id == FAR and space is None
 
 
-def test_who_looks_at_the_camera_has_a_head_and_no_target() -> None:
-    looking = PersonCues(PEOPLE[0], looking_at_me=Label("yes", 0.9))
-    _, spaces = in_space(FrameCues(1.0, 0, *SIZE, (looking,)), CAMERA, scene(), 0.5)
-    assert spaces[LOOKER].ray is None and spaces[LOOKER].head[2] == pytest.approx(2.0)
-    shy = PersonCues(PEOPLE[0], looking_at_me=Label("yes", 0.4))
-    assert in_space(FrameCues(1.0, 0, *SIZE, (shy,)), CAMERA, scene(), 0.5)[1] == {}
+def test_people_looking_at_the_camera_have_no_target() -> None:
+    looking = PersonCues(PEOPLE[0], {"looking_at_me": Label("yes", 0.9)})
+    (cues,) = resolve_gaze((looking,), SIZE, CAMERA, scene(), 0.5)
+    assert cues.gaze_3d is not None and cues.gaze_3d.ray is None and cues.gaze_3d.head[2] == pytest.approx(2.0)
+    unsure = PersonCues(PEOPLE[0], {"looking_at_me": Label("yes", 0.4)})
+    assert resolve_gaze((unsure,), SIZE, CAMERA, scene(), 0.5)[0].gaze_3d is None
 
 
-def test_a_map_without_heat_changes_nothing() -> None:
-    empty = Gaze((0.5, 0.5), 0.0, np.zeros((64, 64), np.float32), target_id=NEAR)
-    cues = FrameCues(1.0, 0, *SIZE, (PersonCues(PEOPLE[0], empty),))
-    after, spaces = in_space(cues, CAMERA, scene(), 0.5)
-    assert after.people[0].gaze.target_id == NEAR and spaces[LOOKER].target is None
+def test_an_empty_heatmap_leaves_the_image_target() -> None:
+    empty = Gaze((400 / 640, 150 / 480), 0.0, np.zeros((64, 64), np.float32))
+    people = (PersonCues(PEOPLE[0], {"gaze": empty}), PersonCues(PEOPLE[1]))
+    cues = resolve_gaze(people, SIZE, CAMERA, scene(), 0.5)[0]
+    assert cues.gaze.target_id == NEAR and cues.gaze_3d.target is None

@@ -8,16 +8,9 @@ import json
 
 import pytest
 
-from sf_ros.core.config import (
-    CUES,
-    MODELS,
-    CueConfig,
-    EncoderConfig,
-    ModelConfig,
-    RuntimeConfig,
-    build,
-    known,
-)
+from sf_ros.core.config import MODELS, EncoderConfig, ModelConfig, RuntimeConfig
+from sf_ros.core.cues import CUES, CueConfig
+from sf_ros.core.fields import build, known
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -50,13 +43,6 @@ def test_a_model_with_every_field_changed_survives_json() -> None:
         heatmap_sigma=1.5,
     )
     assert ModelConfig.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
-
-
-def test_a_model_written_before_encoders_had_layers_and_parts_is_read() -> None:
-    data = ModelConfig().to_dict()
-    for key in ("mlp", "layers", "native_size", "parts"):
-        del data["encoder"][key]
-    assert ModelConfig.from_dict(data) == ModelConfig()
 
 
 def test_the_grid_and_the_visual_tokens_follow_from_picture_and_patch() -> None:
@@ -176,9 +162,17 @@ def test_a_runtime_that_cannot_be_is_refused_by_the_name_of_its_field(arguments:
         RuntimeConfig(**arguments)
 
 
-def test_every_cue_has_a_configuration_and_an_unknown_one_has_none() -> None:
-    runtime = RuntimeConfig(gesture=CueConfig(period_s=9.0))
-    assert all(isinstance(runtime.cue(name), CueConfig) for name in CUES)
+def test_cues_without_a_configuration_have_their_defaults() -> None:
+    runtime = RuntimeConfig(cues={"gesture": CueConfig(period_s=9.0)})
+    assert list(runtime.cues) == list(CUES)
     assert runtime.cue("gesture").period_s == 9.0
+    assert runtime.cue("gaze") == CUES["gaze"].defaults
+    changed = runtime.with_cues(gaze=CueConfig(enabled=False))
+    assert not changed.cue("gaze").enabled and changed.cue("gesture").period_s == 9.0
+
+
+def test_an_unknown_cue_names_the_nearest_one() -> None:
     with pytest.raises(ValueError, match=r"Unknown cue 'gestures'\. Did you mean 'gesture'"):
-        runtime.cue("gestures")
+        RuntimeConfig().cue("gestures")
+    with pytest.raises(ValueError, match="Did you mean 'gesture'"):
+        RuntimeConfig(cues={"gestures": CueConfig()})

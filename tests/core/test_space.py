@@ -1,4 +1,4 @@
-"""Points in space are what depth and the ray say, as sure as heat and depth are; what was not measured is None."""
+"""Points in space follow from depth and ray, with the uncertainty of both; what was not measured is None."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from sf_ros.core import gaze, space
 from sf_ros.core.camera import Camera
-from sf_ros.core.types import Box, Gaze
+from sf_ros.core.types import Box, Gaze, Gaze3D
 
 SIZE = (640, 480)
 CAMERA = Camera.from_info(640, 480, (500.0, 0, 320, 0, 500, 240, 0, 0, 1), (), "plumb_bob", "lens")
@@ -18,7 +18,7 @@ FISHEYE = Camera.from_info(640, 480, (200.0, 0, 320, 0, 200, 240, 0, 0, 1), (0.0
 ROUND = np.diag([100.0, 100.0])  # 10 pixels to each side
 
 
-def test_a_round_spread_in_the_middle_has_the_covariance_worked_out_by_hand() -> None:
+def test_a_round_spread_at_the_centre_by_hand() -> None:
     found = space.point(CAMERA, (320, 240), ROUND, space.Surface(2.0, 0.1))
     assert found is not None
     assert found[0] == pytest.approx([0, 0, 2])
@@ -27,7 +27,7 @@ def test_a_round_spread_in_the_middle_has_the_covariance_worked_out_by_hand() ->
     assert ahead == pytest.approx([0, 0, 1]) and sigma == pytest.approx(10 / 500, rel=1e-5)
 
 
-def test_beside_the_middle_depth_moves_a_point_aside_too() -> None:
+def test_off_axis_depth_noise_moves_a_point_sideways() -> None:
     place, covariance = space.point(CAMERA, (320 + 250, 240), ROUND, space.Surface(2.0, 0.1))
     assert place == pytest.approx([1, 0, 2])
     assert covariance[0, 0] == pytest.approx(0.04**2 + 0.05**2)  # x / z is 0.5
@@ -35,7 +35,7 @@ def test_beside_the_middle_depth_moves_a_point_aside_too() -> None:
 
 
 @pytest.mark.parametrize("camera", [CAMERA, BENT, FISHEYE], ids=["pinhole", "bent", "fisheye"])
-def test_a_point_comes_back_to_its_pixel_and_spreads_as_samples_do(camera: Camera) -> None:
+def test_covariance_matches_samples_and_points_project_back(camera: Camera) -> None:
     pixel, at = (150.0, 330.0), space.Surface(1.5, 0.03)
     spread = np.array([[9.0, 3.0], [3.0, 16.0]])
     place, covariance = space.point(camera, pixel, spread, at)
@@ -49,13 +49,13 @@ def test_a_point_comes_back_to_its_pixel_and_spreads_as_samples_do(camera: Camer
     assert sigma == pytest.approx(np.sqrt(np.trace(np.cov(rays.T)) / 2), rel=0.02)
 
 
-def test_where_a_fisheye_looks_aside_depth_gives_no_point() -> None:
+def test_depth_gives_no_point_at_a_fisheyes_edge() -> None:
     edge = (320.0 + 200 * np.radians(89), 240.0)
     assert space.point(FISHEYE, edge, ROUND, space.Surface(2.0, 0.1)) is None
     assert space.ray(FISHEYE, edge, ROUND)[0][0] == pytest.approx(1, abs=1e-3)
 
 
-def test_of_two_layers_the_one_with_more_heat_is_taken_and_never_the_air_between() -> None:
+def test_the_layer_with_more_heat_wins_never_the_space_between() -> None:
     rng = np.random.default_rng(1)
     depths = np.concatenate([rng.normal(1.5, 0.02, 400), rng.normal(4.0, 0.02, 600)])
     near, far = np.repeat([2.0, 1.0], [400, 600]), np.ones(1000)
@@ -67,7 +67,7 @@ def test_of_two_layers_the_one_with_more_heat_is_taken_and_never_the_air_between
     assert behind.sigma == pytest.approx(space.DEPTH_NOISE * behind.z)  # never surer than a depth camera is
 
 
-def test_unmeasured_depths_are_left_out_and_a_few_wrong_ones_change_nothing() -> None:
+def test_missing_and_outlying_depths_are_ignored() -> None:
     depths = np.array([np.nan, 2.0, 2.0, 2.1, 2.1, 2.1, 9.0, np.nan])
     found = space.surface(depths, np.ones(8))
     assert found is not None and found.z == pytest.approx(2.1)
@@ -77,17 +77,17 @@ def test_unmeasured_depths_are_left_out_and_a_few_wrong_ones_change_nothing() ->
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (240, 320), (60, 80)])
-def test_heat_falls_on_what_is_there_at_any_resolution_of_depth(shape: tuple[int, int]) -> None:
+def test_depth_of_any_resolution_is_sampled(shape: tuple[int, int]) -> None:
     depth = np.full(shape, 3.0, np.float32)
     depth[:, : shape[1] // 2] = 1.0  # the left half is near
-    heat = space.landing(gaze.encode((0.5, 0.5), 64, 3.0), depth, SIZE)
+    heat = space.heatmap_depth_samples(gaze.encode((0.5, 0.5), 64, 3.0), depth, SIZE)
     assert heat.shares.sum() == pytest.approx(1)
     assert (np.abs(heat.pixels - [325, 243.75]) < [41, 31]).all()  # half of the peak is 3.5 cells of 10 x 7.5 px away
     assert set(np.unique(heat.depths)) == {1.0, 3.0}
     assert ((heat.depths == 1.0) == (heat.pixels[:, 0] < 320)).all()
 
 
-def test_a_boxs_surface_is_that_of_its_middle_and_outside_the_picture_there_is_none() -> None:
+def test_a_box_has_the_surface_of_its_centre() -> None:
     depth = np.full((480, 640), 5.0, np.float32)
     depth[120:180, 110:190] = 1.2
     found = space.surface_in(Box(100, 100, 200, 200), depth, SIZE)
@@ -95,7 +95,7 @@ def test_a_boxs_surface_is_that_of_its_middle_and_outside_the_picture_there_is_n
     assert space.surface_in(Box(700, 100, 800, 200), depth, SIZE) is None
 
 
-def test_a_heatmaps_spread_becomes_pixels_of_the_picture() -> None:
+def test_a_heatmaps_spread_in_pixels() -> None:
     heatmap = gaze.encode((0.5, 0.5), 64, 3.0)
     found = space.spread_px(Gaze(gaze.decode(heatmap)[0], 1.0, heatmap), SIZE)
     assert np.sqrt(np.diag(found)) == pytest.approx([30, 22.5], rel=0.03)  # 3 cells of 10 x 7.5 px
@@ -105,29 +105,29 @@ def test_a_heatmaps_spread_becomes_pixels_of_the_picture() -> None:
     assert space.spread_px(known, SIZE) == pytest.approx(np.diag([0.01 * SIZE[0] ** 2, 0.04 * SIZE[1] ** 2]))
 
 
-def test_the_way_from_head_to_target_is_as_sure_as_the_target_across_it() -> None:
+def test_direction_uncertainty_is_the_targets_across_it() -> None:
     covariance = np.diag([0.2**2, 0.1**2, 0.1**2])  # along the way 0.2 m, which does not turn it
-    found = space.Gaze3D(np.array([0, 0, 1.0]), 0.02, np.array([-1.0, 0, 2]), np.array([1.0, 0, 2]), covariance)
-    assert found.direction == pytest.approx([1, 0, 0])
-    assert found.direction_rad == pytest.approx(np.arctan(0.1 / 2))
-    place, turn, both = found.pose
+    found = Gaze3D(np.array([0, 0, 1.0]), 0.02, np.array([-1.0, 0, 2]), np.array([1.0, 0, 2]), covariance)
+    assert space.direction(found) == pytest.approx([1, 0, 0])
+    assert space.direction_sigma_rad(found) == pytest.approx(np.arctan(0.1 / 2))
+    place, turn, both = space.target_pose(found)
     assert place == pytest.approx([1, 0, 2]) and rotate(turn, np.array([0.0, 0, 1])) == pytest.approx([1, 0, 0])
     assert both[:3, :3] == pytest.approx(covariance) and not both[:3, 3:].any()
-    assert both[3:, 3:] == pytest.approx(found.direction_rad**2 * np.diag([0, 1, 1]))
+    assert both[3:, 3:] == pytest.approx(space.direction_sigma_rad(found) ** 2 * np.diag([0, 1, 1]))
 
 
-def test_without_a_head_nothing_is_known_of_the_direction_and_without_a_target_of_the_pose() -> None:
+def test_no_head_no_direction_and_no_target_no_pose() -> None:
     ahead = np.array([0, 0, 1.0])
-    headless = space.Gaze3D(ahead, 0.02, None, 2 * ahead, np.eye(3))
-    assert headless.direction is None and headless.direction_rad is None
-    assert np.diag(headless.pose[2])[3:] == pytest.approx([space.ANY_TURN] * 3)
-    assert space.Gaze3D(ahead, 0.02, 2 * ahead).pose is None
-    assert space.Gaze3D(ahead, 0.02, 2 * ahead).direction is None
-    at_camera = space.Gaze3D(None, head=2 * ahead)
-    assert at_camera.direction == pytest.approx([0, 0, -1]) and at_camera.direction_rad is None
+    headless = Gaze3D(ahead, 0.02, None, 2 * ahead, np.eye(3))
+    assert space.direction(headless) is None and space.direction_sigma_rad(headless) is None
+    assert np.diag(space.target_pose(headless)[2])[3:] == pytest.approx([space.UNKNOWN_ANGLE_VARIANCE] * 3)
+    assert space.target_pose(Gaze3D(ahead, 0.02, 2 * ahead)) is None
+    assert space.direction(Gaze3D(ahead, 0.02, 2 * ahead)) is None
+    at_camera = Gaze3D(None, head=2 * ahead)
+    assert space.direction(at_camera) == pytest.approx([0, 0, -1]) and space.direction_sigma_rad(at_camera) is None
 
 
-def test_a_frame_along_a_direction_points_there_with_x_level() -> None:
+def test_along_turns_z_with_x_level() -> None:
     for direction in ((0, 0, 1), (1, 0.2, 0.5), (-0.3, -0.9, -0.2), (0, 1, 0)):
         x, y, z, w = space.along(np.array(direction, float))
         rotated = rotate((x, y, z, w), np.array([0.0, 0.0, 1.0]))
@@ -135,7 +135,7 @@ def test_a_frame_along_a_direction_points_there_with_x_level() -> None:
         assert rotate((x, y, z, w), np.array([1.0, 0.0, 0.0]))[1] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_quaternion_turns_as_its_matrix_does() -> None:
+def test_a_quaternion_rotates_as_its_matrix() -> None:
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # x to y
     assert rotate(tuple(space.quaternion(turn)), np.array([1.0, 0, 0])) == pytest.approx([0, 1, 0])
     assert space.quaternion(np.eye(3)) == pytest.approx([0, 0, 0, 1])

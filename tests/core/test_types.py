@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from sf_ros.core.types import Box, Frame, FrameCues, Person, PersonCues
+from sf_ros.core.types import Box, Frame, Gaze, Label, Person, PersonCues
 
 A = Box(0, 0, 4, 2)
 B = Box(2, 1, 6, 5)
@@ -58,19 +56,13 @@ def test_the_whole_box_of_an_image_is_width_by_height() -> None:
     assert Box.whole(np.zeros((3, 7, 3))) == Box(0, 0, 7, 3)
 
 
-def test_a_frame_reads_its_size_from_the_picture() -> None:
+def test_a_frame_reads_its_size_from_the_image() -> None:
     frame = Frame(np.zeros((3, 7, 3), np.uint8), stamp=1.5, index=4)
-    assert (frame.width, frame.height, frame.frame_id) == (7, 3, "camera")
+    assert (frame.width, frame.height, frame.size) == (7, 3, (7, 3))
 
 
-def test_a_new_person_has_no_cues_and_nothing_can_be_changed_afterwards() -> None:
-    cues = PersonCues(Person(1, A, 0.9))
-    assert (cues.gaze, cues.looking_at_me, cues.expression, cues.gesture) == (None, None, None, None)
-    assert cues.person.face is None
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        cues.person.track_id = 2  # type: ignore[misc]
-
-
-def test_two_frames_do_not_share_their_timings() -> None:
-    first, second = (FrameCues(stamp=0.0, index=i, width=7, height=3) for i in range(2))
-    assert first.timings_ms == {} and first.timings_ms is not second.timings_ms
+def test_values_are_read_by_their_kind() -> None:
+    cues = PersonCues(Person(1, A, 0.9), {"gaze": Gaze((0.1, 0.2), 0.9), "gesture": Label("ok", 0.8)})
+    assert cues.gaze is cues.values["gaze"] and cues.label("gesture") is cues.values["gesture"]
+    assert cues.label("gaze") is None and cues.label("expression") is None
+    assert PersonCues(Person(1, A, 0.9)).gaze is None

@@ -8,13 +8,13 @@ import pytest
 
 from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import MAX_BOXES, TASKS
+from sf_ros.core.cues import MAX_BOXES, TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import PAD
 
 SIZE = 48
-FRAME_TASKS = [name for name, spec in TASKS.items() if spec.view == "frame"]
-CROP_TASKS = [name for name, spec in TASKS.items() if spec.view != "frame"]
+FRAME_TASKS = [name for name, task in TASKS.items() if task.view == "frame"]
+CROP_TASKS = [name for name, task in TASKS.items() if task.view != "frame"]
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def test_all_frame_views_of_a_frame_are_the_same_picture() -> None:
 
 
 @pytest.mark.parametrize("name", CROP_TASKS)
-def test_a_crop_without_a_box_names_its_question(name: str) -> None:
+def test_a_crop_without_a_box_names_its_task(name: str) -> None:
     with pytest.raises(ValueError, match=f"view of '{name}' needs a box"):
         views.view(noise(9, 9), TASKS[name], (), SIZE)
 

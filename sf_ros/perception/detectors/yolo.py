@@ -1,4 +1,4 @@
-"""Who is in the picture: persons, their faces, and track ids that keep through the stream."""
+"""YOLO detectors run by ultralytics (AGPL-3.0), imported only when one is used."""
 
 from __future__ import annotations
 
@@ -7,55 +7,35 @@ import json
 import logging
 import os
 import pickle
-import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import Box, Frame, Person
+from sf_ros.core.types import Box, Frame
+from sf_ros.perception.detectors.base import Detections, DetectorError
 from sf_ros.perception.faces import face_from_keypoints
-from sf_ros.perception.people import Follower, Found
 from sf_ros.perception.tracker import LOW_SCORE, quiet_ultralytics
 
 LOG = logging.getLogger(__name__)
 PERSON_NAMES = ("person", "body", "human", "pedestrian", "people")
 FACE_NAMES = ("face", "head")
-NMS_IOU = 0.7  # within the detector (ultralytics' default); `distinct` sees to what is left
+NMS_IOU = 0.7  # within the detector (ultralytics' default); `distinct` removes the remaining duplicates
 
-# What ultralytics, torch and onnxruntime raise on a file they cannot use.
+# What ultralytics, torch and onnxruntime raise on an unusable file.
 _LOAD_ERRORS = (
     *(RuntimeError, TypeError, ValueError, OSError, LookupError, AttributeError, AssertionError),
     *(ImportError, EOFError, SyntaxError, pickle.UnpicklingError),
 )
 
 
-class DetectorError(RuntimeError):
-    """A detector that cannot be used: says what was expected, what was found and what to do."""
-
-
-class Detector(Protocol):
-    """Finds and follows people through a stream of frames."""
-
-    timings_ms: dict[str, float]  # of the last call: detect (what is there), track (who is who)
-
-    def track(self, frame: Frame) -> tuple[Person, ...]:
-        """The people of this frame. Boxes are clipped to the image; ids keep from frame to frame, starting at 1."""
-        ...
-
-    def reset(self) -> None:
-        """Forget everybody; ids start at 1 again."""
-        ...
-
-
 class YoloDetector:
-    """A YOLO by ultralytics with classes person and face (or head), or a pose model whose keypoints give the face.
+    """A YOLO with classes person and face (or head), or a pose model whose keypoints locate the face.
 
-    `path` is .onnx, .engine, or .pt; a .pt is a pickle that can run code, so it is taken only when `config.detector`
-    names it. A face without a person is dropped.
-    DetectorError when the file is missing, unreadable or finds no persons.
+    `path` is .onnx, .engine, or .pt; a .pt is a pickle that can run code, so it is loaded only when `config.detector`
+    names it. DetectorError when the file is missing, unreadable or detects no persons.
     """
 
     def __init__(self, path: str | Path, config: RuntimeConfig) -> None:
@@ -77,25 +57,16 @@ class YoloDetector:
         if self._person_class is None:
             raise DetectorError(
                 f"{path}: no class '{PERSON_NAMES[0]}' among {', '.join(list(names.values())[:8])}. "
-                "Take a detector of persons and faces, or a pose model."
+                "Use a detector of persons and faces, or a pose model."
             )
         if self._face_class is None and not self._pose:
             LOG.warning(
-                "%s finds no faces: gaze, looking-at-me and expression stay empty. A pose model would find them.", path
+                "%s detects no faces: gaze, looking-at-me and expression stay empty. Use one with faces, or a pose model.",
+                path,
             )
-        self._follower = Follower(config)
-        self.timings_ms: dict[str, float] = {}
 
-    def track(self, frame: Frame) -> tuple[Person, ...]:
-        start = time.perf_counter()
-        found = self.find(frame)
-        seen = time.perf_counter()
-        people = self._follower.follow(found, frame)
-        self.timings_ms = {"detect": (seen - start) * 1e3, "track": (time.perf_counter() - seen) * 1e3}
-        return people
-
-    def find(self, frame: Frame) -> Found:
-        """What is in this frame by itself, whatever was before."""
+    def detect(self, frame: Frame) -> Detections:
+        """The bodies and faces of this frame."""
         bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         low = min(LOW_SCORE, self._config.person_score, self._config.face_score)
         results = self._yolo.predict(
@@ -105,22 +76,19 @@ class YoloDetector:
         boxes, scores, classes = result.boxes.xyxy, result.boxes.conf, result.boxes.cls.astype(int)
         rows = np.flatnonzero(classes == self._person_class)
         rows = rows[np.argsort(-scores[rows], kind="stable")]
-        if self._pose:  # a body's keypoints show its face
-            shown = [(place, face_from_keypoints(result.keypoints.data[row])) for place, row in enumerate(rows)]
+        if self._pose:
+            candidates = [(i, face_from_keypoints(result.keypoints.data[row])) for i, row in enumerate(rows)]
         else:
             chosen = np.flatnonzero((classes == self._face_class) & (scores >= self._config.face_score))
-            shown = [(-1, (Box(*boxes[row].tolist()), float(scores[row]))) for row in chosen]
+            candidates = [(-1, (Box(*boxes[row].tolist()), float(scores[row]))) for row in chosen]
         faces = [
-            (place, (box, face[1]))
-            for place, face in shown
+            (owner, (box, face[1]))
+            for owner, face in candidates
             if face is not None and (box := face[0].clipped(frame.width, frame.height))
         ]
         faces.sort(key=lambda item: -item[1][1])
-        owners = tuple(place for place, _ in faces) if self._pose else ()
-        return Found(boxes[rows], scores[rows], tuple(face for _, face in faces), owners)
-
-    def reset(self) -> None:
-        self._follower.reset()
+        owners = tuple(owner for owner, _ in faces) if self._pose else ()
+        return Detections(boxes[rows], scores[rows], tuple(face for _, face in faces), owners)
 
 
 def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
@@ -144,19 +112,21 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
         backend: Any = getattr(yolo.predictor.model, "backend", yolo.predictor.model)  # the model, in older releases
         own = getattr(backend, "session", None)
         if session is not None and own is not None and own.get_providers() == session.get_providers():
-            backend.session = session  # ultralytics' own takes all cores and spins on while others compute
+            backend.session = session  # ultralytics' own session uses all cores and keeps spinning between runs
     except _LOAD_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DetectorError(
             f"{path}: not a detector that ultralytics can run ({reason}). Export it again with 'yolo export'."
         ) from error
     finally:
-        torch.set_num_threads(config.threads or threads)  # ultralytics leaves one core out for the whole process
+        torch.set_num_threads(
+            config.threads or threads
+        )  # ultralytics sets it to all cores but one, for the whole process
     return yolo, device, size
 
 
 def _session(path: Path, threads: int) -> Any:
-    """onnxruntime's session of a file on the CPU. ValueError where it is not one."""
+    """An onnxruntime session on the CPU. ValueError for a file that is not an ONNX model."""
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
@@ -176,20 +146,20 @@ def _session(path: Path, threads: int) -> Any:
 
 
 def _metadata(path: Path, session: Any) -> dict[str, Any]:
-    """What 'yolo export' wrote into an .engine, or the file of a session: task, names, imgsz. ValueError without it."""
+    """Metadata that 'yolo export' wrote into an .engine or ONNX file: task, names, imgsz. ValueError without it."""
     metadata: dict[str, Any]
     if session is not None:
         metadata = session.get_modelmeta().custom_metadata_map
-    else:  # the length in 4 little-endian bytes, then JSON
+    else:  # an .engine: the length in 4 little-endian bytes, then JSON
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(4), "little")
             metadata = json.loads(stream.read(length)) if length < 1 << 20 else {}
     if missing := {"task", "names", "imgsz"} - set(metadata):
-        raise ValueError(f"it lacks {', '.join(sorted(missing))}, which 'yolo export' writes into it")
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}, which 'yolo export' writes")
     return metadata
 
 
 def _class_of(names: dict[int, str], wanted: tuple[str, ...]) -> int | None:
-    """The class index of the first wanted name that the model knows."""
+    """The class index of the first of the wanted names among the model's classes."""
     indices = {name: index for index, name in names.items()}
     return next((indices[name] for name in wanted if name in indices), None)
