@@ -46,7 +46,7 @@ class VisionGraph(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) -> (B, N, D), (1, N, D)."""
         features = self.encoder(images.to(next(self.connector.parameters()).dtype))
-        return self.connector.banks(features)
+        return self.connector.plain_and_marked(features)
 
 
 def export_vision(model: FusedModel, path: Path) -> None:

@@ -1,19 +1,20 @@
-"""Options of onnxruntime sessions that share a CPU's cores with torch and with one another."""
+"""Options for onnxruntime sessions that share CPU cores with torch and each other."""
 
 from __future__ import annotations
 
 import onnxruntime
 
 ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-# ALL crashes on float16 transformers on CPUs (onnxruntime 1.31); this one is as fast for float32.
+# ALL crashes on float16 transformers on CPUs (onnxruntime 1.31); EXTENDED is as fast for float32.
 FOR_TRANSFORMERS = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 
 
 def session_options(threads: int, level: onnxruntime.GraphOptimizationLevel = ALL) -> onnxruntime.SessionOptions:
-    """A session whose `threads` spin between the operators of a run, and sleep from its end to the next run.
+    """Options of a session whose `threads` spin between the operators of a run and sleep between runs.
 
-    Detector, vision and language take turns on the same cores. By default onnxruntime's threads go on spinning into the
-    others' turns; threads that always sleep are woken too late for operators as short as the tiny encoder's.
+    Detector, encoder and LLM run one after another on the same cores. By default onnxruntime's threads keep spinning
+    after a run and slow the next stage; threads that never spin wake too late for operators as short as those of the
+    tiny encoder.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

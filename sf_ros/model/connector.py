@@ -1,4 +1,4 @@
-"""From patch features and boxes to the LLM's tokens (paper section 3.4)."""
+"""Patch features and boxes -> input tokens of the LLM (paper section 3.4)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-FREQUENCIES = 8  # of a coordinate's Fourier features: from half a turn across the picture to 64 turns
+FREQUENCIES = 8  # of a coordinate's Fourier features: half a turn up to 64 turns across the image
 
 
 class Connector(nn.Module):
-    """A three-layer ReLU MLP, token by token, and the learned vector that marks boxed patches before it.
+    """A three-layer ReLU MLP on each token, and the learned vector added to boxed patches before it.
 
-    `marks=False`: no such vector, for boxes that are tokens of their own; masks then mean nothing.
+    `marks=False`: no such vector, for models whose boxes are separate tokens; box masks are ignored.
     """
 
     def __init__(self, dim_in: int, hidden: int, dim_out: int, *, marks: bool = True) -> None:
@@ -21,17 +21,20 @@ class Connector(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(dim_in, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, dim_out)
         )
-        # At the scale of the features: a faint mark is learned too late, and gaze then never asks whose head is marked.
+        # As large as the features: a small vector is learned too late, and gaze then ignores whose head is marked.
         self.box_embedding = nn.Parameter(torch.randn(dim_in)) if marks else None
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Features (B, N, dim_in) and a box mask (B, N), True where a patch is boxed -> tokens (B, N, dim_out)."""
+        """Features (B, N, dim_in) and a box mask (B, N), True on boxed patches -> tokens (B, N, dim_out)."""
         if mask is not None and self.box_embedding is not None:
             features = features + mask.unsqueeze(-1).to(features.dtype) * self.box_embedding
         return self.layers(features)
 
-    def banks(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, N, dim_in) -> tokens with no patch boxed (B, N, dim_out), and the first picture's with all."""
+    def plain_and_marked(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, N, dim_in) -> tokens with no patch boxed (B, N, dim_out); the first image's with all boxed.
+
+        Tokens under any box mask are a patch-by-patch choice between the two.
+        """
         plain: Tensor = self(features)
         if self.box_embedding is None:
             return plain, plain[:1]
@@ -42,8 +45,7 @@ class Connector(nn.Module):
 def pool(tokens: Tensor, grid: int, size: int) -> Tensor:
     """Tokens (..., grid * grid, D) in raster order -> means of size x size neighbours (..., (grid // size)^2, D).
 
-    The mean is taken behind the connector, so that a boxed sequence stays a choice between two banks (joining four
-    features before it would make sixteen) and the connector's weights do not depend on the pooling.
+    Pooling follows the connector, so that the connector's weights and its plain and marked tokens do not depend on it.
     """
     if size == 1:
         return tokens
@@ -62,7 +64,7 @@ class BoxTokens(nn.Module):
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)
 
     def forward(self, boxes: Tensor) -> Tensor:
-        """Corners x1, y1, x2, y2 in 0..1 (B, K, 4), zeros for a box outside the picture -> tokens (B, K, dim_out)."""
+        """Corners x1, y1, x2, y2 in 0..1 (B, K, 4), zeros for a box outside the image -> tokens (B, K, dim_out)."""
         return self.layers(self.features(boxes).to(next(self.layers.parameters()).dtype))
 
     def features(self, boxes: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf_ros.core.config import LlmConfig, ModelConfig
-from sf_ros.core.tasks import MAX_BOXES, TASKS, load_prompts
+from sf_ros.core.cues import MAX_BOXES, TASKS
+from sf_ros.core.fields import known
+from sf_ros.core.prompts import load_prompts
 from sf_ros.model.connector import BoxTokens, Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.sequence import attention_bias, visible
@@ -23,7 +25,7 @@ PROMPT_SCALE = 0.02  # standard deviation of fresh learned prompts: that of fres
 
 
 class Tokenizer(Protocol):
-    """The part of a transformers tokenizer that is needed."""
+    """The part of a transformers tokenizer that is used here."""
 
     name_or_path: str
 
@@ -31,12 +33,12 @@ class Tokenizer(Protocol):
 
 
 class FusedModel(nn.Module):
-    """Answers the six questions from patch features.
+    """Answers its tasks from patch features.
 
-    Label questions read the sequence [visual tokens ; prompt] (or [prompt ; visual tokens]) and predict the next token
-    at its end. Gaze reads the states of the visual tokens; it has a prompt only where prompts come first, since these
-    states cannot see one behind them. Boxes are marks on patches, or tokens behind the visual ones, which then do not
-    know of them. ValueError when a label is not one token of the tokenizer.
+    Label tasks read the sequence [visual tokens ; prompt] (or [prompt ; visual tokens]) and predict the next token.
+    Gaze reads the states of the visual tokens; it has a prompt only with prompts first, because causal attention hides
+    a later prompt from these states. Boxes are marked patches, or tokens behind the visual ones. ValueError for an
+    unknown task, or when a label is not exactly one token.
     """
 
     def __init__(
@@ -45,10 +47,14 @@ class FusedModel(nn.Module):
         tokenizer: Tokenizer,
         encoder: nn.Module | None = None,
         llm: nn.Module | None = None,
+        tasks: Sequence[str] = tuple(TASKS),
     ) -> None:
-        """`encoder` and `llm` are taken as they are where they exist already (published weights), else made anew."""
+        """`encoder` and `llm` None: built from the configuration, with random weights."""
         super().__init__()
         self.config = config
+        for task in tasks:
+            known(task, TASKS, "task")
+        self.tasks = tuple(name for name in TASKS if name in tasks)
         self.encoder = build_encoder(config.encoder) if encoder is None else encoder
         token_boxes = config.boxes == "token"
         self.connector = Connector(config.encoder.dim, config.connector_hidden, config.llm.dim, marks=not token_boxes)
@@ -57,9 +63,10 @@ class FusedModel(nn.Module):
         tied, dim, vocabulary = config.llm.tied, config.llm.dim, config.llm.vocabulary
         self.output = None if tied else nn.Linear(dim, vocabulary, bias=False)
         self.heatmap = HeatmapHead(config)
-        self.prompts = load_prompts(config.prompts_file, config.order)
-        labelled = tuple(name for name, spec in TASKS.items() if spec.kind == "label")
-        self.prompted = tuple(TASKS) if config.order == "prompt_first" else labelled
+        prompts = load_prompts(config.prompts_file, config.order)
+        self.prompts = {name: prompts[name] for name in self.tasks}
+        labelled = tuple(name for name in self.tasks if TASKS[name].kind == "label")
+        self.prompted = self.tasks if config.order == "prompt_first" else labelled
         self.prompt_ids = {
             name: torch.tensor(tokenizer.encode(self.prompts[name], add_special_tokens=False), dtype=torch.long)
             for name in self.prompted
@@ -68,8 +75,8 @@ class FusedModel(nn.Module):
         self.answer_ids = {name: label_tokens(name, tokenizer) for name in labelled}
 
     def parts(self) -> dict[str, nn.Module]:
-        """What has weights beside the LLM, by name."""
-        found = {
+        """All modules with weights except the LLM, by name."""
+        modules = {
             "encoder": self.encoder,
             "connector": self.connector,
             "box_tokens": self.box_tokens,
@@ -77,18 +84,18 @@ class FusedModel(nn.Module):
             "heatmap": self.heatmap,
             "output": self.output,
         }
-        return {name: part for name, part in found.items() if part is not None}
+        return {name: module for name, module in modules.items() if module is not None}
 
     def encode(self, images: Tensor) -> Tensor:
-        """Normalised pictures (B, 3, S, S) -> frozen features (B, N, dim)."""
+        """Normalised images (B, 3, S, S) -> frozen features (B, N, dim)."""
         with torch.no_grad():
             return self.encoder(images)
 
     def visual(self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None) -> Tensor:
-        """Features of P patches (B, P, dim) and where boxes are -> visual tokens (B, N, D) of the LLM.
+        """Features of P patches (B, P, dim) and the boxes -> visual tokens (B, N, D) of the LLM.
 
-        Boxes are told as a mask (B, P) or, for a model with box tokens, as coordinates (B, MAX_BOXES, 4) as in
-        sf_ros.core.views; the other one means nothing. Box tokens follow the N visual ones: (B, N + MAX_BOXES, D).
+        Boxes come as a patch mask (B, P) or, in a model with box tokens, as coordinates (B, MAX_BOXES, 4) as in
+        sf_ros.core.views; the other argument is ignored. Box tokens follow the N visual ones: (B, N + MAX_BOXES, D).
         """
         tokens = pool(self.connector(features, mask), self.config.encoder.grid, self.config.pooling)
         if self.box_tokens is None:
@@ -97,48 +104,48 @@ class FusedModel(nn.Module):
             boxes = tokens.new_zeros(len(tokens), MAX_BOXES, 4)
         return torch.cat([tokens, self.box_tokens(boxes).to(tokens.dtype)], dim=1)
 
-    def prompt(self, question: str) -> Tensor:
-        """What a question is asked with (T, D): embedded text or learned vectors; T is 0 for gaze behind pictures."""
-        rows = cast(Tensor, self.llm.embed_tokens.weight)
-        if question not in self.prompted:
-            return rows.new_empty(0, rows.shape[1])
+    def prompt(self, task: str) -> Tensor:
+        """A task's prompt (T, D): embedded text or learned vectors; T is 0 for gaze with visual tokens first."""
+        embedding = cast(Tensor, self.llm.embed_tokens.weight)
+        if task not in self.prompted:
+            return embedding.new_empty(0, embedding.shape[1])
         if self.learned_prompts is not None:
-            return self.learned_prompts(question)
-        return self.llm.embed_tokens(self.prompt_ids[question].to(rows.device))
+            return self.learned_prompts(task)
+        return self.llm.embed_tokens(self.prompt_ids[task].to(embedding.device))
 
-    def length(self, question: str) -> int:
-        """Tokens of a question's whole sequence."""
-        learned = self.config.learned_prompts if question in self.prompted else 0
-        text = len(self.prompt_ids.get(question, ()))
-        return self._visual_length(question) + (text if self.learned_prompts is None else learned)
+    def length(self, task: str) -> int:
+        """Tokens in a task's whole sequence."""
+        learned = self.config.learned_prompts if task in self.prompted else 0
+        text = len(self.prompt_ids.get(task, ()))
+        return self._visual_length(task) + (text if self.learned_prompts is None else learned)
 
-    def _visual_length(self, question: str) -> int:
-        boxes = 0 if self.box_tokens is None else TASKS[question].boxes
+    def _visual_length(self, task: str) -> int:
+        boxes = 0 if self.box_tokens is None else TASKS[task].boxes
         return self.config.visual_tokens + boxes
 
-    def states(self, visual: Tensor, question: str) -> tuple[Tensor, int]:
-        """Visual tokens (B, N, D) -> states of a question's whole sequence (B, L, D), and where visual ones begin."""
-        visual = visual[:, : self._visual_length(question)]  # without the places of boxes that it does not mark
-        prompt = self.prompt(question).to(visual.dtype).expand(len(visual), -1, -1)
-        leads = self.config.order == "prompt_first"
-        sequence = torch.cat([prompt, visual] if leads else [visual, prompt], dim=1)
-        start, bias = prompt.shape[1] if leads else 0, None
+    def states(self, visual: Tensor, task: str) -> tuple[Tensor, int]:
+        """Visual tokens (B, N, D) -> states of the task's sequence (B, L, D), and the index of the first visual one."""
+        visual = visual[:, : self._visual_length(task)]  # drops box tokens that the task does not use
+        prompt = self.prompt(task).to(visual.dtype).expand(len(visual), -1, -1)
+        prompt_first = self.config.order == "prompt_first"
+        sequence = torch.cat([prompt, visual] if prompt_first else [visual, prompt], dim=1)
+        start, bias = prompt.shape[1] if prompt_first else 0, None
         if self.config.attention == "full":
             mask = visible(sequence.shape[1], slice(start, start + self.config.visual_tokens))
             bias = attention_bias(mask, sequence)
         states = self.llm(inputs_embeds=sequence, attention_mask=bias, use_cache=False).last_hidden_state
         return states, start
 
-    def next_token_logits(self, visual: Tensor, questions: Sequence[str]) -> Tensor:
-        """Visual tokens (B, N, D) and one question name each -> logits over the vocabulary (B, V) after its sequence.
+    def next_token_logits(self, visual: Tensor, tasks: Sequence[str]) -> Tensor:
+        """Visual tokens (B, N, D) and a task name per row -> vocabulary logits (B, V) after each row's sequence.
 
-        Equal questions run together, so that nothing is padded: the longest prompt is many times the shortest.
+        Rows of one task run together, without padding: the longest prompt is many times the shortest.
         """
         states = visual.new_empty(len(visual), visual.shape[2])
-        for question in dict.fromkeys(questions):
-            members = torch.tensor([i for i, name in enumerate(questions) if name == question], device=visual.device)
-            last = self.states(visual[members], question)[0][:, -1]  # (b, D)
-            states = states.to(last.dtype).index_copy(0, members, last)
+        for task in dict.fromkeys(tasks):
+            rows = torch.tensor([i for i, name in enumerate(tasks) if name == task], device=visual.device)
+            last = self.states(visual[rows], task)[0][:, -1]  # (b, D)
+            states = states.to(last.dtype).index_copy(0, rows, last)
         return F.linear(states, self.output_rows.to(states.dtype))
 
     @property
@@ -146,10 +153,10 @@ class FusedModel(nn.Module):
         """The output layer's weights (V, D)."""
         return cast(Tensor, self.llm.embed_tokens.weight if self.output is None else self.output.weight)
 
-    def label_logits(self, visual: Tensor, question: str) -> Tensor:
-        """Visual tokens (B, N, D) -> logits over the question's labels (B, L)."""
-        logits = self.next_token_logits(visual, [question] * len(visual))
-        return logits[:, self.answer_ids[question].to(logits.device)]
+    def label_logits(self, visual: Tensor, task: str) -> Tensor:
+        """Visual tokens (B, N, D) -> logits over the task's labels (B, L)."""
+        logits = self.next_token_logits(visual, [task] * len(visual))
+        return logits[:, self.answer_ids[task].to(logits.device)]
 
     def heatmap_logits(self, visual: Tensor) -> Tensor:
         """Visual tokens (B, N, D) of a frame with one marked head -> heatmap logits (B, size, size)."""
@@ -158,23 +165,23 @@ class FusedModel(nn.Module):
 
 
 class LearnedPrompts(nn.Module):
-    """A few learned vectors per question in place of its text (Lester et al. 2021)."""
+    """A few learned vectors per task in place of its text (Lester et al. 2021)."""
 
-    def __init__(self, questions: Sequence[str], config: ModelConfig) -> None:
+    def __init__(self, tasks: Sequence[str], config: ModelConfig) -> None:
         super().__init__()
         shape = config.learned_prompts, config.llm.dim
-        self.vectors = nn.ParameterDict({name: nn.Parameter(PROMPT_SCALE * torch.randn(shape)) for name in questions})
+        self.vectors = nn.ParameterDict({name: nn.Parameter(PROMPT_SCALE * torch.randn(shape)) for name in tasks})
 
-    def forward(self, question: str) -> Tensor:
-        """A question's vectors (T, D)."""
-        return self.vectors[question]
+    def forward(self, task: str) -> Tensor:
+        """A task's vectors (T, D)."""
+        return self.vectors[task]
 
 
 class HeatmapHead(nn.Module):
-    """Visual states -> gaze logits: a linear layer, one transposed convolution, bilinear to the wanted size.
+    """Visual states -> gaze logits: a linear layer, a transposed convolution, bilinear resizing to the heatmap's size.
 
-    Where boxes are tokens the visual states do not know whose gaze is asked for: each channel is multiplied by the
-    query's, the state of the box token.
+    With box tokens the visual states do not depend on the box, so each channel is multiplied by that of a query, a
+    linear function of the box token's state.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -183,9 +190,9 @@ class HeatmapHead(nn.Module):
         self.project = nn.Linear(config.llm.dim, config.heatmap_channels)
         self.query = nn.Linear(config.llm.dim, config.heatmap_channels) if config.boxes == "token" else None
         self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=2, stride=2)
-        # Training starts at the share of cells that a target fills, not at one half (Lin et al. 2017, section 4.1).
-        filled = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
-        nn.init.constant_(cast(Tensor, self.upscale.bias), -math.log(1 / filled - 1))
+        # Initial probability: the share of cells a target fills, instead of one half (Lin et al. 2017, section 4.1).
+        share = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
+        nn.init.constant_(cast(Tensor, self.upscale.bias), -math.log(1 / share - 1))
 
     def forward(self, states: Tensor, last: Tensor) -> Tensor:
         """Visual states (B, grid^2, D) and the sequence's last state (B, D) -> (B, size, size)."""
@@ -198,18 +205,18 @@ class HeatmapHead(nn.Module):
 
 
 def build_llm(config: LlmConfig) -> nn.Module:
-    """A Llama llm with embedding and without output layer, randomly initialised."""
+    """A Llama decoder with embedding and without output layer, randomly initialised."""
     from transformers import LlamaModel
 
     return LlamaModel(llama_config(config))
 
 
 def llama_config(config: LlmConfig) -> LlamaConfig:
-    """What transformers calls a llm's sizes."""
+    """transformers' configuration of an LLM."""
     from transformers import LlamaConfig
 
     rope = {"rope_theta": config.rope_theta, **(config.rope_scaling or {"rope_type": "default"})}
-    llm = LlamaConfig(
+    llama = LlamaConfig(
         vocab_size=config.vocabulary,
         hidden_size=config.dim,
         intermediate_size=config.mlp,
@@ -225,21 +232,21 @@ def llama_config(config: LlmConfig) -> LlamaConfig:
         bos_token_id=None,
         eos_token_id=None,
     )
-    llm._attn_implementation = "sdpa"
-    return llm
+    llama._attn_implementation = "sdpa"
+    return llama
 
 
-def label_tokens(question: str, tokenizer: Tokenizer) -> Tensor:
-    """Token id of each of a question's answers (L,). ValueError when one is not exactly one token, or not its own."""
+def label_tokens(task: str, tokenizer: Tokenizer) -> Tensor:
+    """Token id of each of a task's answers (L,). ValueError when one is not exactly one token, or shares it."""
     ids = []
-    for answer in TASKS[question].answers:
+    for answer in TASKS[task].answers:
         tokens = tokenizer.encode(answer, add_special_tokens=False)
         if len(tokens) != 1:
             raise ValueError(
-                f"Label '{answer}' of '{question}' is {len(tokens)} tokens in tokenizer '{tokenizer.name_or_path}'; "
-                "the answer is read from one next token. Use a tokenizer that knows it, or other letters."
+                f"Label '{answer}' of '{task}' is {len(tokens)} tokens in tokenizer '{tokenizer.name_or_path}'; "
+                "an answer must be one token. Use another tokenizer, or other letters."
             )
         ids.append(tokens[0])
     if len(set(ids)) != len(ids):
-        raise ValueError(f"Two labels of '{question}' share a token in tokenizer '{tokenizer.name_or_path}'.")
+        raise ValueError(f"Two labels of '{task}' share a token in tokenizer '{tokenizer.name_or_path}'.")
     return torch.tensor(ids, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""Where published weights lie, and their tensors one at a time: safetensors, in shards or not, or a named pickle."""
+"""Find published weights on disk and read their tensors lazily: safetensors, sharded or not, or a named pickle."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SINGLE = ("model.safetensors", "open_clip_model.safetensors")  # transformers' a
 
 
 class WeightsError(ValueError):
-    """Weights that are not there, not readable or not those of the model they are meant for."""
+    """Weights that are missing, damaged, or of another model."""
 
 
 def locate(source: str | Path) -> Path:
-    """The local folder or file of a source: a path, or a hub id whose files are in the Hugging Face cache.
+    """The local folder or file of a source: a path, or a hub id in the Hugging Face cache.
 
-    Nothing is downloaded. WeightsError says how to get what is not there.
+    Nothing is downloaded. WeightsError says how to get missing files.
     """
-    place = Path(source).expanduser()
-    if place.exists():
-        return place
+    path = Path(source).expanduser()
+    if path.exists():
+        return path
     if isinstance(source, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise WeightsError(f"{source}: no such file or folder. Name one that holds the weights, or a hub id.")
+        raise WeightsError(f"{source}: no such file or folder. Give a file or folder of weights, or a hub id.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -45,7 +45,7 @@ def locate(source: str | Path) -> Path:
 
 
 class Shards(Mapping[str, Tensor]):
-    """Tensors of safetensors files by key, read when asked for. WeightsError for a damaged or incomplete file."""
+    """Tensors of safetensors files by key, read on access. WeightsError for a damaged or incomplete file."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.files = files
@@ -60,7 +60,7 @@ class Shards(Mapping[str, Tensor]):
         except FileNotFoundError as error:
             raise WeightsError(f"{path}: missing; it holds '{key}'. Copy or download the model again.") from error
         except SafetensorError as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         return tensor
 
     def __iter__(self) -> Iterator[str]:
@@ -70,26 +70,26 @@ class Shards(Mapping[str, Tensor]):
         return len(self.files)
 
 
-def open_tensors(place: Path) -> Mapping[str, Tensor]:
-    """Tensors of a folder or of one file. A pickle is read only when it is the file that was named."""
-    if place.suffix in PICKLES and place.is_file():
-        return _unpickled(place)
-    path = _chosen(place) if place.is_dir() else place
+def open_tensors(source: Path) -> Mapping[str, Tensor]:
+    """Tensors of a folder or file. A pickle is read only when the path names that file itself."""
+    if source.suffix in PICKLES and source.is_file():
+        return _unpickled(source)
+    path = _weights_file(source) if source.is_dir() else source
     if path.name.endswith(".index.json"):
         try:
             index = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         except (ValueError, KeyError, TypeError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         return Shards({key: path.parent / name for key, name in index.items()})
     try:
         with safe_open(path, framework="pt") as file:
             return Shards(dict.fromkeys(file.keys(), path))
     except SafetensorError as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
 
 
 def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    """Give a module its weights as they are, in their own precision; every one must be there and no other."""
+    """Assign weights to a module, keeping their dtype. WeightsError for a missing, unexpected or misshapen tensor."""
     try:
         module.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
@@ -98,8 +98,8 @@ def load_strictly(module: nn.Module, weights: Mapping[str, Tensor], source: str 
         ) from error
 
 
-def _chosen(folder: Path) -> Path:
-    """The file of a folder that holds the weights, or the index of several."""
+def _weights_file(folder: Path) -> Path:
+    """The folder's file of weights, or the index of its shards."""
     names = sorted(path.name for path in folder.iterdir())
     tensors = [name for name in names if name.endswith(".safetensors")]
     indices = [name for name in names if name.endswith(".safetensors.index.json")]
@@ -112,18 +112,18 @@ def _chosen(folder: Path) -> Path:
     if pickles:
         raise WeightsError(
             f"{folder}: no safetensors here, only {', '.join(pickles)}. "
-            f"A pickle is read only when it is named itself: {folder / pickles[0]}"
+            f"A pickle is read only when named itself: {folder / pickles[0]}"
         )
-    found = ", ".join(names[:5]) or "nothing"
-    raise WeightsError(f"{folder}: no weights here; expected *.safetensors. Found: {found}.")
+    listed = ", ".join(names[:5]) or "nothing"
+    raise WeightsError(f"{folder}: no weights here; expected *.safetensors. Found: {listed}.")
 
 
 def _unpickled(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch file; mapped into memory, so that only those that are used are read."""
+    """The tensors of a torch file, memory-mapped: only those that are used are read."""
     try:
         data = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if isinstance(data, dict) and isinstance(data.get("state_dict"), dict):
         data = data["state_dict"]
     if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
@@ -131,6 +131,7 @@ def _unpickled(path: Path) -> dict[str, Tensor]:
     return data
 
 
-def _damaged(path: Path, error: Exception) -> WeightsError:
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """The error to raise for a file that cannot be parsed."""
     text = str(error).strip().partition("\n")[0] or type(error).__name__
     return WeightsError(f"{path}: damaged, or not a file of weights ({text}).")

@@ -1,10 +1,9 @@
-"""The LLM's sequence: which token sees which, at which position, and where answers are read.
+"""The LLM's input sequence: attention mask, positions, and where answers are read.
 
-Attention is causal; with full attention visual tokens see one another in both directions, and the tokens of boxes and
-text stay causal behind (or before) them. Questions about the same picture and boxes share one visual prefix:
-[V ; T1 ; T2 ...]. Each Ti sees V and itself, and its positions start again behind V, so the packed answers are those of
-asking one by one. The mask is always given: restarted positions alone make transformers guess at packed sequences and
-cut later questions off V.
+Attention is causal; with full attention, visual tokens also see one another both ways. Tasks on the same view are
+packed behind one visual prefix: [V ; T1 ; T2 ...]. Each Ti sees V and itself, and its positions restart behind V, so
+packed answers equal those of separate sequences. Always pass the mask: given restarted positions alone, transformers
+infers a packed batch and hides V from later tasks.
 """
 
 from __future__ import annotations
@@ -17,47 +16,40 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A packed sequence behind N visual tokens."""
+class PackedLayout:
+    """Mask and positions of L = N visual tokens and the prompts behind them."""
 
-    mask: Tensor  # (L, L) bool, True: the row may see the column
-    positions: Tensor  # (L,)
-    last: Tensor  # (questions,) where each answer is read: index of its last token
-    causal: int  # of how many first tokens it is clear that they see what comes before them and nothing else
+    mask: Tensor  # (L, L) bool, True: the row sees the column
+    positions: Tensor  # (L,) for the rotary embedding
+    last: Tensor  # (tasks,) index of each prompt's last token, where its answer is read
+    causal: int  # length of the purely causal prefix
 
 
 def visible(length: int, full: slice = slice(0)) -> Tensor:
-    """Which of `length` tokens sees which: bool (L, L), causal, but inside `full` in both directions."""
+    """Attention mask (length, length) of bool: causal, and both ways inside `full`."""
     mask = torch.ones(length, length, dtype=torch.bool).tril()
     mask[full, full] = True
     return mask
 
 
-def layout(
-    visual_tokens: int, prompt_lengths: Sequence[int], full: bool = False, lead: int = 0, boxes: int = 0
-) -> Layout:
-    """Mask, positions and read-out places of [lead ; V ; boxes ; T1 ; T2 ...].
-
-    `full`: visual tokens see one another both ways; `lead`: tokens of a prompt before them; `boxes`: tokens of boxes
-    behind them. With no prompts behind, as for gaze or with a lead, the one place is the last of all.
-    """
-    start = lead + visual_tokens + boxes
-    total = start + sum(prompt_lengths)
-    mask = visible(total, slice(lead, lead + visual_tokens) if full else slice(0))
+def packed_layout(visual_tokens: int, prompt_lengths: Sequence[int]) -> PackedLayout:
+    """Layout of [V ; T1 ; T2 ...] under causal attention. Without prompts, the one answer is read at the last token."""
+    total = visual_tokens + sum(prompt_lengths)
+    mask = visible(total)
     positions = torch.arange(total)
-    last, behind = [], start
+    last, start = [], visual_tokens
     for length in prompt_lengths:
-        mask[behind : behind + length, start:behind] = False  # not the questions before it
-        positions[behind : behind + length] = torch.arange(start, start + length)
-        behind += length
-        last.append(behind - 1)
-    causal = 0 if full else start + sum(prompt_lengths[:1])
-    return Layout(mask, positions, torch.tensor(last or [total - 1], dtype=torch.long), causal)
+        mask[start : start + length, visual_tokens:start] = False  # hides the prompts before it
+        positions[start : start + length] = torch.arange(visual_tokens, visual_tokens + length)
+        start += length
+        last.append(start - 1)
+    causal = visual_tokens + sum(prompt_lengths[:1])
+    return PackedLayout(mask, positions, torch.tensor(last or [total - 1], dtype=torch.long), causal)
 
 
 def attention_bias(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask (L, L) for transformers, (1, 1, L, L) in the type and on the device of `like`: 0 is seen, -inf is not.
+    """A mask (n, L) as an additive bias (1, 1, n, L) with the type and device of `like`: 0 where seen, else -inf.
 
-    Added to the scores it means the same to every attention implementation; eager attention would add True as 1.
+    Every attention implementation of transformers treats a bias alike; eager attention would add True as 1.
     """
     return like.new_zeros(mask.shape).masked_fill(~mask.to(like.device), -torch.inf)[None, None]

@@ -1,7 +1,7 @@
-"""Runs of the LLM recorded as CUDA graphs, one per shape, and replayed: a launch a run, not twenty a layer.
+"""Forward passes of the LLM recorded as CUDA graphs: one launch per pass instead of twenty per layer.
 
-A graph reads and writes fixed memory, so tokens are copied there and states from there. Batches are read in buckets, so
-that few shapes occur.
+A graph reads and writes fixed memory: inputs are copied in, states are copied out. Batches are split into buckets of a
+few sizes, so that few graphs are needed.
 """
 
 from __future__ import annotations
@@ -14,137 +14,118 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sf_ros.engines.fused.batches import PASS_TOKENS
 from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout
 
 LOG = logging.getLogger(__name__)
-BUCKETS = (8, 4, 2, 1)  # sequences in a recorded run
-MOST = 128  # recorded runs that are kept, those replayed last; each is some 300 kernels
+BUCKETS = (8, 4, 2, 1)  # sequences per recorded pass
+MAX_GRAPHS = 128  # least recently used ones are dropped; each is some 300 kernels
+# Fixed cost of a pass in tokens: launching every layer and reading its weights. Measured on a CPU: 45 (layers of
+# Llama-3.2-1B, float32) to 140 (tiny LLM, bfloat16); see docs/performance.md.
+PASS_TOKENS = 80
 Run = Callable[[], None]
-Record = Callable[[Run], Run]  # a run -> what repeats it
+Record = Callable[[Run], Run]  # records a run; returns a function that replays it
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A run of one shape, and the fixed memory that it reads and writes: it must live as long as the run does."""
+class CudaGraph:
+    """A recorded pass of one shape. Keeps alive the memory that it reads and writes."""
 
-    places: TokenLayout
-    given: Tensor
-    found: Tensor
-    known: Tensor | None
-    kept: Tensor | None
+    layout: TokenLayout
+    inputs: Tensor
+    states: Tensor
     replay: Run
 
 
-class Replayed:
-    """A llm whose runs are recorded when a shape first occurs, and replayed from then on, with the same results.
+class CudaGraphRunner:
+    """Runs an LLM by CUDA graphs, recorded at a shape's first use; results are those of the LLM itself.
 
-    What `record` cannot record (RuntimeError) is run as it is, then and later, with one warning.
+    If recording fails (RuntimeError), this and all later passes run without graphs, with one warning.
     """
 
     def __init__(self, llm: LlamaDecoder, record: Record) -> None:
         self._llm = llm
         self._record: Record | None = record
-        self._runs: OrderedDict[Hashable, Recorded] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, CudaGraph] = OrderedDict()
         self._memory: dict[str, Tensor] = {}
 
-    def __call__(
-        self,
-        key: Hashable,
-        places: TokenLayout,
-        tokens: Tensor,
-        known: Tensor | None = None,
-        kept: Tensor | None = None,
-    ) -> Tensor:
-        """The states of LlamaDecoder.forward. Calls with one `key` have the same places and length of `known`.
-
-        `known` is shared by all sequences; `kept` is for single ones.
-        """
-        parts, first = [], 0
+    def __call__(self, key: Hashable, layout: TokenLayout, tokens: Tensor) -> Tensor:
+        """The states of LlamaDecoder.forward. Calls with equal keys must have equal layouts."""
+        parts, start = [], 0
         for count, bucket in buckets(*tokens.shape[:2]):
-            parts.append(self._part(key, places, tokens[first : first + count], bucket, known, kept))
-            first += count
+            parts.append(self._part(key, layout, tokens[start : start + count], bucket))
+            start += count
         return torch.cat(parts)
 
-    def _part(
-        self, key: Hashable, places: TokenLayout, tokens: Tensor, bucket: int, known: Tensor | None, kept: Tensor | None
-    ) -> Tensor:
-        recorded = self._recorded((key, bucket, kept is not None), places, tokens, bucket, known, kept)
-        if recorded is None:
-            states: Tensor = self._llm(tokens, places, known, kept)
+    def _part(self, key: Hashable, layout: TokenLayout, tokens: Tensor, bucket: int) -> Tensor:
+        graph = self._graph((key, bucket), layout, tokens, bucket)
+        if graph is None:
+            states: Tensor = self._llm(tokens, layout)
             return states
-        recorded.given[: len(tokens)].copy_(tokens)  # the rest holds what it held: no sequence sees another
-        if recorded.known is not None and known is not None:
-            recorded.known.copy_(known)
-        recorded.replay()
-        if recorded.kept is not None and kept is not None:
-            kept.copy_(recorded.kept)
-        return recorded.found[: len(tokens)].clone()
+        graph.inputs[: len(tokens)].copy_(tokens)  # the other sequences keep old tokens; their states are not used
+        graph.replay()
+        return graph.states[: len(tokens)].clone()
 
-    def _recorded(
-        self, key: Hashable, places: TokenLayout, tokens: Tensor, bucket: int, known: Tensor | None, kept: Tensor | None
-    ) -> Recorded | None:
-        """The run of a shape, recorded now if it is not there; None where nothing can be recorded."""
-        if key in self._runs:
-            self._runs.move_to_end(key)
-            return self._runs[key]
+    def _graph(self, key: Hashable, layout: TokenLayout, tokens: Tensor, bucket: int) -> CudaGraph | None:
+        """The graph of a shape, recorded now if it is new; None when recording has failed."""
+        if key in self._graphs:
+            self._graphs.move_to_end(key)
+            return self._graphs[key]
         if self._record is None:
             return None
         _, length, dim = tokens.shape
-        read = length if places.wanted is None else len(places.wanted)
-        given, found = (self._fixed(n, (bucket, c, dim), tokens) for n, c in (("given", length), ("found", read)))
-        before = None if known is None else self._fixed("known", known.shape, known)
-        after = None if kept is None else self._fixed("kept", kept.shape, kept)
+        inputs = self._fixed_memory("inputs", (bucket, length, dim), tokens)
+        read_length = length if layout.read is None else len(layout.read)
+        states = self._fixed_memory("states", (bucket, read_length, dim), tokens)
 
         def run() -> None:
-            found.copy_(self._llm(given, places, before, after))
+            states.copy_(self._llm(inputs, layout))
 
         try:
-            self._runs[key] = Recorded(places, given, found, before, after, self._record(run))
+            self._graphs[key] = CudaGraph(layout, inputs, states, self._record(run))
         except RuntimeError as error:
-            LOG.warning("The LLM cannot be recorded as a CUDA graph (%s); it runs without.", error)
+            LOG.warning("CUDA graphs are off: the LLM cannot be recorded (%s).", error)
             self._record = None
             return None
-        if len(self._runs) > MOST:
-            self._runs.popitem(last=False)
-        return self._runs[key]
+        if len(self._graphs) > MAX_GRAPHS:
+            self._graphs.popitem(last=False)
+        return self._graphs[key]
 
-    def _fixed(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Memory of a kind, shared by runs, since they come one after the other; new where more is needed than ever."""
+    def _fixed_memory(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Memory shared by all graphs, which run one at a time; reallocated when a larger shape comes."""
         count = torch.Size(shape).numel()
-        there = self._memory.get(name)
-        if there is None or there.numel() < count:
-            there = self._memory[name] = like.new_zeros(count)
-        return there[:count].view(shape)
+        memory = self._memory.get(name)
+        if memory is None or memory.numel() < count:
+            memory = self._memory[name] = like.new_zeros(count)
+        return memory[:count].view(shape)
 
 
 def buckets(batch: int, length: int) -> list[tuple[int, int]]:
-    """How a batch of sequences of `length` tokens is cut: (sequences, bucket) of each run.
+    """Splits a batch of sequences with `length` tokens into passes: (sequences, bucket) of each.
 
-    A bucket is not full where what is missing costs fewer tokens than one more run does.
+    A bucket stays partly empty where the empty part costs fewer tokens than another pass.
     """
-    found = []
+    passes = []
     while batch:
         bucket = next(size for size in BUCKETS if size <= batch)
         larger = min((size for size in BUCKETS if size >= batch), default=bucket)
         if (larger - batch) * length < PASS_TOKENS:
             bucket = larger
-        found.append((min(batch, bucket), bucket))
-        batch -= found[-1][0]
-    return found
+        passes.append((min(batch, bucket), bucket))
+        batch -= passes[-1][0]
+    return passes
 
 
 def cuda_graphs(device: torch.device) -> Record:
-    """Records runs as CUDA graphs that share memory for what lies between their layers."""
+    """Records runs as CUDA graphs that share one memory pool for intermediate tensors."""
     pool = torch.cuda.graph_pool_handle()
 
     def record(run: Run) -> Run:
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        present = torch.cuda.current_stream(device)
-        side.wait_stream(present)
+        current = torch.cuda.current_stream(device)
+        side.wait_stream(current)
         with torch.cuda.stream(side):
-            run()  # libraries choose kernels and ask for memory, which cannot be recorded
-        present.wait_stream(side)
+            run()  # warm-up: libraries choose kernels and allocate, which cannot be recorded
+        current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             run()

@@ -1,10 +1,13 @@
-"""The LLM as the robot runs it: transformers' LlamaModel in fewer and larger steps, with the same weights.
+"""The LLM for inference: transformers' LlamaModel with the same weights in fewer, larger operations.
 
-Queries, keys and values are one product, rotary positions are looked up and one complex product, residuals are added by
-the product before them (in float32), norms' weights are part of the products behind them, the last layer goes on with
-the tokens that are read alone, and layers share the memory of what none of them keeps: on a CPU a third of
-transformers' time goes to operations element by element, most of it to memory that is asked for and given back.
-Training has transformers' own; tests hold the two equal.
+* Query, key and value projections are one product; rotary embedding is one complex product with precomputed factors.
+* The products before residual additions accumulate into the float32 residual.
+* RMSNorm weights are folded into the projections that follow.
+* After attention, the last layer computes only the tokens whose states are read.
+* Layers share scratch memory. With transformers on a CPU, element-wise operations take a third of the time, most of it
+  in allocating and freeing memory.
+
+Training uses transformers; tests compare the two.
 """
 
 from __future__ import annotations
@@ -18,67 +21,62 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from sf_ros.core.config import LlmConfig
 from sf_ros.model.fusion import llama_config
 from sf_ros.model.sequence import attention_bias
-from sf_ros.model.skeleton import empty_weights, read_weights
+from sf_ros.model.weights import empty_weights, read_weights
 
-ROWS = 64  # tokens of a step between types on a CPU: 512 KiB of 2048 float32 numbers stay in a core's cache
+ROWS = 64  # tokens per step of a dtype conversion on a CPU: 512 KiB of 2048 float32 numbers fit in a core's cache
 # transformers' names
 QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 NAMES = {"output": "self_attn.o_proj", "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"}
 NORM = "norm.weight"
-NORMS = {"input_layernorm": QKV, "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj")}  # products behind them
+NORMS = {"input_layernorm": QKV, "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj")}  # norm -> projections
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the n tokens of a run stand, what they see of L, and which are read.
+    """Attention and positions of a sequence of L tokens, and which of their states are read."""
 
-    `causal`: of how many first tokens it is clear that they see what comes before them and nothing else, so that their
-    bias need not be read; 0 where tokens before them are known.
-    """
-
-    bias: Tensor  # (1, 1, n, L) added to scores, in the type of the weights
-    turns: Tensor  # (n, 1, head size / 2) complex: what pairs of numbers are multiplied by at rotary positions
-    causal: int = 0
-    wanted: Tensor | None = None  # (W,) places of the tokens whose states are read; None: all
+    bias: Tensor  # (1, 1, L, L) added to attention scores, in the dtype of the weights
+    rotation: Tensor  # (L, 1, head size / 2) complex rotary factors
+    causal: int = 0  # length of the purely causal prefix, for which the bias need not be read
+    read: Tensor | None = None  # (R,) indices of the tokens whose states are returned; None: all
 
 
 @dataclass(frozen=True)
 class Scratch:
-    """What a layer fills and the next one overwrites, of M tokens: asked for once a pass, and not in every layer."""
+    """Memory for M = B * L tokens that every layer overwrites; allocated once per forward pass."""
 
     normed: Tensor  # (M, D)
-    rows: Tensor  # (M, every head of queries, keys and values)
-    turned: Tensor  # (B, n, heads of queries and keys, size) float32
+    qkv: Tensor  # (M, heads of queries, keys and values * size)
+    rotated: Tensor  # (B, L, heads of queries and keys, size) float32
     gate: Tensor  # (M, mlp)
     up: Tensor  # (M, mlp)
 
     @staticmethod
-    def of(tokens: Tensor, config: LlmConfig, dtype: torch.dtype) -> Scratch:
-        """For tokens (B, n, D), read with weights of a type."""
+    def allocate(tokens: Tensor, config: LlmConfig, dtype: torch.dtype) -> Scratch:
+        """For tokens (B, L, D) and weights of a dtype."""
         count, size = tokens.shape[0] * tokens.shape[1], config.dim // config.heads
-        turned = config.heads + config.kv_heads
+        rotated = config.heads + config.kv_heads
         return Scratch(
             tokens.new_empty(count, config.dim, dtype=dtype),
-            tokens.new_empty(count, (turned + config.kv_heads) * size, dtype=dtype),
-            tokens.new_empty(*tokens.shape[:2], turned, size),
+            tokens.new_empty(count, (rotated + config.kv_heads) * size, dtype=dtype),
+            tokens.new_empty(*tokens.shape[:2], rotated, size),
             tokens.new_empty(count, config.mlp, dtype=dtype),
             tokens.new_empty(count, config.mlp, dtype=dtype),
         )
 
     def first(self, count: int) -> Scratch:
-        """The same memory for so many tokens, behind attention."""
+        """The same memory for the first `count` tokens, for the operations after attention."""
         normed, gate, up = (memory[:count] for memory in (self.normed, self.gate, self.up))
         return dataclasses.replace(self, normed=normed, gate=gate, up=up)
 
 
 class Layer(nn.Module):
-    """One transformer layer, the weights of its two norms being part of `qkv`, `gate` and `up`."""
+    """One transformer layer, with the weights of its two norms folded into `qkv`, `gate` and `up`."""
 
     def __init__(self, config: LlmConfig) -> None:
         super().__init__()
@@ -91,58 +89,49 @@ class Layer(nn.Module):
         self.down = nn.Linear(config.mlp, config.dim, bias=False)
         self.eps = config.norm_eps
 
-    def forward(
-        self, x: Tensor, places: TokenLayout, known: Tensor | None, kept: Tensor | None, own: Scratch
-    ) -> Tensor:
-        """Contiguous float32 x (B, n, D), overwritten -> states of all of them, or of the wanted ones (B, W, D).
-
-        known and kept: the layer's of LlamaDecoder.forward.
-        """
-        turning, bias, causal = self.heads + self.kv_heads, places.bias, places.causal
-        y = normed(x.flatten(0, 1), self.eps, own.normed)
-        rows = _product(y, self.qkv, own.rows).view(*x.shape[:2], turning + self.kv_heads, self.size)
-        turned = self._turned(rows[:, :, :turning], places.turns, own.turned, y)
-        q, k = (part.transpose(1, 2) for part in torch.split(turned, [self.heads, self.kv_heads], dim=2))
-        v = rows[:, :, turning:].transpose(1, 2)
-        if kept is not None:
-            kept[0].copy_(k)
-            kept[1].copy_(v)
-        if known is not None:
-            k, v = (torch.cat([old.expand(len(x), -1, -1, -1), new], 2) for old, new in zip(known, (k, v), strict=True))
-        if places.wanted is not None:
-            x, q, bias, causal = x[:, places.wanted], q[:, :, places.wanted], bias[:, :, places.wanted], 0
-            own = own.first(x.shape[0] * x.shape[1])
+    def forward(self, x: Tensor, layout: TokenLayout, scratch: Scratch) -> Tensor:
+        """Contiguous float32 x (B, L, D), overwritten -> states (B, L, D), or (B, R, D) of the tokens that are read."""
+        rotated, bias, causal = self.heads + self.kv_heads, layout.bias, layout.causal
+        y = normed(x.flatten(0, 1), self.eps, scratch.normed)
+        qkv = _product(y, self.qkv, scratch.qkv).view(*x.shape[:2], rotated + self.kv_heads, self.size)
+        qk = self._rotate(qkv[:, :, :rotated], layout.rotation, scratch.rotated, y)
+        q, k = (part.transpose(1, 2) for part in torch.split(qk, [self.heads, self.kv_heads], dim=2))
+        v = qkv[:, :, rotated:].transpose(1, 2)
+        if layout.read is not None:
+            x, q, bias, causal = x[:, layout.read], q[:, :, layout.read], bias[:, :, layout.read], 0
+            scratch = scratch.first(x.shape[0] * x.shape[1])
         flat = x.view(-1, x.shape[-1])
-        _add_product(flat, _attended(q, k, v, bias, causal).reshape(flat.shape), self.output, own.normed)
-        y = normed(flat, self.eps, own.normed)
-        hidden = F.silu(_product(y, self.gate, own.gate), inplace=True)
-        hidden *= _product(y, self.up, own.up)
-        _add_product(flat, hidden, self.down, own.normed)
+        _add_product(flat, _attention(q, k, v, bias, causal).reshape(flat.shape), self.output, scratch.normed)
+        y = normed(flat, self.eps, scratch.normed)
+        hidden = F.silu(_product(y, self.gate, scratch.gate), inplace=True)
+        hidden *= _product(y, self.up, scratch.up)
+        _add_product(flat, hidden, self.down, scratch.normed)
         return x
 
-    def _turned(self, heads: Tensor, turns: Tensor, memory: Tensor, inputs: Tensor) -> Tensor:
-        """Queries and keys (B, n, heads, size) at their rotary positions, neighbours turned against each other.
+    def _rotate(self, qk: Tensor, rotation: Tensor, memory: Tensor, inputs: Tensor) -> Tensor:
+        """Queries and keys (B, L, heads, size) rotated by their positions; channels 2i and 2i + 1 are a pair.
 
-        In float32 `memory`; heads of another type are overwritten and returned. What bfloat16 has rounded off the keys,
-        products of `inputs` (M, D), is added again: scores move answers more than all else that is rounded.
+        Float32 results are in `memory`; other dtypes overwrite `qk`. For bfloat16, the rounding error of the keys,
+        which are products of `inputs` (M, D), is computed and added back: rounded scores change answers more than
+        everything else that is rounded.
         """
-        if heads.dtype is torch.float32:
-            torch.mul(_complex(heads), turns, out=_complex(memory))
+        if qk.dtype is torch.float32:
+            torch.mul(_complex(qk), rotation, out=_complex(memory))
             return memory
-        memory.copy_(heads)
-        if heads.dtype is torch.bfloat16:
-            keys, weight = heads[:, :, self.heads :], self.qkv.weight[self.heads * self.size : heads[0, 0].numel()]
+        memory.copy_(qk)
+        if qk.dtype is torch.bfloat16:
+            keys, weight = qk[:, :, self.heads :], self.qkv.weight[self.heads * self.size : qk[0, 0].numel()]
             lost = torch.addmm(keys.flatten(0, 1).flatten(1), inputs, weight.t(), beta=-1)
             memory[:, :, self.heads :] += lost.view(keys.shape)
-        _complex(memory).mul_(turns)
-        return heads.copy_(memory)
+        _complex(memory).mul_(rotation)
+        return qk.copy_(memory)
 
 
 class LlamaDecoder(nn.Module):
-    """Embedded tokens -> last hidden states, normalised; the last norm's weight is its own.
+    """Embedded tokens -> normalised last hidden states.
 
-    Products and attention are in the type of the weights. Tokens, residuals, rotary positions and states are float32
-    always, and bfloat16's keys get back what was rounded off them (docs/performance.md, Precision).
+    Products and attention have the dtype of the weights. Tokens, residuals, rotary factors and states are always
+    float32 (docs/performance.md, Precision).
     """
 
     def __init__(self, config: LlmConfig) -> None:
@@ -154,111 +143,95 @@ class LlamaDecoder(nn.Module):
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.rotary = LlamaRotaryEmbedding(config=llama_config(config))
 
-    def forward(
-        self, tokens: Tensor, places: TokenLayout, known: Tensor | None = None, kept: Tensor | None = None
-    ) -> Tensor:
-        """float32 tokens (B, n, D) behind what is `known` -> states (B, n, D), or of the wanted ones (B, W, D).
-
-        `known`: keys and values (layers, 2, B or 1, kv heads, L - n, head size) of the tokens before; `kept`: is filled
-        with those of these tokens, (layers, 2, B, kv heads, n, head size).
-        """
+    def forward(self, tokens: Tensor, layout: TokenLayout) -> Tensor:
+        """float32 tokens (B, L, D) -> states (B, L, D), or (B, R, D) of the tokens that are read."""
         x = tokens.clone(memory_format=torch.contiguous_format)
-        own, nothing = Scratch.of(x, self.config, self.dtype), [None] * len(self.layers)
-        old, new = (nothing if cache is None else cache for cache in (known, kept))
-        read = [dataclasses.replace(places, wanted=None)] * (len(self.layers) - 1) + [places]
-        for layer, there, before, these in zip(self.layers, read, old, new, strict=True):
-            x = layer(x, there, before, these, own)
+        scratch = Scratch.allocate(x, self.config, self.dtype)
+        whole = dataclasses.replace(layout, read=None)
+        for index, layer in enumerate(self.layers, 1):
+            x = layer(x, layout if index == len(self.layers) else whole, scratch)
         flat = x.flatten(0, 1)
         return normed(flat, self.config.norm_eps, torch.empty_like(flat)).mul_(self.norm.weight).view_as(x)
 
-    def cache(self, tokens: Tensor) -> Tensor:
-        """Memory for the keys and values of tokens (B, n, D), as `kept` of `forward` has them."""
-        config, (batch, length, _) = self.config, tokens.shape
-        size = config.dim // config.heads
-        return tokens.new_empty(config.depth, 2, batch, config.kv_heads, length, size, dtype=self.dtype)
-
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+        """Of the weights."""
         return self.get_parameter("layers.0.qkv.weight").dtype
 
-    def places(self, mask: Tensor, positions: Tensor, causal: int = 0, wanted: Tensor | None = None) -> TokenLayout:
-        """Of n tokens that see a mask (n, L) of bool, true where seen, at rotary positions (n,): on the llm's device.
-
-        causal and wanted: as in TokenLayout.
-        """
+    def token_layout(self, mask: Tensor, positions: Tensor, causal: int = 0, read: Tensor | None = None) -> TokenLayout:
+        """The TokenLayout, on the LLM's device, of an attention mask (L, L), True where seen, and positions (L,)."""
         like = self.get_parameter("layers.0.qkv.weight")
-        turns = torch.complex(*self.rotary(self.rotary.inv_freq, positions[None].to(like.device)))
+        rotation = torch.complex(*self.rotary(self.rotary.inv_freq, positions[None].to(like.device)))
         return TokenLayout(
             attention_bias(mask, like),
-            turns[0, :, None, : turns.shape[-1] // 2],  # halves are the same
+            rotation[0, :, None, : rotation.shape[-1] // 2],  # the second half repeats the first
             causal,
-            None if wanted is None else wanted.to(like.device),
+            None if read is None else read.to(like.device),
         )
 
 
 def load_llm(config: LlmConfig, path: Path, device: torch.device, dtype: torch.dtype) -> LlamaDecoder:
-    """The llm of a file with transformers' names. RuntimeError when the file does not fit."""
+    """The LLM of a file with transformers' names. RuntimeError when the file does not fit, WeightsError if damaged."""
     with empty_weights():
         llm = LlamaDecoder(config)
-    with safe_open(path, "pt") as file:
-        weights = {key: file.get_tensor(key).float() for key in file.keys() if key.endswith(NORM)}  # noqa: SIM118
+    norms = {key: weight.float() for key, weight in read_weights(path, suffix=NORM).items()}
     scales: dict[str, Tensor] = {}
-    for index, (norm, products) in itertools.product(range(config.depth), NORMS.items()):
-        scale = weights.pop(f"layers.{index}.{norm}.weight", None)
+    for index, (norm, projections) in itertools.product(range(config.depth), NORMS.items()):
+        scale = norms.pop(f"layers.{index}.{norm}.weight", None)
         if scale is None:
             raise RuntimeError(f"Missing key {norm} of layer {index}.")
-        scales |= {f"layers.{index}.{name}.weight": scale for name in products}
-    found = read_weights(path, device, dtype, scales=scales)
-    found = {key: weight for key, weight in found.items() if not key.endswith(NORM)}
+        scales |= {f"layers.{index}.{name}.weight": scale for name in projections}
+    stored = read_weights(path, device, dtype, scales=scales)
+    stored = {key: weight for key, weight in stored.items() if not key.endswith(NORM)}
+    weights = norms
     for index in range(config.depth):
-        there = {f"{key}.weight": f"layers.{index}.{name}.weight" for key, name in NAMES.items()}
-        weights |= {f"layers.{index}.{key}": found.pop(name) for key, name in there.items() if name in found}
+        names = {f"{key}.weight": f"layers.{index}.{name}.weight" for key, name in NAMES.items()}
+        weights |= {f"layers.{index}.{key}": stored.pop(name) for key, name in names.items() if name in stored}
         parts = [f"layers.{index}.{part}.weight" for part in QKV]
-        if all(part in found for part in parts):
-            q, k, v = (found.pop(part) for part in parts)
+        if all(part in stored for part in parts):
+            q, k, v = (stored.pop(part) for part in parts)
             size = config.dim // config.heads
-            weights[f"layers.{index}.qkv.weight"] = torch.cat([_neighbours(q, size), _neighbours(k, size), v])
-    llm.load_state_dict(weights | found, strict=True, assign=True)
-    return llm.to(device).eval()
+            weights[f"layers.{index}.qkv.weight"] = torch.cat([_paired(q, size), _paired(k, size), v])
+    llm.load_state_dict(weights | stored, strict=True, assign=True)
+    return llm.to(device).requires_grad_(False).eval()
 
 
-def _neighbours(weight: Tensor, size: int) -> Tensor:
-    """Rows of heads of `size`: what is turned against each other, half a head apart in Llama, stands together."""
+def _paired(weight: Tensor, size: int) -> Tensor:
+    """Rows reordered within each head, so that rotary pairs are adjacent; in Llama they are size / 2 apart."""
     return weight.view(-1, 2, size // 2, weight.shape[1]).transpose(1, 2).reshape(weight.shape)
 
 
 def normed(x: Tensor, eps: float, result: Tensor) -> Tensor:
-    """Rows of float32 x (M, D), not overwritten, divided by their root mean square: in `result` (M, D), of any type.
+    """Rows of float32 x (M, D) divided by their root mean square, in `result` (M, D) of any dtype.
 
-    On a CPU with fewer steps over memory than F.rms_norm.
+    On a CPU this passes over memory fewer times than F.rms_norm.
     """
-    if x.is_cuda:  # there it is one kernel, and these would be several
+    if x.is_cuda:  # one kernel there
         return F.rms_norm(x, x.shape[-1:], eps=eps).to(result.dtype)
     scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
     if result.dtype is x.dtype:
         return torch.mul(x, scale, out=result)
-    for rows, by, there in _blocks(x, scale, result):
-        there.copy_(rows * by)
+    for rows, row_scale, converted in _blocks(x, scale, result):
+        converted.copy_(rows * row_scale)
     return result
 
 
 def _product(x: Tensor, layer: nn.Linear, result: Tensor) -> Tensor:
-    """x (M, d) through a layer without bias into `result` (M, D)."""
+    """x (M, d) through a layer without bias, in `result` (M, D)."""
     return torch.mm(x, layer.weight.t(), out=result)
 
 
 def _add_product(x: Tensor, inputs: Tensor, layer: nn.Linear, memory: Tensor) -> None:
-    """Add inputs (M, d) through a layer without bias to float32 x (M, D); `memory` (M, D) may be overwritten."""
+    """Adds inputs (M, d) through a layer without bias to float32 x (M, D); may overwrite `memory` (M, D)."""
     if x.dtype is inputs.dtype:
         torch.addmm(x, inputs, layer.weight.t(), out=x)
         return
-    for rows, more in _blocks(x, _product(inputs, layer, memory)):
-        rows += more
+    for rows, added in _blocks(x, _product(inputs, layer, memory)):
+        rows += added
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Rows of tensors (M, ...) in blocks: on a CPU several steps go over memory once; on a GPU there is one block."""
+    """Matching blocks of rows of tensors (M, ...): small enough for the cache on a CPU, one block on a GPU."""
     rows = len(tensors[0]) if tensors[0].is_cuda else ROWS
     return zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
 
@@ -268,26 +241,23 @@ def _complex(heads: Tensor) -> Tensor:
     return torch.view_as_complex(heads.view(*heads.shape[:-1], -1, 2))
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:
-    """Attention (B, n, heads, size): of the first `causal` queries to what comes before them, of others as `bias` says.
-
-    Half the work of the former is known to be hidden, and left out.
-    """
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:
+    """Attention (B, n, heads, size): causal for the first `causal` queries, which halves their work, else by `bias`."""
     groups = q.shape[1] // k.shape[1]
-    if q.is_cuda:  # there a masked kernel with groups is a slow one
+    if q.is_cuda:  # grouped attention with a mask is slow there
         k, v, groups = _repeated(k, groups), _repeated(v, groups), 1
-    attend = functools.partial(F.scaled_dot_product_attention, enable_gqa=groups > 1)
-    seen = []
+    attention = functools.partial(F.scaled_dot_product_attention, enable_gqa=groups > 1)
+    outputs = []
     if causal:
-        seen.append(attend(q[:, :, :causal], k[:, :, :causal], v[:, :, :causal], is_causal=True))
+        outputs.append(attention(q[:, :, :causal], k[:, :, :causal], v[:, :, :causal], is_causal=True))
     if causal < q.shape[2]:
-        seen.append(attend(q[:, :, causal:], k, v, attn_mask=bias[:, :, causal:]))
-    parts = [part.transpose(1, 2) for part in seen]  # on a CPU that is how the kernel writes them
+        outputs.append(attention(q[:, :, causal:], k, v, attn_mask=bias[:, :, causal:]))
+    parts = [output.transpose(1, 2) for output in outputs]  # the CPU kernel's own memory order
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _repeated(heads: Tensor, times: int) -> Tensor:
-    """(B, kv heads, L, size) -> (B, heads, L, size): each once for every query head of its group."""
+    """(B, kv heads, L, size) -> (B, heads, L, size): each key or value head once per query head of its group."""
     if times == 1:
         return heads
     return heads[:, :, None].expand(-1, -1, times, -1, -1).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""Frozen visual encoders: pictures (B, 3, S, S) -> patch features (B, grid * grid, dim) in raster order."""
+"""Frozen visual encoders: images (B, 3, S, S) -> patch features (B, grid * grid, dim) in raster order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from sf_ros.core.config import EncoderConfig, known
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.fields import known
 from sf_ros.model.encoders.aimv2 import Aimv2Encoder
 from sf_ros.model.encoders.clip import ClipEncoder, MolmoEncoder
 from sf_ros.model.encoders.dinov2 import Dinov2Encoder
@@ -54,11 +55,11 @@ def build_encoder(config: EncoderConfig) -> nn.Module:
 
 
 def load_weights(encoder: nn.Module, source: str | Path | Sequence[str | Path] | None = None) -> nn.Module:
-    """Published weights into an encoder of build_encoder; returns it, frozen and in evaluation mode.
+    """The encoder with published weights loaded, frozen and in evaluation mode.
 
-    `source` is a hub id whose files are in the Hugging Face cache, a local folder or a file; encoders side by side take
-    one per part; None is the published place. Nothing is downloaded and no remote code is run. WeightsError (a
-    ValueError) says what is missing, left over or of another shape, and how to get what is not there.
+    `source`: a hub id in the Hugging Face cache, a local folder or a file; encoders side by side take one per part;
+    None: the published hub ids. Nothing is downloaded and no remote code is run. WeightsError (a ValueError) names
+    missing, unexpected and misshapen tensors, and says how to get missing files.
     """
     if not isinstance(encoder, (Tower, SideBySide)):
         raise WeightsError(f"'{type(encoder).__name__}' has no published weights; it is trained with this project.")
@@ -70,6 +71,6 @@ def load_weights(encoder: nn.Module, source: str | Path | Sequence[str | Path] |
         raise WeightsError(
             f"{encoder.config.name} takes {len(towers)} sources of weights, one per part; got {len(sources)}."
         )
-    for tower, place in zip(towers, sources, strict=True):
-        load_tower(tower, place)
+    for tower, tower_source in zip(towers, sources, strict=True):
+        load_tower(tower, tower_source)
     return encoder.eval().requires_grad_(False)

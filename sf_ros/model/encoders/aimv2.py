@@ -1,4 +1,4 @@
-"""AIMv2-Huge (Fini et al. 2024) and the towers made from it: SAILViT and the one inside SAIL-VL-1.5-2B.
+"""AIMv2-Huge (Fini et al. 2024) and two towers fine-tuned from it: SAILViT and that of SAIL-VL-1.5-2B.
 
 transformers' Aimv2VisionModel without a head: no class token, RMS norms, SwiGLU, features after the final norm.
 """
@@ -24,12 +24,12 @@ TRANSFORMERS = Layout(
 )
 
 
-def _rows(table: Tensor) -> Tensor:
+def _without_batch(table: Tensor) -> Tensor:
     """A position table (1, N, D) as (N, D)."""
     return table.squeeze(0)
 
 
-# apple/ml-aim, aim-v2; SAIL-VL holds its tower under `vision_model.`, as InternVL does.
+# apple/ml-aim, aim-v2; in SAIL-VL under `vision_model.`, as in InternVL.
 APPLE = Layout(
     "aim",
     prefixes=("vision_model.", ""),
@@ -37,10 +37,10 @@ APPLE = Layout(
     rules=(
         Rule(r"preprocessor\.patchifier\.proj\.(\w+)", (r"embeddings.patch_embed.\1",)),
         Rule(r"preprocessor\.patchifier\.norm\.weight", ("embeddings.rms_norm.weight",)),
-        Rule(r"preprocessor\.pos_embed", ("embeddings.position_embedding.weight",), _rows),
+        Rule(r"preprocessor\.pos_embed", ("embeddings.position_embedding.weight",), _without_batch),
         Rule(r"trunk\.blocks\.(\d+)\.attn\.qkv\.weight", tuple(LAYER + f"attention.{name}.weight" for name in QKV)),
         Rule(r"trunk\.blocks\.(\d+)\.attn\.proj\.weight", (LAYER + "attention.out_proj.weight",)),
-        Rule(r"trunk\.blocks\.(\d+)\.mlp\.fc1\.weight", (LAYER + "ffn.gate_proj.weight",)),  # goes through silu
+        Rule(r"trunk\.blocks\.(\d+)\.mlp\.fc1\.weight", (LAYER + "ffn.gate_proj.weight",)),  # followed by SiLU
         Rule(r"trunk\.blocks\.(\d+)\.mlp\.fc3\.weight", (LAYER + "ffn.up_proj.weight",)),
         Rule(r"trunk\.blocks\.(\d+)\.mlp\.fc2\.weight", (LAYER + "ffn.down_proj.weight",)),
         Rule(r"trunk\.blocks\.(\d+)\.norm_([12])\.weight", (LAYER + r"rms_norm\2.weight",)),
@@ -53,8 +53,8 @@ class Aimv2Encoder(Tower):
     """AIMv2's tower."""
 
     layouts: ClassVar[tuple[Layout, ...]] = (APPLE, TRANSFORMERS)
-    positions: ClassVar[str | None] = "embeddings.position_embedding.weight"
-    first: ClassVar[int] = 0
+    position_table: ClassVar[str | None] = "embeddings.position_embedding.weight"
+    class_tokens: ClassVar[int] = 0
 
     def __init__(self, config: EncoderConfig) -> None:
         from transformers import Aimv2VisionConfig, Aimv2VisionModel
@@ -72,7 +72,7 @@ class Aimv2Encoder(Tower):
         )
         super().__init__(config, tower)
 
-    def facts(self) -> dict[str, object]:
+    def config_fields(self) -> dict[str, object]:
         return {
             "num_attention_heads": self.config.heads,
             "patch_size": self.config.patch_size,

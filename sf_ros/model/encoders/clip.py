@@ -1,6 +1,6 @@
-"""CLIP's vision tower: OpenAI's ViT-L/14-336, Apple's DFN ViT-H/14-378, and MolmoE's, which is trained on from CLIP's.
+"""CLIP's vision tower: OpenAI's ViT-L/14-336, Apple's DFN ViT-H/14-378, and MolmoE's, which was fine-tuned from CLIP's.
 
-All three are transformers' CLIPVisionModel with quick_gelu; the features are not post-layer-normed.
+All three are transformers' CLIPVisionModel with quick_gelu. Features are taken before the final layer norm.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sf_ros.model.encoders.tower import Tower, mlp_size
 LAYER = r"encoder.layers.\1."
 QKV = ("q_proj", "k_proj", "v_proj")
 
-# CLIPModel and CLIPVisionModel as published; the ids are a buffer that old versions of transformers stored.
+# CLIPModel and CLIPVisionModel as published; old versions of transformers stored position_ids, a buffer.
 TRANSFORMERS = Layout(
     "transformers",
     prefixes=("vision_model.", ""),
     marker="embeddings.patch_embedding.weight",
     rules=(Rule(r"embeddings\.position_ids"), Rule(r"(.+)", (r"\1",))),
 )
-# open_clip's VisionTransformer; `proj` leads into the space shared with texts and is not part of the features.
+# open_clip's VisionTransformer; `proj` maps to the space shared with text and is not part of the features.
 OPEN_CLIP = Layout(
     "open_clip",
     prefixes=("visual.",),
@@ -48,10 +48,10 @@ OPEN_CLIP = Layout(
 
 
 class ClipEncoder(Tower):
-    """CLIP's vision tower in transformers' layout: last hidden state, class token dropped, not post-normed."""
+    """CLIP's vision tower: last hidden state before the final norm, without the class token."""
 
     layouts: ClassVar[tuple[Layout, ...]] = (TRANSFORMERS, OPEN_CLIP)
-    positions: ClassVar[str | None] = "embeddings.position_embedding.weight"
+    position_table: ClassVar[str | None] = "embeddings.position_embedding.weight"
 
     def __init__(self, config: EncoderConfig) -> None:
         from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -64,12 +64,12 @@ class ClipEncoder(Tower):
                 num_attention_heads=config.heads,
                 image_size=config.image_size,
                 patch_size=config.patch_size,
-                hidden_act="quick_gelu",  # OpenAI's and DFN's weights were trained with it
+                hidden_act="quick_gelu",  # of OpenAI's and DFN's weights
             )
         )
         super().__init__(config, tower)
 
-    def facts(self) -> dict[str, object]:
+    def config_fields(self) -> dict[str, object]:
         return {
             "num_attention_heads": self.config.heads,
             "patch_size": self.config.patch_size,
@@ -80,19 +80,19 @@ class ClipEncoder(Tower):
         }
 
 
-def _patches_of_pixels(weight: Tensor) -> Tensor:
-    """A linear layer over the pixels of a patch, row by row with colours last (D, p * p * 3), as a convolution."""
+def _as_convolution(weight: Tensor) -> Tensor:
+    """A linear layer's weight over a patch's pixels (D, p * p * 3), colours last -> a convolution's (D, 3, p, p)."""
     size = round((weight.shape[1] / 3) ** 0.5)
     return weight.unflatten(1, (size, size, 3)).permute(0, 3, 1, 2)
 
 
-# allenai/molmo, olmo/image_vit.py; the prefix is that of the published checkpoint, whose other tensors are not read.
+# allenai/molmo, olmo/image_vit.py. Other tensors of the published checkpoint are ignored.
 MOLMO = Layout(
     "molmo",
     prefixes=("model.vision_backbone.image_vit.", "vision_backbone.image_vit."),
     marker="patch_embedding.weight",
     rules=(
-        Rule(r"patch_embedding\.weight", ("embeddings.patch_embedding.weight",), _patches_of_pixels),
+        Rule(r"patch_embedding\.weight", ("embeddings.patch_embedding.weight",), _as_convolution),
         Rule(r"class_embedding", ("embeddings.class_embedding",)),
         Rule(r"positional_embedding", ("embeddings.position_embedding.weight",)),
         Rule(r"pre_ln\.(\w+)", (r"pre_layrnorm.\1",)),
@@ -106,9 +106,9 @@ MOLMO = Layout(
 
 
 class MolmoEncoder(ClipEncoder):
-    """MolmoE's tower: CLIP ViT-L/14-336 without its last block and post-norm, trained further inside the VLM.
+    """MolmoE's tower: CLIP ViT-L/14-336 without its last block and final norm, fine-tuned inside the VLM.
 
-    The VLM reads layers (-2, -9), concatenated; ask for them with `layers` and twice the width as `dim`.
+    The VLM concatenates layers (-2, -9): set `layers` to them and `dim` to twice the width.
     """
 
     layouts: ClassVar[tuple[Layout, ...]] = (MOLMO,)
@@ -117,5 +117,5 @@ class MolmoEncoder(ClipEncoder):
         super().__init__(config)
         self.tower.post_layernorm = nn.Identity()
 
-    def facts(self) -> dict[str, object]:
-        return {}  # Molmo's configuration describes the language model only
+    def config_fields(self) -> dict[str, object]:
+        return {}  # Molmo's configuration describes its LLM only

@@ -10,7 +10,7 @@ from sf_ros.model.encoders.tower import Tower
 
 LAYER = r"encoder.layer.\1."
 
-# As published; transformers renamed the attention's layers later, and the mask token serves pre-training only.
+# As published; transformers later renamed the attention layers. The mask token is for pre-training only.
 TRANSFORMERS = Layout(
     "transformers",
     prefixes=("dinov2.", ""),
@@ -27,10 +27,10 @@ TRANSFORMERS = Layout(
 
 
 class Dinov2Encoder(Tower):
-    """DINOv2's tower, class token dropped."""
+    """DINOv2's tower without its class token."""
 
     layouts: ClassVar[tuple[Layout, ...]] = (TRANSFORMERS,)
-    positions: ClassVar[str | None] = "embeddings.position_embeddings"
+    position_table: ClassVar[str | None] = "embeddings.position_embeddings"
 
     def __init__(self, config: EncoderConfig) -> None:
         from transformers import Dinov2Config, Dinov2Model
@@ -49,7 +49,7 @@ class Dinov2Encoder(Tower):
         )
         super().__init__(config, tower)
 
-    def facts(self) -> dict[str, object]:
+    def config_fields(self) -> dict[str, object]:
         return {
             "num_attention_heads": self.config.heads,
             "patch_size": self.config.patch_size,

@@ -11,14 +11,14 @@ from sf_ros.model.encoders.tower import Tower, mlp_size
 LAYER = r"encoder.layer.\1."
 QKV = ("q_proj", "k_proj", "v_proj")
 
-# The "-hf" models; the leading "model." depends on the version of transformers that wrote them.
+# The "-hf" models; some versions of transformers write a leading "model.".
 TRANSFORMERS = Layout(
     "transformers",
     prefixes=("model.vision_tower.", "vision_tower.", ""),
     marker="embeddings.patch_embeddings.projection.weight",
     rules=(Rule(r"(.+)", (r"\1",)),),
 )
-# OpenGVLab/InternVL, internvl_chat/internvl/model/internvl_chat/modeling_intern_vit.py; the prefix is there in a VLM.
+# OpenGVLab/InternVL, internvl_chat/internvl/model/internvl_chat/modeling_intern_vit.py; with the prefix inside a VLM.
 INTERNVL = Layout(
     "internvl",
     prefixes=("vision_model.", ""),
@@ -38,10 +38,10 @@ INTERNVL = Layout(
 
 
 class InternVitEncoder(Tower):
-    """InternViT-300M's tower, class token dropped."""
+    """InternViT-300M's tower without its class token."""
 
     layouts: ClassVar[tuple[Layout, ...]] = (TRANSFORMERS, INTERNVL)
-    positions: ClassVar[str | None] = "embeddings.position_embeddings"
+    position_table: ClassVar[str | None] = "embeddings.position_embeddings"
 
     def __init__(self, config: EncoderConfig) -> None:
         from transformers import InternVLVisionConfig, InternVLVisionModel
@@ -59,7 +59,7 @@ class InternVitEncoder(Tower):
         )
         super().__init__(config, tower)
 
-    def facts(self) -> dict[str, object]:
+    def config_fields(self) -> dict[str, object]:
         return {
             "num_attention_heads": self.config.heads,
             "patch_size": self.config.patch_size,

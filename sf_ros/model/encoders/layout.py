@@ -1,4 +1,4 @@
-"""How a published file of weights names the tensors of a tower."""
+"""Maps the tensor names of published weight files to those of a tower."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rule:
-    """Which of the tower's keys a published key becomes."""
+    """Maps a published key to keys of the tower."""
 
-    pattern: str  # of the published key behind the prefix, matched as a whole
-    names: tuple[str, ...] = ()  # own keys; several: its rows hold them one after the other; none: it is not read
-    change: Callable[[Tensor], Tensor] | None = None
+    pattern: str  # regular expression for the whole published key behind the prefix
+    names: tuple[str, ...] = ()  # keys of the tower; several: split by rows in this order; none: ignored
+    change: Callable[[Tensor], Tensor] | None = None  # applied to the tensor before it is split
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One published format: where its keys begin, a key that it must have, and how its keys are renamed."""
+    """One published format: prefixes of its keys, a key that identifies it, and rules that rename its keys."""
 
     name: str
-    prefixes: tuple[str, ...]  # tried in turn; keys that begin otherwise belong to other parts of the model
-    marker: str  # a key behind the prefix
-    rules: tuple[Rule, ...]  # the first that matches counts; a key that none matches is an error
+    prefixes: tuple[str, ...]  # tried in order; keys without the prefix belong to other parts of the model
+    marker: str  # a key that must follow the prefix
+    rules: tuple[Rule, ...]  # the first match applies; a key without a match is an error
 
     def prefix(self, keys: Container[str]) -> str | None:
-        """The prefix under which the tower is found among the keys; None when these are not of this format."""
+        """The tower's prefix among the keys; None when they are not of this format."""
         return next((prefix for prefix in self.prefixes if prefix + self.marker in keys), None)
 
     def rule(self, key: str) -> tuple[tuple[str, ...], Callable[[Tensor], Tensor] | None] | None:
-        """Own keys of a published one and the change its tensor needs; None when no rule knows it."""
+        """The tower's keys for a published key and the change to its tensor; None when no rule matches."""
         for rule in self.rules:
-            if found := re.fullmatch(rule.pattern, key):
-                return tuple(found.expand(name) for name in rule.names), rule.change
+            if match := re.fullmatch(rule.pattern, key):
+                return tuple(match.expand(name) for name in rule.names), rule.change
         return None

@@ -1,4 +1,4 @@
-"""The published encoders by name: their sizes and normalisation, and where their weights are published."""
+"""The encoders by name: sizes, normalisation, and hub ids of their weights."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ ENCODERS: dict[str, EncoderConfig] = {
         DINOV2,
         AIMV2,
         replace(AIMV2, name="sailvit-h-14-448"),
-        # SAIL-VL's model card makes pictures as InternVL2 does, with ImageNet's mean and deviation.
+        # SAIL-VL's model card normalises images as InternVL2 does, by ImageNet's mean and standard deviation.
         replace(AIMV2, name="sail-vl-1d5-2b", mean=DINOV2.mean, std=DINOV2.std),
         INTERNVIT,
         replace(INTERNVIT, name="internvl3-2b"),
-        # Qwen2-VL takes any multiple of 28 px; 336 gives it the grid of CLIP.
+        # Qwen2-VL accepts any multiple of 28 px; 336 gives the same grid as CLIP.
         replace(CLIP, name="qwen2-vl-2b", dim=1280, depth=32),
         replace(CLIP, name="molmoe-1b", depth=23),
         replace(
@@ -45,7 +45,7 @@ ENCODERS: dict[str, EncoderConfig] = {
     )
 }
 
-# Hub ids, in the order of an encoder's parts. MolmoE's weights are one pickle of 29 GB, which must be named itself.
+# Hub ids, in the order of an encoder's parts. MolmoE's weights are one 29 GB pickle, whose path must be given.
 WEIGHTS: dict[str, tuple[str, ...]] = {
     "clip-vit-l-14-336": ("openai/clip-vit-large-patch14-336",),
     "dfn-vit-h-14-378": ("apple/DFN5B-CLIP-ViT-H-14-378",),

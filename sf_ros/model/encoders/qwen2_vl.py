@@ -1,8 +1,8 @@
 """The tower inside Qwen2-VL (Wang et al. 2024), before its merger: one feature per patch of 14 px.
 
-transformers' own class takes pictures as flat lists of patches in 2x2 blocks and loops over the pictures. Attention
-does not care for the order of its tokens as long as each keeps its position, so this module computes the same in raster
-order, for whole batches, under the published names of the weights; a test compares the two.
+transformers' class takes images as flat lists of patches in 2x2 blocks and loops over images. Attention is
+equivariant to the order of tokens as long as each keeps its position, so this module computes the same in raster order,
+for whole batches, with the published weight names; a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from sf_ros.core.config import EncoderConfig
 from sf_ros.model.encoders.layout import Layout, Rule
 from sf_ros.model.encoders.tower import Tower, mlp_size
 
-FRAMES = 2  # a patch spans two frames of a video; a picture is shown twice
+FRAMES = 2  # a patch spans two video frames; a still image is used for both
 THETA = 10_000.0  # base of the rotary position embedding
 
-# The merger, which makes one token of 2x2 patches, belongs to the language side.
+# The merger, which joins 2x2 patches into one token, belongs to the LLM.
 QWEN2_VL = Layout(
     "qwen2-vl",
     prefixes=("visual.", "model.visual.", ""),
@@ -30,15 +30,15 @@ QWEN2_VL = Layout(
 
 
 class Qwen2VlEncoder(Tower):
-    """Qwen2-VL's tower at one fixed size. ValueError when that is not a multiple of two patches, as the model's own."""
+    """Qwen2-VL's tower at a fixed image size. ValueError when that is not a multiple of two patches."""
 
     layouts: ClassVar[tuple[Layout, ...]] = (QWEN2_VL,)
-    first: ClassVar[int] = 0
+    class_tokens: ClassVar[int] = 0
 
     def __init__(self, config: EncoderConfig) -> None:
         if config.grid % 2:
             raise ValueError(
-                f"Qwen2-VL sees 2x2 blocks of patches: image_size {config.image_size} must be a multiple of "
+                f"Qwen2-VL needs 2x2 blocks of patches: image_size {config.image_size} must be a multiple of "
                 f"{2 * config.patch_size}."
             )
         super().__init__(config, RotaryTower(config))
@@ -47,7 +47,7 @@ class Qwen2VlEncoder(Tower):
         states = self.tower(images)
         return [states[layer] for layer in self.config.layers]
 
-    def facts(self) -> dict[str, object]:
+    def config_fields(self) -> dict[str, object]:
         return {
             "num_heads": self.config.heads,
             "patch_size": self.config.patch_size,
@@ -58,7 +58,7 @@ class Qwen2VlEncoder(Tower):
 
 
 class RotaryTower(nn.Module):
-    """Patches, then pre-norm blocks with two-dimensional rotary positions: pictures -> all hidden states (B, N, D)."""
+    """Pre-norm blocks over patches with 2-D rotary positions: images (B, 3, S, S) -> all hidden states (B, N, D)."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class RotaryTower(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        weight = self.patch_embed["proj"].weight.sum(2)  # both frames are the same picture
+        weight = self.patch_embed["proj"].weight.sum(2)  # both frames are the same image
         x = F.conv2d(images.to(weight.dtype), weight, stride=weight.shape[-1]).flatten(2).transpose(1, 2)  # (B, N, D)
         states = [x]
         for block in self.blocks:
@@ -81,7 +81,7 @@ class RotaryTower(nn.Module):
 
 
 class RotaryBlock(nn.Module):
-    """One layer."""
+    """A pre-norm layer with full attention and an MLP, rotary positions on queries and keys."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class RotaryBlock(nn.Module):
 
 
 def rotary(grid: int, size: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (grid^2, size) of the angles that a head's channels are turned by, patches in raster order.
+    """Cosine and sine (grid^2, size) of each channel's rotation angle in a head, patches in raster order.
 
-    The first half of the angles comes from the row, the second from the column; the list is repeated for the pairs.
+    The first quarter of the channels depends on the row, the second on the column; the other half repeats them.
     """
     frequencies = THETA ** -(torch.arange(0, size // 2, 2, dtype=torch.float32) / (size // 2))
     steps = torch.arange(grid, dtype=torch.float32)[:, None] * frequencies  # (grid, size / 4)
@@ -113,6 +113,6 @@ def rotary(grid: int, size: int) -> tuple[Tensor, Tensor]:
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Channels i and i + size / 2 turned as pairs, computed in float32."""
+    """x with channels i and i + size / 2 rotated as pairs, computed in float32."""
     left, right = x.float().chunk(2, dim=-1)
     return (x.float() * cos + torch.cat([-right, left], dim=-1) * sin).to(x.dtype)

@@ -1,4 +1,4 @@
-"""Several encoders side by side: their features concatenated channel by channel, patch for patch."""
+"""Several encoders side by side, with their features concatenated patch by patch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sf_ros.model.encoders.tower import Tower
 
 
 class SideBySide(nn.Module):
-    """Encoders on one grid: pictures (B, 3, S, S) -> features (B, grid * grid, sum of the parts' channels).
+    """Encoders on one grid: images (B, 3, S, S) -> features (B, grid * grid, sum of the parts' channels).
 
-    Pictures come normalised by the configuration's own mean and standard deviation; for each part they are normalised
-    anew and, where its size is another, resized (bilinear, antialiased), so that views are made once.
+    Images come normalised by the configuration's mean and standard deviation. Each part gets them renormalised by its
+    own and, where its size differs, resized (bilinear, antialiased), so one set of views serves all parts.
     """
 
     def __init__(self, config: EncoderConfig, parts: Sequence[nn.Module]) -> None:
@@ -24,21 +24,21 @@ class SideBySide(nn.Module):
         self.config = config
         self.parts = nn.ModuleList(parts)
         for index, part in enumerate(config.parts):
-            scale = [own / other for own, other in zip(config.std, part.std, strict=True)]
+            scale = [ours / theirs for ours, theirs in zip(config.std, part.std, strict=True)]
             shift = [(a - b) / s for a, b, s in zip(config.mean, part.mean, part.std, strict=True)]
             self.register_buffer(f"scale{index}", torch.tensor(scale).view(3, 1, 1), persistent=False)
             self.register_buffer(f"shift{index}", torch.tensor(shift).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = [part(self.pictures_for(index, images)) for index, part in enumerate(self.parts)]
+        features = [part(self.images_for(index, images)) for index, part in enumerate(self.parts)]
         return torch.cat(features, dim=-1)
 
     def towers(self) -> list[Tower]:
-        """The parts that have published weights, in order."""
+        """The parts with published weights, in order."""
         return [part for part in self.parts if isinstance(part, Tower)]
 
-    def pictures_for(self, index: int, images: Tensor) -> Tensor:
-        """The same pictures as one part wants them."""
+    def images_for(self, index: int, images: Tensor) -> Tensor:
+        """The images in one part's size and normalisation."""
         size = self.config.parts[index].image_size
         if size != self.config.image_size:
             images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)

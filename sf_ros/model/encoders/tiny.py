@@ -1,4 +1,4 @@
-"""The embedded default, small enough to be trained on a CPU."""
+"""The default encoder, small enough to train on a CPU."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sf_ros.core.config import EncoderConfig
 
 
 class TinyEncoder(nn.Module):
-    """The embedded default: a convolutional stem down to the patch grid, then a small transformer.
+    """A convolutional stem down to the patch grid, then a small transformer.
 
-    A stem of convolutions instead of one patch projection, because it learns from thousands of pictures instead of
-    millions (Xiao et al. 2021, "Early convolutions help transformers see better").
+    A convolutional stem learns from thousands of images, a patch projection from millions (Xiao et al. 2021, "Early
+    convolutions help transformers see better").
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -21,7 +21,7 @@ class TinyEncoder(nn.Module):
         if config.patch_size != 12:
             raise ValueError(f"The tiny encoder's stem divides by 12; patch_size is {config.patch_size}.")
         if config.layers != (-1,):
-            raise ValueError(f"The tiny encoder gives its last hidden state only; layers is {config.layers}.")
+            raise ValueError(f"The tiny encoder has its last hidden state only; layers is {config.layers}.")
         self.config = config
         self.stem = nn.Sequential(
             _convolution(3, 32, 3, 2),

@@ -1,4 +1,4 @@
-"""What all published towers share: frozen, patches only, in raster order, from the hidden states asked for."""
+"""Base class of the published towers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sf_ros.model.encoders.layout import Layout
 
 
 class Tower(nn.Module):
-    """A frozen transformer over patches: pictures (B, 3, S, S) -> features (B, grid * grid, dim) in raster order.
+    """A frozen transformer over patches: images (B, 3, S, S) -> features (B, grid * grid, dim) in raster order.
 
-    Hidden state -1 is what the model itself calls its last one; where a final normalisation belongs to it, it is in.
-    Earlier ones (-2, ...) are the plain outputs of their blocks. ValueError for a layer that there is not.
+    Hidden state -1 is the model's own last hidden state, after its final norm if it has one. Earlier ones (-2, ...) are
+    the outputs of their blocks. ValueError for a layer beyond the depth.
     """
 
-    layouts: ClassVar[tuple[Layout, ...]] = ()  # the published formats its weights come in
-    positions: ClassVar[str | None] = None  # key of the position table; None: no table
-    first: ClassVar[int] = 1  # tokens before the first patch
+    layouts: ClassVar[tuple[Layout, ...]] = ()  # published formats of its weights
+    position_table: ClassVar[str | None] = None  # its key; None: no table
+    class_tokens: ClassVar[int] = 1  # tokens before the first patch
 
     def __init__(self, config: EncoderConfig, tower: nn.Module) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Tower(nn.Module):
         self.tower = tower.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = [state[:, self.first :] for state in self.states(images)]
+        features = [state[:, self.class_tokens :] for state in self.states(images)]
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
     def states(self, images: Tensor) -> list[Tensor]:
@@ -40,8 +40,8 @@ class Tower(nn.Module):
         out = self.tower(pixel_values=images, output_hidden_states=True)
         return [out.last_hidden_state if layer == -1 else out.hidden_states[layer] for layer in self.config.layers]
 
-    def facts(self) -> dict[str, object]:
-        """Fields of a published config.json that must agree where they are present; shapes are checked anyway."""
+    def config_fields(self) -> dict[str, object]:
+        """Fields of a published config.json that must agree if present, beside those that tensor shapes imply."""
         return {}
 
 

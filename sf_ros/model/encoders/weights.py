@@ -1,4 +1,4 @@
-"""Published weights into a tower: found on disk, renamed, loaded strictly; no code comes with them."""
+"""Load published weights into a tower: locate, rename, load strictly. No remote code runs."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from sf_ros.model.published import WeightsError, locate, open_tensors
 
 
 def load_tower(encoder: Tower, source: str | Path) -> None:
-    """Weights of a hub id or of a local folder or file into `encoder.tower`.
+    """Load the weights of a hub id or of a local folder or file into `encoder.tower`.
 
-    WeightsError when they are not there (it says how to get them), when the file is of another model, or when a
-    tensor is missing, left over or of another shape.
+    WeightsError when the files are missing (with the command to get them), when they are of another model, or when a
+    tensor is missing, unexpected or of another shape.
     """
-    place = locate(source)
-    check_facts(place, encoder.facts())
-    tensors = open_tensors(place)
-    layout, prefix = recognised(encoder, tensors, place)
-    found, unknown = translated(layout, prefix, tensors, place)
-    if encoder.positions in found and encoder.config.native_size is not None:
-        found[encoder.positions] = resampled(found[encoder.positions], encoder.config)
-    own = encoder.tower.state_dict()
-    other = [
-        f"{key} {tuple(found[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in found and found[key].shape != own[key].shape
+    path = locate(source)
+    check_config(path, encoder.config_fields())
+    tensors = open_tensors(path)
+    layout, prefix = recognised(encoder, tensors, path)
+    weights, unexpected = translated(layout, prefix, tensors, path)
+    if encoder.position_table in weights and encoder.config.native_size is not None:
+        weights[encoder.position_table] = resampled(weights[encoder.position_table], encoder.config)
+    expected = encoder.tower.state_dict()
+    misshapen = [
+        f"{key} {tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in weights and weights[key].shape != expected[key].shape
     ]
     problems = {
-        "missing": [key for key in own if key not in found],
-        "unexpected": unknown + [key for key in found if key not in own],
-        "of another shape": other,
+        "missing": [key for key in expected if key not in weights],
+        "unexpected": unexpected + [key for key in weights if key not in expected],
+        "of another shape": misshapen,
     }
     if any(problems.values()):
-        told = "; ".join(f"{what}: {_some(keys)}" for what, keys in problems.items() if keys)
-        raise WeightsError(f"{place}: not the weights of this {encoder.config.name} ({layout.name} layout); {told}.")
-    encoder.tower.load_state_dict(found, strict=True)
+        listed = "; ".join(f"{problem}: {_some(keys)}" for problem, keys in problems.items() if keys)
+        raise WeightsError(f"{path}: not the weights of this {encoder.config.name} ({layout.name} layout); {listed}.")
+    encoder.tower.load_state_dict(weights, strict=True)
 
 
 def translated(
-    layout: Layout, prefix: str, tensors: Mapping[str, Tensor], place: str | Path
+    layout: Layout, prefix: str, tensors: Mapping[str, Tensor], path: str | Path
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The tower's tensors under its own keys, and the published keys that no rule knows or that come twice."""
-    found: dict[str, Tensor] = {}
-    unknown = []
+    """The tower's tensors under its own keys, and the published keys that match no rule or repeat another."""
+    translated_tensors: dict[str, Tensor] = {}
+    unexpected = []
     for key in (key for key in tensors if key.startswith(prefix)):
         rule = layout.rule(key.removeprefix(prefix))
         if rule is None:
-            unknown.append(key)
+            unexpected.append(key)
             continue
         names, change = rule
         if not names:
@@ -66,28 +66,28 @@ def translated(
             parts = tensor.tensor_split(len(names)) if len(names) > 1 else (tensor,)
         except (RuntimeError, IndexError) as error:
             shape = tuple(tensors[key].shape)
-            raise WeightsError(f"{place}: '{key}' has the shape {shape}, which does not fit.") from error
-        if any(name in found for name in names):
-            unknown.append(key)
-        found.update(zip(names, parts, strict=True))
-    return found, unknown
+            raise WeightsError(f"{path}: '{key}' has the shape {shape}, which does not fit.") from error
+        if any(name in translated_tensors for name in names):
+            unexpected.append(key)
+        translated_tensors.update(zip(names, parts, strict=True))
+    return translated_tensors, unexpected
 
 
-def recognised(encoder: Tower, tensors: Mapping[str, Tensor], place: Path) -> tuple[Layout, str]:
-    """Which of the encoder's published formats this is, and the prefix of its keys. WeightsError when it is none."""
+def recognised(encoder: Tower, tensors: Mapping[str, Tensor], path: Path) -> tuple[Layout, str]:
+    """The encoder's published format that the keys match, and their prefix. WeightsError when none matches."""
     for layout in encoder.layouts:
         if (prefix := layout.prefix(tensors)) is not None:
             return layout, prefix
-    wanted = " or ".join(f"'{layout.prefixes[0]}{layout.marker}' ({layout.name})" for layout in encoder.layouts)
+    expected = " or ".join(f"'{layout.prefixes[0]}{layout.marker}' ({layout.name})" for layout in encoder.layouts)
     raise WeightsError(
-        f"{place}: these are not weights of {encoder.config.name}. Expected a tensor {wanted}; "
+        f"{path}: these are not weights of {encoder.config.name}. Expected a tensor {expected}; "
         f"found {_some(sorted(tensors))}."
     )
 
 
-def check_facts(place: Path, facts: Mapping[str, object]) -> None:
-    """WeightsError when a config.json beside the weights contradicts what their shapes cannot tell."""
-    folder = place if place.is_dir() else place.parent
+def check_config(path: Path, fields: Mapping[str, object]) -> None:
+    """WeightsError when a config.json beside the weights contradicts expected fields; shapes are compared elsewhere."""
+    folder = path if path.is_dir() else path.parent
     for name in ("config.json", "open_clip_config.json"):
         if not (folder / name).is_file():
             continue
@@ -97,24 +97,24 @@ def check_facts(place: Path, facts: Mapping[str, object]) -> None:
         except (ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{folder / name}: not a model's configuration ({error}).") from error
         wrong = [
-            f"{field} is {section[field]!r}, expected {fact!r}"
-            for field, fact in facts.items()
-            if section.get(field) not in (None, fact, [fact, fact])
+            f"{field} is {section[field]!r}, expected {expected!r}"
+            for field, expected in fields.items()
+            if section.get(field) not in (None, expected, [expected, expected])
         ]
         if wrong:
             raise WeightsError(f"{folder / name}: this is another model; {'; '.join(wrong)}.")
 
 
 def resampled(positions: Tensor, config: EncoderConfig) -> Tensor:
-    """A position table (..., tokens, width) of `native_size` on the grid of `image_size`, bicubic; class token kept.
+    """A position table (..., tokens, width) resampled from `native_size` to the grid of `image_size`, bicubic.
 
-    As transformers does it in `interpolate_pos_encoding`, once instead of at every picture.
+    A class token stays. Same as transformers' `interpolate_pos_encoding`, but once instead of at every image.
     """
     assert config.native_size is not None
     native, grid = config.native_size // config.patch_size, config.grid
     first = positions.shape[-2] - native**2
     if native == grid or first not in (0, 1):
-        return positions  # a table of some third size is reported by the comparison of shapes
+        return positions  # a table of a third size fails the comparison of shapes
     table = positions[..., first:, :].float().reshape(1, native, native, -1).permute(0, 3, 1, 2)
     table = F.interpolate(table, size=(grid, grid), mode="bicubic", align_corners=False)
     patches = table.flatten(2).transpose(1, 2).reshape(*positions.shape[:-2], grid**2, -1)
@@ -122,7 +122,7 @@ def resampled(positions: Tensor, config: EncoderConfig) -> Tensor:
 
 
 def _vision_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part of a configuration that describes the visual tower; empty when it does not say."""
+    """The part of a configuration about the visual tower; empty when there is none."""
     config = {**config, **config.get("model_cfg", {})}  # open_clip's file
     for name in ("vision_config", "vision_cfg"):
         if name in config:
