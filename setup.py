@@ -22,9 +22,9 @@ setup(
     long_description_content_type="text/markdown",
     author="sf_ros maintainers",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["demo/*", "demo/**/*", "msg/*", "msg/**/*"]},
+    package_data={NAME: ["demo/*", "demo/**/*", "msgs/definitions/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -43,6 +43,7 @@ setup(
         "lap>=0.5.12",
         "scipy>=1.8",
         "rosbags>=0.11",
+        "ruamel.yaml>=0.18",
         "rich>=13",
     ],
     extras_require={

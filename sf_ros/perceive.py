@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import logging
 import signal
 import sys
 import threading
-import time
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,24 +19,24 @@ import numpy as np
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from sf_ros.core.bundle import BundleError
+from sf_ros.core.camera import CalibrationError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.cues import CUES
 from sf_ros.core.demo import demo_file
-from sf_ros.core.types import FrameCues, PairCues, PersonCues
+from sf_ros.core.types import Frame, FrameCues
 from sf_ros.engines import threads
+from sf_ros.io.camera_info import read_camera_info
 from sf_ros.io.recorders import OUTPUTS, RecorderError, open_recorders
 from sf_ros.io.source import Source, SourceError
 from sf_ros.io.sources import open_source
+from sf_ros.io.summary import Summary, print_summary
 from sf_ros.io.truth import compare
 from sf_ros.io.window import WindowError, show
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
 
-KEPT = 100_000  # newest values in the percentiles; a live run may last for days
-USER_ERRORS = (SourceError, BundleError, DetectorError, RecorderError, WindowError, OSError)
+USER_ERRORS = (SourceError, BundleError, DetectorError, CalibrationError, RecorderError, WindowError, OSError)
 
 
 class OptionError(ValueError):
@@ -72,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sf_ros.perceive", description=__doc__)
     parser.add_argument("source", metavar="SOURCE", help="demo | camera index | video file | image | folder | rosbag")
     parser.add_argument("--topic", help="image topic of a rosbag that has several")
+    parser.add_argument("--depth-topic", help="topic of aligned depth images in a rosbag: gaze targets in space")
+    parser.add_argument("--camera-info", type=Path, metavar="FILE", help="camera_info YAML: gaze as rays in space")
     parser.add_argument("--out", required=True, type=Path, help="folder for cues.jsonl, annotated.mp4 and bag/")
     parser.add_argument("--replace", action="store_true", help="replace an earlier recording in --out")
     parser.add_argument("--bundle", type=Path, help="exported model (default: the demo bundle)")
@@ -96,20 +97,28 @@ def _perceive(options: argparse.Namespace) -> int:
         raise OptionError(str(error)) from error
     truth = demo_file("truth.json") if options.source == "demo" else None
     summary = Summary(keep_cues=truth is not None and truth.is_file())
-    with open_source(options.source, options.topic) as source:
+    camera = read_camera_info(options.camera_info) if options.camera_info is not None else None
+    with open_source(options.source, options.topic, options.depth_topic) as source:
         pipeline = load_pipeline(options.bundle, config)
         with open_recorders(options.out, source.fps, replace=options.replace) as recorders, _Interrupt() as interrupt:
-            _run(source, pipeline, recorders.write, summary, interrupt, options)
+            frames = (dataclasses.replace(frame, camera=camera) for frame in source)
+            _run(source, frames, pipeline, recorders.write, summary, interrupt, options)
         result = summary.result(source)
     if truth is not None and truth.is_file():
         result["truth"] = compare(json.loads(truth.read_text(encoding="utf-8")), summary.cues)
-    _print(result, source)
+    print_summary(result, source)
     print(json.dumps(result))
     return 0
 
 
 def _run(
-    source: Source, pipeline: Pipeline, write: Any, summary: Summary, interrupt: _Interrupt, options: argparse.Namespace
+    source: Source,
+    frames: Iterable[Frame],
+    pipeline: Pipeline,
+    write: Callable[[Frame, FrameCues], None],
+    summary: Summary,
+    interrupt: _Interrupt,
+    options: argparse.Namespace,
 ) -> None:
     """Process every frame and record it, until the source ends or Ctrl-C."""
     expected = min(source.expected or sys.maxsize, options.max_frames or sys.maxsize)
@@ -117,7 +126,7 @@ def _run(
     with Progress(*columns, console=Console(stderr=True)) as progress, contextlib.suppress(KeyboardInterrupt):
         task = progress.add_task(source.name, total=expected if expected < sys.maxsize else None)
         summary.start()
-        for frame in source:
+        for frame in frames:
             with interrupt.held():
                 cues = pipeline.step(frame)
                 write(frame, cues)
@@ -133,55 +142,6 @@ def _show(image: np.ndarray, cues: FrameCues) -> bool:
     from sf_ros.io.draw import draw
 
     return show("sf_ros", cv2.cvtColor(draw(image, cues), cv2.COLOR_RGB2BGR))
-
-
-class Summary:
-    """Counts and percentiles of a run."""
-
-    def __init__(self, keep_cues: bool = False) -> None:
-        self.frames = 0
-        self.cues: list[FrameCues] = []
-        self._keep_cues = keep_cues
-        self._ids: set[int] = set()
-        self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
-        self._ages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
-        self._start = self._elapsed_s = 0.0
-
-    def start(self) -> None:
-        self._start = time.perf_counter()
-
-    def stop(self) -> None:
-        self._elapsed_s = time.perf_counter() - self._start
-
-    def add(self, cues: FrameCues) -> None:
-        """Count one frame."""
-        self.frames += 1
-        self._ids.update(person.person.track_id for person in cues.people)
-        for stage, value in cues.timings_ms.items():
-            self._stages[stage].append(value)
-        subjects: tuple[PersonCues | PairCues, ...] = (*cues.people, *cues.pairs)
-        for subject in subjects:
-            for cue in CUES.values():
-                if (value := subject.values.get(cue.main_task)) is not None:
-                    self._ages[cue.name].append(value.age_s * 1e3)
-        if self._keep_cues:
-            self.cues.append(cues)
-
-    def result(self, source: Source) -> dict[str, Any]:
-        """The JSON object of the last line."""
-        stages = {name: _percentiles(values, 50, 95, 99) for name, values in self._stages.items()}
-        return {
-            "source": source.name,
-            "frames": self.frames,
-            "fps": round(self.frames / self._elapsed_s, 2) if self._elapsed_s else 0.0,
-            "latency_ms": stages.pop("total", _percentiles((), 50, 95, 99)),
-            "persons": len(self._ids),
-            "dropped": source.dropped,
-            "skipped": sum(source.skipped.values()),
-            "skipped_reasons": dict(source.skipped),
-            "age_ms": {name: _percentiles(values, 50, 95) for name, values in self._ages.items()},
-            "stages_ms": {name: {key: values[key] for key in ("p50", "p95")} for name, values in stages.items()},
-        }
 
 
 class _Interrupt:
@@ -218,39 +178,6 @@ class _Interrupt:
         if not self._busy or self._asked:
             raise KeyboardInterrupt
         self._asked = True
-
-
-def _percentiles(values: Sequence[float] | deque[float], *which: int) -> dict[str, float | None]:
-    percentiles = np.percentile(np.asarray(values, float), which) if len(values) else [None] * len(which)
-    return {f"p{p}": None if v is None else round(float(v), 2) for p, v in zip(which, percentiles, strict=True)}
-
-
-def _print(result: dict[str, Any], source: Source) -> None:
-    """The human-readable tables, on stdout."""
-    console = Console()
-    console.print(
-        f"{result['source']}: {result['frames']} frames at {result['fps']} per second, {result['persons']} persons, "
-        f"{result['dropped']} dropped, {result['skipped']} skipped"
-    )
-    for reason, count in source.skipped.items():
-        console.print(f"  skipped {count} x {reason}")
-    table = Table("stage", "p50 ms", "p95 ms")
-    for name, values in {**result["stages_ms"], "total": result["latency_ms"]}.items():
-        table.add_row(name, str(values["p50"]), str(values["p95"]))
-    console.print(table)
-    table = Table("cue", "age p50 ms", "age p95 ms")
-    for name, values in result["age_ms"].items():
-        table.add_row(name, str(values["p50"]), str(values["p95"]))
-    console.print(table)
-    if "truth" in result:
-        truth = result["truth"]
-        names = ("tracked", "tracked_least", "false_persons", "id_switches")
-        console.print(", ".join(f"{name.replace('_', ' ')} {truth[name]}" for name in names))
-        table = Table("cue", "frames", "given", "right", "right, settled")
-        for name, share in truth.items():
-            if isinstance(share, dict):
-                table.add_row(name, *(str(share[key]) for key in ("frames", "given", "right", "right_settled")))
-        console.print(table)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
 from sf_ros.core.types import Frame
 from sf_ros.io.source import IMAGES_FPS, Source, SourceError
-from sf_ros.msgs.images import READERS, ImageError
+from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
 
 DEPTH = "depth"  # in a topic's name: its images are distances
+DEPTH_SLOP_S = 0.1  # largest difference of stamps between an image and its depth image
 COMPRESSED = "/compressed"  # image_transport's suffix for JPEG topics
 # What rosbags raises on a broken or truncated file; it reads with modules of the standard library.
 READ_ERRORS = (
@@ -28,11 +30,12 @@ class BagSource(Source):
     """The images of one topic in recorded order.
 
     Stamps and frame ids are those of the headers; without a header time, the recording's. `fps` is the mean over the
-    recording. Messages that cannot be decoded are skipped and counted; so is the rest of a truncated file. SourceError
-    without images, or with several image topics and no `topic`.
+    recording. With a `depth_topic`, frames carry the newest depth image within DEPTH_SLOP_S. Messages that cannot be
+    decoded are skipped and counted; so is the rest of a truncated file. SourceError without images, or with several
+    image topics and no `topic`.
     """
 
-    def __init__(self, path: Path, topic: str | None = None) -> None:
+    def __init__(self, path: Path, topic: str | None = None, depth_topic: str | None = None) -> None:
         try:
             self._bag = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             self._bag.open()
@@ -44,10 +47,15 @@ class BagSource(Source):
         try:
             topics = {c.topic for c in self._bag.connections if c.msgtype in READERS and c.msgcount}
             self.topic = image_topic(path, topics, topic)
+            if depth_topic is not None and depth_topic not in topics:
+                raise SourceError(
+                    f"{path}: no images on {depth_topic}. Topics with images: {', '.join(sorted(topics))}."
+                )
         except SourceError:
             self._bag.close()
             raise
         self._connections = [c for c in self._bag.connections if c.topic == self.topic and c.msgtype in READERS]
+        self._depth = [c for c in self._bag.connections if c.topic == depth_topic and c.msgtype in READERS]
         self._count = sum(connection.msgcount for connection in self._connections)
         seconds = self._bag.duration / 1e9
         fps = (self._count - 1) / seconds if self._count > 1 and seconds > 0 else IMAGES_FPS
@@ -60,19 +68,25 @@ class BagSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         taken = read = 0
+        depth: tuple[float, np.ndarray] | None = None  # stamp and newest depth image
         try:
-            for connection, recorded_ns, data in self._bag.messages(self._connections):
-                taken += 1
+            for connection, recorded_ns, data in self._bag.messages([*self._connections, *self._depth]):
+                is_depth = connection in self._depth
+                taken += not is_depth
                 try:
                     message: Any = self._bag.deserialize(data, connection.msgtype)
+                    stamp = message.header.stamp
+                    seconds = stamp.sec + 1e-9 * stamp.nanosec or 1e-9 * recorded_ns
+                    if is_depth:
+                        depth = seconds, depth_to_metres(message)
+                        continue
                     image = READERS[connection.msgtype](message)
-                except (AnyReaderError, ImageError) as error:
-                    self.skipped[f"{self.topic}: {_reason(error)}"] += 1
+                except (AnyReaderError, ImageError, AttributeError) as error:
+                    self.skipped[f"{connection.topic}: {_reason(error)}"] += 1
                     continue
                 read += 1
-                stamp = message.header.stamp
-                seconds = stamp.sec + 1e-9 * stamp.nanosec or 1e-9 * recorded_ns
-                yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id)
+                near = depth[1] if depth is not None and abs(depth[0] - seconds) <= DEPTH_SLOP_S else None
+                yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id, depth=near)
         except READ_ERRORS as error:
             self.skipped[f"{self.topic}: the recording is truncated ({_reason(error)})"] += max(self._count - taken, 1)
         if not read:

@@ -13,19 +13,20 @@ from sf_ros.io.video import VideoSource
 BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
 
 
-def open_source(spec: str | int, topic: str | None = None) -> Source:
+def open_source(spec: str | int, topic: str | None = None, depth_topic: str | None = None) -> Source:
     """The source for `spec`: 'demo', a camera index, a video or image file, a folder of images, or a rosbag.
 
-    `topic` selects the image topic of a rosbag that has several. SourceError where nothing can be read.
+    Of a rosbag, `topic` selects one of several image topics and `depth_topic` names the aligned depth images.
+    SourceError where nothing can be read.
     """
     text = str(spec)
     path = Path(text)
     if path.exists() and (path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()):
         from sf_ros.io.bag import BagSource  # rosbags, which no other source needs
 
-        return BagSource(path, topic)
-    if topic is not None:
-        raise SourceError(f"{text}: has no topic '{topic}'; only a rosbag has topics.")
+        return BagSource(path, topic, depth_topic)
+    if name := topic or depth_topic:
+        raise SourceError(f"{text}: has no topic '{name}'; only a rosbag has topics.")
     if text == "demo":
         path = demo_file("clip.mp4")
         if not path.is_file():
