@@ -1,4 +1,4 @@
-"""FrameCues -> JSON lines, an annotated video, and a rosbag2 that ROS tools open without this package."""
+"""FrameCues -> JSON lines, an annotated video and a rosbag2, which ROS tools open without this package."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import cv2
-import numpy as np
 from rosbags.interfaces import Connection, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.interfaces import Qos as BagQos
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.io.cues_json import from_json, to_json
 from sf_ros.io.draw import draw
-from sf_ros.msgs import definitions
-from sf_ros.msgs.hri import MessageSettings, PublisherState, messages
+from sf_ros.msgs.builder import MessageSettings
+from sf_ros.msgs.hri import PublisherState
+from sf_ros.msgs.images import ImageError, jpeg
+from sf_ros.msgs.messages import messages
 from sf_ros.msgs.topics import QOS, Names, Qos
+from sf_ros.msgs.typestore import typestore
 
 IMAGE_TOPIC = "/camera/image/compressed"
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
-NODE = "/sf_ros"  # what the node's private topics are recorded under
-JPEG_QUALITY = 85
-MAX_WAITING = 8  # frames taken and not written yet
+NODE = "/sf_ros"  # namespace of the node's private topics in a bag
+MAX_PENDING = 8  # frames accepted and not written yet
 OUTPUTS = ("cues.jsonl", "annotated.mp4", "bag")
-_FOREVER = QosTime(9_223_372_036, 854_775_807)  # RMW_DURATION_INFINITE, as rosbag2 itself writes it
+_INFINITE = QosTime(9_223_372_036, 854_775_807)  # RMW_DURATION_INFINITE, as rosbag2 writes it
 
 
 class RecorderError(RuntimeError):
-    """A recording that cannot be written or read: says the file and what to do."""
+    """A recording that cannot be written or read, with the file and a remedy."""
 
 
 class Recorder(Protocol):
-    """Takes every frame with its cues; close() finishes the file, also after an error, and may be called twice."""
+    """Writes every frame with its cues; close() finishes the file, also after an error, and may be called twice."""
 
     def write(self, frame: Frame, cues: FrameCues) -> None: ...
 
@@ -49,7 +48,7 @@ class Recorder(Protocol):
 
 
 class CuesRecorder:
-    """One JSON object per frame, as `cues_json` documents it; whole up to the last frame when the process is killed."""
+    """One JSON object per frame, as documented in `cues_json`. A killed process leaves complete frames."""
 
     def __init__(self, path: str | Path) -> None:
         self._file = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115  closed by close()
@@ -62,9 +61,9 @@ class CuesRecorder:
 
 
 class VideoRecorder:
-    """What `draw` makes of every frame, as MPEG-4 part 2; the first frame decides the size, nothing is enlarged.
+    """The overlay of every frame as MPEG-4 part 2, in the size of the first frame.
 
-    ValueError where fps is not above 0; RecorderError where OpenCV cannot write such a file.
+    ValueError where fps is not above 0; RecorderError where OpenCV cannot write the file.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -84,10 +83,10 @@ class VideoRecorder:
                     f"{self.path}: OpenCV cannot write MPEG-4 video of {frame.width}x{frame.height} here. Check that "
                     "the folder is writable and that cv2.getBuildInformation() lists FFMPEG."
                 )
-        picture = cv2.cvtColor(draw(frame.image, cues), cv2.COLOR_RGB2BGR)
+        overlay = cv2.cvtColor(draw(frame.image, cues), cv2.COLOR_RGB2BGR)
         if (frame.width, frame.height) != self._size:
-            picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
-        self._writer.write(picture)
+            overlay = cv2.resize(overlay, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(overlay)
 
     def close(self) -> None:
         if self._writer is not None:
@@ -96,20 +95,20 @@ class VideoRecorder:
 
 
 class BagRecorder:
-    """A rosbag2 in MCAP with the topics the ROS node has, the pictures as JPEG, and every topic's QoS.
+    """A rosbag2 in MCAP with the topics of the ROS node and their QoS, and the images as JPEG.
 
-    Version 9 is Jazzy's format; 8 is for Humble, and then Gesture is hri_msgs 2.1.0's too. RecorderError where `path`
-    exists already. A process that is killed leaves a file `mcap recover` can read, without an index.
+    Version 9 is the format of Jazzy; 8 is that of Humble, with Gesture of hri_msgs 2.1.0. RecorderError where `path`
+    exists. A killed process leaves a file without an index, which `mcap recover` reads.
     """
 
     def __init__(self, path: str | Path, version: int = 9) -> None:
         if version not in (8, 9):
             raise ValueError(f"{path}: rosbag2 version {version}; expected 8 (Humble) or 9 (Jazzy and later).")
         if Path(path).exists():
-            raise RecorderError(f"{path}: exists already. Name another folder or remove this one.")
+            raise RecorderError(f"{path}: exists already. Choose another folder or remove it.")
         self._store = typestore(humble=version == 8)
         self._settings = MessageSettings(names=Names(node=NODE))
-        self._told = PublisherState()
+        self._state = PublisherState()
         self._connections: dict[str, Connection] = {}
         self._writer: Writer | None = Writer(path, version=8 if version == 8 else 9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
@@ -119,9 +118,10 @@ class BagRecorder:
 
     def write(self, frame: Frame, cues: FrameCues) -> None:
         stamp_ns = max(round(cues.stamp * 1e9), 0)
-        sent, self._told = messages(cues, self._store.types.__getitem__, self._settings, self._told, stamp_ns=stamp_ns)
+        types = self._store.types.__getitem__
+        items, self._state = messages(cues, types, self._settings, self._state, stamp_ns=stamp_ns)
         self._add(IMAGE_TOPIC, stamp_ns, self._image(frame, stamp_ns))
-        for item in sent:
+        for item in items:
             if item.topic not in self._connections:
                 self._connect(item.topic, item.type, QOS[item.qos])
             self._add(item.topic, stamp_ns, item.message)
@@ -144,48 +144,46 @@ class BagRecorder:
 
     def _add(self, topic: str, stamp_ns: int, message: Any) -> None:
         if self._writer is None:
-            raise RecorderError(f"The bag is closed; nothing more can be written to {topic}.")
+            raise RecorderError(f"{topic}: the bag is closed.")
         connection = self._connections[topic]
         self._writer.write(connection, stamp_ns, self._store.serialize_cdr(message, connection.msgtype))
 
     def _image(self, frame: Frame, stamp_ns: int) -> Any:
         types = self._store.types
-        done, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-        )
-        if not done:
-            raise RecorderError(f"Frame {frame.index}: {frame.width}x{frame.height} cannot be encoded as JPEG.")
         sec, nanosec = divmod(stamp_ns, 1_000_000_000)
         stamp = types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame.frame_id)
-        return types[IMAGE_TYPE](header=header, format="jpeg", data=np.asarray(data, np.uint8).reshape(-1))
+        try:
+            return types[IMAGE_TYPE](header=header, format="jpeg", data=jpeg(frame.image))
+        except ImageError as error:
+            raise RecorderError(f"Frame {frame.index}: {error}") from error
 
 
 class Recorders:
-    """Several recorders as one, written by a thread of their own while the caller works on the next frame.
+    """Several recorders as one. A thread writes while the caller works on the next frame.
 
-    An error in writing is raised by a later write or by close. A context manager that closes every recorder, after all
-    that was given to it is written, whatever happens to the others.
+    A write error is raised by a later write or by close. As a context manager, it writes all pending frames and then
+    closes every recorder, also where another one fails.
     """
 
     def __init__(self, *recorders: Recorder) -> None:
         self._recorders = recorders
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorders")
-        self._waiting: deque[Future[None]] = deque()
+        self._pending: deque[Future[None]] = deque()
 
     def write(self, frame: Frame, cues: FrameCues) -> None:
-        """Take a frame; waits while more than MAX_WAITING are not written yet."""
-        self._waiting.append(self._thread.submit(self._write, frame, cues))
-        while self._waiting and (len(self._waiting) > MAX_WAITING or self._waiting[0].done()):
-            self._waiting.popleft().result()
+        """Queue a frame; blocks while more than MAX_PENDING frames are not written yet."""
+        self._pending.append(self._thread.submit(self._write, frame, cues))
+        while self._pending and (len(self._pending) > MAX_PENDING or self._pending[0].done()):
+            self._pending.popleft().result()
 
     def close(self) -> None:
         with ExitStack() as stack:
             for recorder in self._recorders:
                 stack.callback(recorder.close)
-            stack.callback(self._thread.shutdown)  # first of all
-            while self._waiting:
-                self._waiting.popleft().result()
+            stack.callback(self._thread.shutdown)  # runs first
+            while self._pending:
+                self._pending.popleft().result()
 
     def _write(self, frame: Frame, cues: FrameCues) -> None:
         for recorder in self._recorders:
@@ -201,21 +199,21 @@ class Recorders:
 
 
 def open_recorders(out_dir: str | Path, fps: float, *, replace: bool = False) -> Recorders:
-    """All three recordings in one folder: cues.jsonl, annotated.mp4 and bag/.
+    """Recorders of cues.jsonl, annotated.mp4 and bag/ in one folder.
 
-    RecorderError where one of them is there already; with `replace`, those three (and nothing else) are removed first.
+    RecorderError where one of them exists; with `replace`, these three and nothing else are removed first.
     """
     folder = Path(out_dir)
     old = [folder / name for name in OUTPUTS if (folder / name).exists()]
     if old and not replace:
-        raise RecorderError(f"{old[0]}: a recording is there already. Name another folder, or allow it to be replaced.")
+        raise RecorderError(f"{old[0]}: a recording exists already. Choose another folder, or allow it to be replaced.")
     for path in old:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:  # what is open already is closed when a later one fails
+    with ExitStack() as stack:  # closes the first recorder where a later one cannot open
         opened: list[Recorder] = [CuesRecorder(folder / OUTPUTS[0])]
         stack.callback(opened[0].close)
         opened += [VideoRecorder(folder / OUTPUTS[1], fps), BagRecorder(folder / OUTPUTS[2])]
@@ -226,7 +224,7 @@ def open_recorders(out_dir: str | Path, fps: float, *, replace: bool = False) ->
 def read_cues(path: str | Path) -> list[FrameCues]:
     """The inverse of CuesRecorder, up to its rounding and without heatmaps.
 
-    A last line cut short by a killed process is left out; RecorderError names any other line that is not a frame.
+    A last line truncated by a killed process is skipped; RecorderError names any other line that is not a frame.
     """
     text = Path(path).read_text(encoding="utf-8")
     lines = text.splitlines()
@@ -235,25 +233,17 @@ def read_cues(path: str | Path) -> list[FrameCues]:
     return list(_frames(path, lines))
 
 
-def typestore(*, humble: bool = False) -> Typestore:
-    """The message types of Jazzy (or Humble) with hri_msgs and vision_msgs, for rosbags."""
-    store = get_typestore(Stores.ROS2_HUMBLE if humble else Stores.ROS2_JAZZY)
-    for name, text in definitions.definitions(humble=humble).items():
-        store.register(get_types_from_msg(text, name))
-    return store
-
-
 def offered_qos(qos: Qos) -> BagQos:
-    """A QoS as a bag records it, so that playing it back offers the same (latched topics stay latched)."""
+    """The QoS in a bag's metadata, with which playback publishes the topic (latched topics stay latched)."""
     return BagQos(
         history=QosHistory.KEEP_LAST,
         depth=qos.depth,
         reliability=QosReliability[qos.reliability.upper()],
         durability=QosDurability[qos.durability.upper()],
-        deadline=_FOREVER,
-        lifespan=_FOREVER,
+        deadline=_INFINITE,
+        lifespan=_INFINITE,
         liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=_FOREVER,
+        liveliness_lease_duration=_INFINITE,
         avoid_ros_namespace_conventions=False,
     )
 

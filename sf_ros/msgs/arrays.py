@@ -1,151 +1,171 @@
-"""FrameCues -> vision_msgs: one array of detections per cue, with all scores. Pure, as `messages` is."""
+"""vision_msgs: one Detection2DArray per cue with all scores, and the class names of each task.
+
+A detection's own header has the time of its cue: the frame's stamp minus the cue's age.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from sf_ros.core.attention import pixel_of
-from sf_ros.core.space import Gaze3D, deviation_px
-from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.core.cues import CUE_OF, CUES, TASKS, Cue
+from sf_ros.core.space import deviation_px, target_pose
+from sf_ros.core.types import Box, Label, PairCues, Person, PersonCues
+from sf_ros.msgs.builder import MessageBuilder, MessageTypes, TopicMessage
+from sf_ros.msgs.topics import DETECTIONS
 
-Ranked = tuple[tuple[str, float], ...]  # class names with scores, the first one chosen
-Types = Callable[[str], Any]  # as messages.MessageTypes
-SAID = 512  # answers kept: more than twenty people have
+Scores = tuple[tuple[str, float], ...]  # class names with scores, the chosen one first
+GESTURES_LISTED = 3  # of 33, per person; the other cues list all their labels
+CACHE = 512  # sets of scores, enough for more than twenty people
 
 
-@dataclass(frozen=True)
-class Detections:
-    """The detections of one frame, built when asked for."""
+class CueArrays:
+    """The arrays of one frame."""
 
-    cues: FrameCues
-    types: Types
-    name: Callable[[int], str]  # track id -> the id used here: a person's, or the body's where the person is not known
-    header: Callable[[float], Any]  # age of a look in seconds -> header with the look's own time
-    spaces: Mapping[int, Gaze3D]  # track id -> where somebody looks in metres
-    gesture_hypotheses: int  # best of 33, listed per person
+    def __init__(self, builder: MessageBuilder) -> None:
+        self._builder, self._types = builder, builder.types
+        self._boxes: dict[tuple[int, bool], Any] = {}  # track id, face or body -> BoundingBox2D shared by messages
+        names = "Detection2D", "BoundingBox2D", "Pose2D", "Point2D"
+        self._classes = tuple(builder.types(f"vision_msgs/msg/{name}") for name in names)
 
-    def arrays(self) -> dict[str, Callable[[], list[Any]]]:
-        """Topic of ALL_TOPICS -> its detections; pairs are named 'p00001|p00002'."""
-        people = self.cues.people
-        return {
-            "persons": lambda: [self._of(c, (("person", c.person.score),), 0.0) for c in people],
-            "gaze_targets": lambda: [self._gaze_target(c, c.gaze) for c in people if c.gaze],
-            "looking_at_me": lambda: self._labelled("looking_at_me"),
-            "expressions": lambda: self._labelled("expression"),
-            "gestures": lambda: self._labelled("gesture", self.gesture_hypotheses),
-            "relationships": self._related,
-        }
+    def messages(self) -> Iterator[TopicMessage]:
+        """One array of tracked persons, then one per cue. All are sent in every frame, empty ones as well."""
+        yield self._array("persons", self._persons)
+        for cue in CUES.values():
+            if cue.name == "gaze":
+                detections: Callable[[], list[Any]] = self._gaze_targets
+            else:
+                about = self._people if cue.subject == "person" else self._pairs
+                detections = functools.partial(about, cue)
+            yield self._array(cue.topic, detections)
 
-    def _labelled(self, task: str, best: int | None = None) -> list[Any]:
-        """A detection per person with an answer to the question: the face's box, of a gesture the body's."""
-        found = []
-        for cues in self.cues.people:
-            label: Label | None = getattr(cues, task)
-            if label is not None:
-                scored = hypotheses(label, TASKS[task].labels, best)
-                found.append(self._of(cues, scored, label.age_s, task != "gesture"))
-        return found
+    def labels(self) -> Iterator[TopicMessage]:
+        """LabelInfo of every announced task: class names by index, and the probability at which a label is chosen."""
+        builder, kind = self._builder, self._types("vision_msgs/msg/VisionClass")
+        for task in builder.settings.label_tasks:
+            classes = [kind(class_id=index, class_name=label) for index, label in enumerate(TASKS[task].labels)]
+            threshold = float(builder.settings.cues[CUE_OF[task]].enter)
+            yield builder.send("labels", task, header=builder.header, class_map=classes, threshold=threshold)
 
-    def _related(self) -> list[Any]:
-        """A detection per pair with an answer whose two people are both in this frame."""
-        seen = {c.person.track_id: c.person for c in self.cues.people}
-        relations = [relation for relation in self.cues.relations if set(relation.track_ids) <= set(seen)]
-        return [self._pair(r, *(seen[track] for track in r.track_ids)) for r in relations]
+    def _array(self, key: str, detections: Callable[[], list[Any]]) -> TopicMessage:
+        def build() -> Any:
+            return self._types(DETECTIONS)(header=self._builder.header, detections=detections())
 
-    def _of(self, cues: PersonCues, results: Ranked, age_s: float, face: bool = False) -> Any:
-        person = cues.person
-        seen = (person.track_id, face and person.face is not None)
-        if seen not in self._boxes:
-            self._boxes[seen] = self._bounds(person.face if person.face and face else person.body)
-        return self._detection(self.name(person.track_id), self._boxes[seen], results, age_s)
+        return self._builder.send_lazily(key, build)
 
-    def _gaze_target(self, cues: PersonCues, gaze: Gaze) -> Any:
-        """A box (px) around the gaze point, the heat's standard deviation to each side; whom it is on, or 'scene'.
+    def _persons(self) -> list[Any]:
+        people = self._builder.cues.people
+        return [self._person(cues.person, (("person", cues.person.score),), 0.0) for cues in people]
 
-        The pose is the target's in space.
+    def _people(self, cue: Cue) -> list[Any]:
+        """A detection per person with the cue: on the face where the cue is read from it, else on the body."""
+        detections = []
+        for cues in self._builder.cues.people:
+            if labels := _labels(cues, cue):
+                age_s = max(label.age_s for label in labels.values())
+                detections.append(self._person(cues.person, _all_scores(labels), age_s, cue.evidence == "face"))
+        return detections
+
+    def _pairs(self, cue: Cue) -> list[Any]:
+        """A detection per pair whose two people are in this frame: the union of their bodies, id 'p00001|p00002'."""
+        persons = {cues.person.track_id: cues.person for cues in self._builder.cues.people}
+        detections = []
+        for pair in self._builder.cues.pairs:
+            if set(pair.track_ids) <= set(persons) and (labels := _labels(pair, cue)):
+                first, second = (persons[track] for track in pair.track_ids)
+                name = "|".join(sorted(self._builder.person_or_body(track) for track in pair.track_ids))
+                age_s = max(label.age_s for label in labels.values())
+                box = self._box(first.body.union(second.body))
+                detections.append(self._detection(name, box, _scored(self._types, _all_scores(labels)), age_s))
+        return detections
+
+    def _gaze_targets(self) -> list[Any]:
+        """A detection per gaze: a box (px) of one standard deviation of the heatmap to each side of the gaze point.
+
+        The class is the id of the person looked at, or 'scene'; the pose is the target in space.
         """
-        size = self.cues.width, self.cues.height
-        (x, y), (across, down) = pixel_of(gaze, size), deviation_px(gaze, size)
-        target = "scene" if gaze.target_id is None else self.name(gaze.target_id)
-        name, around = self.name(cues.person.track_id), Box(x - across, y - down, x + across, y + down)
-        space = self.spaces.get(cues.person.track_id)
-        pose = space.pose if space is not None else None
-        told = ((target, gaze.confidence),)
-        return self._detection(name, self._bounds(around), told, gaze.age_s, pose and _pose(self.types, *pose))
+        builder, size = self._builder, (self._builder.cues.width, self._builder.cues.height)
+        detections = []
+        for cues in builder.cues.people:
+            if (gaze := cues.gaze) is None:
+                continue
+            (x, y), (across, down) = pixel_of(gaze, size), deviation_px(gaze, size)
+            target = "scene" if gaze.target_id is None else builder.person_or_body(gaze.target_id)
+            scores = ((target, gaze.confidence),)
+            pose = target_pose(cues.gaze_3d) if cues.gaze_3d is not None else None
+            results = _results(self._types, scores, _pose(self._types, *pose)) if pose else _scored(self._types, scores)
+            box = self._box(Box(x - across, y - down, x + across, y + down))
+            detections.append(self._detection(builder.person_or_body(cues.person.track_id), box, results, gaze.age_s))
+        return detections
 
-    def _pair(self, relation: Relation, first: Person, second: Person) -> Any:
-        both = ((relation.domain, TASKS["domain"]), (relation.relation, TASKS["relation"]))
-        found = [(label, spec.labels) for label, spec in both if label is not None]
-        results = tuple(item for label, names in found for item in hypotheses(label, names))
-        name = "|".join(sorted(self.name(track) for track in relation.track_ids))
-        age_s = max((label.age_s for label, _ in found), default=0.0)
-        return self._detection(name, self._bounds(first.body.union(second.body)), results, age_s)
+    def _person(self, person: Person, scores: Scores, age_s: float, on_face: bool = False) -> Any:
+        face = person.face if on_face else None
+        key = person.track_id, face is not None
+        if key not in self._boxes:
+            self._boxes[key] = self._box(face or person.body)
+        name = self._builder.person_or_body(person.track_id)
+        return self._detection(name, self._boxes[key], _scored(self._types, scores), age_s)
 
-    def _detection(self, name: str, bbox: Any, results: Ranked, age_s: float, pose: Any = None) -> Any:
-        """The look's own time goes into the detection's header."""
-        scored = _scored(self.types, results) if pose is None else _with_pose(self.types, results, pose)
-        return self._kinds[0](header=self.header(age_s), results=scored, bbox=bbox, id=name)
+    def _detection(self, name: str, box: Any, results: list[Any], age_s: float) -> Any:
+        return self._classes[0](header=self._builder.header_of(age_s), results=results, bbox=box, id=name)
 
-    def _bounds(self, box: Box) -> Any:
-        """A BoundingBox2D; pixels."""
-        _, bounds, pose2d, point2d = self._kinds
+    def _box(self, box: Box) -> Any:
+        """A BoundingBox2D in pixels."""
+        _, bounds, pose2d, point2d = self._classes
         x, y = box.center
         center = pose2d(position=point2d(x=float(x), y=float(y)), theta=0.0)
         return bounds(center=center, size_x=float(box.width), size_y=float(box.height))
 
-    @cached_property
-    def _boxes(self) -> dict[tuple[int, bool], Any]:
-        """Track id, and whether it is the face -> BoundingBox2D; shared by messages, which nobody changes."""
-        return {}
 
-    @cached_property
-    def _kinds(self) -> tuple[Any, ...]:
-        """The classes that a detection is made of."""
-        names = "Detection2D", "BoundingBox2D", "Pose2D", "Point2D"
-        return tuple(self.types(f"vision_msgs/msg/{name}") for name in names)
+def _labels(cues: PersonCues | PairCues, cue: Cue) -> dict[str, Label]:
+    """The labels of a cue's tasks, by task, without those that are unknown."""
+    labels = {task: cues.label(task) for task in cue.tasks}
+    return {task: label for task, label in labels.items() if label is not None}
 
 
-def hypotheses(label: Label, names: tuple[str, ...], best: int | None = None) -> Ranked:
+def _all_scores(labels: dict[str, Label]) -> Scores:
+    return tuple(entry for task, label in labels.items() for entry in _task_scores(task, label))
+
+
+def _task_scores(task: str, label: Label) -> Scores:
+    scores = _sorted_scores(label.name, label.confidence, label.probabilities, TASKS[task].labels)
+    return scores[:GESTURES_LISTED] if task == "gesture" else scores
+
+
+# A label stays the same until the next answer, several frames later.
+@functools.lru_cache(maxsize=CACHE)
+def _sorted_scores(name: str, confidence: float, probabilities: tuple[float, ...], names: tuple[str, ...]) -> Scores:
     """Class names with scores, the chosen label first, then by score; without probabilities the label alone."""
-    return _ranked(label.name, label.confidence, label.probabilities, names)[:best]
-
-
-# A label stays what it is from one look to the next, which is several frames; so does what is said of it.
-@functools.lru_cache(maxsize=SAID)
-def _ranked(name: str, confidence: float, probabilities: tuple[float, ...], names: tuple[str, ...]) -> Ranked:
     scores = dict(zip(names, probabilities, strict=True)) if probabilities else {}
     if name:
         scores[name] = confidence
     return tuple(sorted(scores.items(), key=lambda item: (item[0] != name, -item[1])))
 
 
-@functools.lru_cache(maxsize=SAID)
-def _scored(types: Types, results: Ranked) -> list[Any]:
-    """ObjectHypothesisWithPose of each class, nobody knowing its pose. Shared by messages, which nobody changes."""
-    return _with_pose(types, results, _no_pose(types))
+@functools.lru_cache(maxsize=CACHE)
+def _scored(types: MessageTypes, scores: Scores) -> list[Any]:
+    """An ObjectHypothesisWithPose per class, without a pose. Shared by messages and never changed."""
+    return _results(types, scores, _zero_pose(types))
 
 
-def _with_pose(types: Types, results: Ranked, pose: Any) -> list[Any]:
-    kind, bare = (types(f"vision_msgs/msg/ObjectHypothesis{ending}") for ending in ("WithPose", ""))
-    return [kind(hypothesis=bare(class_id=label, score=float(score)), pose=pose) for label, score in results]
+def _results(types: MessageTypes, scores: Scores, pose: Any) -> list[Any]:
+    with_pose, hypothesis = (types(f"vision_msgs/msg/ObjectHypothesis{suffix}") for suffix in ("WithPose", ""))
+    return [with_pose(hypothesis=hypothesis(class_id=label, score=float(score)), pose=pose) for label, score in scores]
 
 
 @functools.lru_cache(maxsize=2)
-def _no_pose(types: Types) -> Any:
-    """The pose every hypothesis must have and few here know: zeros, the message's own default."""
+def _zero_pose(types: MessageTypes) -> Any:
+    """The message's default pose: zeros."""
     return _pose(types, np.zeros(3), np.array([0.0, 0, 0, 1]), np.zeros((6, 6)))
 
 
-def _pose(types: Types, place: np.ndarray, turn: np.ndarray, covariance: np.ndarray) -> Any:
-    """A PoseWithCovariance: metres, a quaternion (x, y, z, w), and (6, 6) of place and rotation."""
-    position = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, place), strict=True)))
-    orientation = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, turn), strict=True)))
-    pose = types("geometry_msgs/msg/Pose")(position=position, orientation=orientation)
+def _pose(types: MessageTypes, position: np.ndarray, rotation: np.ndarray, covariance: np.ndarray) -> Any:
+    """A PoseWithCovariance from metres (3,), a quaternion x, y, z, w (4,) and the (6, 6) of position and rotation."""
+    point = types("geometry_msgs/msg/Point")(**dict(zip("xyz", map(float, position), strict=True)))
+    quaternion = types("geometry_msgs/msg/Quaternion")(**dict(zip("xyzw", map(float, rotation), strict=True)))
+    pose = types("geometry_msgs/msg/Pose")(position=point, orientation=quaternion)
     return types("geometry_msgs/msg/PoseWithCovariance")(pose=pose, covariance=covariance.ravel())

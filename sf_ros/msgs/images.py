@@ -1,6 +1,7 @@
-"""ROS image messages <-> numpy, without cv_bridge, whose binary breaks with another numpy than it was built for.
+"""ROS image messages <-> numpy arrays, for the messages of rclpy and of rosbags.
 
-Reading takes any message with the fields of sensor_msgs, rclpy's and rosbags' alike; writing makes rclpy's.
+cv_bridge is not used: its binary breaks with another numpy than it was built for. rosbags-image 0.10 is not used: it
+ignores `step` (padded rows), reads two thirds of the rows of nv12 and nv21, and rejects 8UC1.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-MAX_PIXELS = 100_000_000  # a header that claims more is broken, and must not make us allocate it
+MAX_PIXELS = 100_000_000  # a header with more is corrupt; checked before anything is allocated
+JPEG_QUALITY = 85
 
 
 class ImageError(ValueError):
-    """An image message that cannot be used: says what is wrong with it."""
+    """An image message that cannot be converted, with the reason."""
 
 
 @dataclass(frozen=True)
 class _Encoding:
-    """How the bytes of a pixel lie, and what turns them into RGB (None: they are)."""
+    """Layout of a pixel, and the OpenCV code that converts it to RGB (None: RGB already)."""
 
     dtype: type = np.uint8
     channels: int = 1
@@ -37,7 +39,7 @@ _BAYER = {
     "gbrg": cv2.COLOR_BayerGR2RGB,
     "grbg": cv2.COLOR_BayerGB2RGB,
 }
-# Names of sensor_msgs/image_encodings.hpp. What has channels but no colours (8UC3, ...) is BGR, as OpenCV has it.
+# Names of sensor_msgs/image_encodings.hpp. Encodings without named channels (8UC3, ...) are BGR, as in OpenCV.
 ENCODINGS: dict[str, _Encoding] = {
     "rgb8": _Encoding(channels=3),
     "bgr8": _Encoding(channels=3, to_rgb=cv2.COLOR_BGR2RGB),
@@ -62,16 +64,20 @@ ENCODINGS: dict[str, _Encoding] = {
     "yuv422_yuy2": _Encoding(channels=2, to_rgb=cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": _Encoding(channels=2, to_rgb=cv2.COLOR_YUV2RGB_YUY2),
 }
-# 4:2:0 with the chroma behind the luma: half as many rows again.
+# 4:2:0 with the chroma plane below the luma plane: 1.5 times as many rows.
 _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
-_DEPTH = {"16UC1": (np.uint16, 0.001), "mono16": (np.uint16, 0.001), "32FC1": (np.float32, 1.0)}  # dtype, metres a step
+_DEPTH = {
+    "16UC1": (np.uint16, 0.001),
+    "mono16": (np.uint16, 0.001),
+    "32FC1": (np.float32, 1.0),
+}  # dtype, metres per unit
 
 
 def to_rgb(message: Any) -> np.ndarray:
-    """sensor_msgs/Image -> RGB uint8 (H, W, 3); the message's own memory where it is rgb8 already.
+    """sensor_msgs/Image -> RGB uint8 (H, W, 3); shares the message's memory where its encoding is rgb8.
 
-    16-bit colours keep their upper 8 bits. ImageError for empty, truncated or inconsistent messages and for encodings
-    without colours to see.
+    16-bit channels keep their upper 8 bits. ImageError for empty, truncated or inconsistent messages and for encodings
+    that are neither colour nor grey.
     """
     height, width, name = int(message.height), int(message.width), str(message.encoding)
     if name in _PLANAR:
@@ -80,7 +86,9 @@ def to_rgb(message: Any) -> np.ndarray:
         return cv2.cvtColor(_rows(message, height * 3 // 2, width, np.uint8, 1), _PLANAR[name])
     encoding = ENCODINGS.get(name)
     if encoding is None:
-        raise ImageError(f"Image encoding '{name}' is not a colour or grey one; known: {', '.join(ENCODINGS)}.")
+        raise ImageError(
+            f"Image encoding '{name}' is not supported; expected one of {', '.join([*ENCODINGS, *_PLANAR])}."
+        )
     if encoding.channels == 2 and width % 2:
         raise ImageError(f"{name} image of {width}x{height}: the width must be even.")
     pixels = _rows(message, height, width, encoding.dtype, encoding.channels)
@@ -90,15 +98,15 @@ def to_rgb(message: Any) -> np.ndarray:
 
 
 def compressed_to_rgb(message: Any) -> np.ndarray:
-    """sensor_msgs/CompressedImage (JPEG, PNG, what OpenCV reads) -> RGB uint8 (H, W, 3), or ImageError."""
+    """sensor_msgs/CompressedImage (JPEG, PNG, other formats of OpenCV) -> RGB uint8 (H, W, 3), or ImageError."""
     data = np.frombuffer(message.data, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if picture is None:
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
         raise ImageError(f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded.")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-# Type of a message with a picture -> what reads it.
+# Type of an image message -> its converter.
 READERS: dict[str, Callable[[Any], np.ndarray]] = {
     "sensor_msgs/msg/Image": to_rgb,
     "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
@@ -108,7 +116,7 @@ READERS: dict[str, Callable[[Any], np.ndarray]] = {
 def depth_to_metres(message: Any) -> np.ndarray:
     """sensor_msgs/Image of depth -> metres float32 (H, W), NaN where nothing was measured (REP 118).
 
-    16-bit depths are millimetres. ImageError for other encodings.
+    16-bit encodings are millimetres. ImageError for other encodings.
     """
     if message.encoding not in _DEPTH:
         raise ImageError(f"Depth image encoding '{message.encoding}'; expected one of {', '.join(_DEPTH)}.")
@@ -133,31 +141,37 @@ def from_rgb(kind: Any, header: Any, image: np.ndarray) -> Any:
     )
 
 
-def to_jpeg(kind: Any, header: Any, image: np.ndarray, quality: int = 85) -> Any:
+def to_jpeg(kind: Any, header: Any, image: np.ndarray) -> Any:
     """RGB uint8 (H, W, 3) -> a message of class `kind` (sensor_msgs/CompressedImage)."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
+    return kind(header=header, format="jpeg", data=_bytes(jpeg(image)))
+
+
+def jpeg(image: np.ndarray) -> np.ndarray:
+    """RGB uint8 (H, W, 3) -> the bytes of a JPEG file, uint8 (N,)."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not encoded:
         raise ImageError(f"An image of {image.shape[1]}x{image.shape[0]} cannot be encoded as JPEG.")
-    return kind(header=header, format="jpeg", data=_bytes(np.asarray(data, np.uint8).reshape(-1)))
+    return np.asarray(data, np.uint8).reshape(-1)
 
 
 def _rows(message: Any, rows: int, width: int, dtype: type, channels: int) -> np.ndarray:
-    """The pixels (rows, width[, channels]) in native byte order, without the padding at the end of rows."""
+    """The pixels (rows, width[, channels]) in native byte order, without the padding of rows."""
     height, step = int(message.height), int(message.step)
     name = f"{message.encoding} image of {width}x{height}"
     if height < 1 or width < 1:
-        raise ImageError(f"{name}: it is empty.")
+        raise ImageError(f"{name}: the image is empty.")
     if rows * width > MAX_PIXELS:
         raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels.")
     item = np.dtype(dtype).itemsize
-    wanted = width * channels * item
-    step = step or wanted  # some drivers leave it out
-    if step < wanted:
-        raise ImageError(f"{name}: step is {step} bytes, a row has {wanted}.")
+    row_bytes = width * channels * item
+    step = step or row_bytes  # some drivers leave it at 0
+    if step < row_bytes:
+        raise ImageError(f"{name}: step is {step} bytes, a row has {row_bytes}.")
     data = np.frombuffer(message.data, np.uint8)
-    if data.size < step * (rows - 1) + wanted:
+    if data.size < step * (rows - 1) + row_bytes:
         raise ImageError(f"{name}: {data.size} bytes of data, expected {step * rows}.")
-    raw = np.lib.stride_tricks.as_strided(data, (rows, wanted), (step, 1), writeable=False)
+    raw = np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1), writeable=False)
     if item > 1:
         raw = np.ascontiguousarray(raw).view(dtype)
         if bool(message.is_bigendian) != (sys.byteorder == "big"):
@@ -166,5 +180,5 @@ def _rows(message: Any, rows: int, width: int, dtype: type, channels: int) -> np
 
 
 def _bytes(data: np.ndarray) -> array:
-    """uint8 values as rclpy takes them without looking at each."""
+    """uint8 values as an array, which rclpy takes without checking each value."""
     return array("B", data.tobytes())

@@ -1,4 +1,4 @@
-"""A camera for machines without one: publishes the demo clip (or a video) again and again as sensor_msgs/Image."""
+"""A simulated camera: publishes the demo clip, or another video, in a loop as sensor_msgs/Image."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from sf_ros.core.demo import demo_file
 from sf_ros.core.types import Frame
-from sf_ros.io.sources import SourceError, VideoSource, demo_file
+from sf_ros.io.source import SourceError
+from sf_ros.io.video import VideoSource
 from sf_ros.msgs.images import from_rgb
 from sf_ros.msgs.topics import QOS
 from sf_ros.ros.publishers import profile
 
 
 class DemoCamera(Node):
-    """Publishes on 'image' at the video's own rate, stamped with the time of publication; SourceError without video."""
+    """Publishes on 'image' with the current time as stamp. SourceError where the video cannot be read."""
 
     def __init__(self) -> None:
         super().__init__("camera")
@@ -29,7 +31,7 @@ class DemoCamera(Node):
         source = VideoSource(self._path)
         rate = float(self.declare_parameter("rate", 0.0).value) or source.fps
         self._frames = iter(source)
-        self._out = self.create_publisher(Image, "image", profile(QOS["camera"]))
+        self._publisher = self.create_publisher(Image, "image", profile(QOS["camera"]))
         self._timer = self.create_timer(1 / rate, self._publish)
 
     def _publish(self) -> None:
@@ -38,7 +40,7 @@ class DemoCamera(Node):
             self._frames = iter(VideoSource(self._path))
             frame = next(self._frames)
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
-        self._out.publish(from_rgb(Image, header, frame.image))
+        self._publisher.publish(from_rgb(Image, header, frame.image))
 
 
 def main(args: list[str] | None = None) -> int:

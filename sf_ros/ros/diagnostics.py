@@ -1,4 +1,4 @@
-"""How the node is doing: counts and percentiles of the last seconds, and a level that does not flicker."""
+"""Health of the node for /diagnostics: counts, percentiles over the last seconds, and a level with hysteresis."""
 
 from __future__ import annotations
 
@@ -8,57 +8,64 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from sf_ros.core.types import FrameCues, Gaze, Label
+from sf_ros.core.cues import CUES
+from sf_ros.core.types import FrameCues
 
 OK, WARN, ERROR = 0, 1, 2  # of diagnostic_msgs/DiagnosticStatus
-WINDOW_S = 10.0  # that percentiles are taken over
-CALM_S = 3.0  # a level goes down only after so long without a reason for it
-SLOW_S = 1.0  # latency from the sensor's stamp that is worth a warning
+WINDOW_S = 10.0  # of the percentiles
+CALM_S = 3.0  # without a fault before the level falls
+SLOW_S = 1.0  # p95 latency from the sensor's stamp that is a warning
 
 
 class Health:
-    """Everything that /diagnostics tells, for the node's threads to write and read. Times are `clock`'s, in seconds.
+    """Counts and times of the node since activation; thread-safe. Times are of `clock`, in seconds.
 
-    A new one counts from here; with `active` off, silence is no fault.
+    Without `active`, missing images are no fault. `off` maps cues and tasks to the reason why they are off.
     """
 
     def __init__(
-        self, no_image_after_s: float = 2.0, *, active: bool = True, clock: Callable[[], float] = time.monotonic
+        self,
+        no_image_after_s: float = 2.0,
+        *,
+        active: bool = True,
+        off: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.frames = 0
-        self.dropped = 0  # images that were replaced by a newer one before their turn
-        self.repeated = 0  # images whose stamp was not newer than the last one's
+        self.dropped = 0  # images replaced by a newer one before they were processed
+        self.repeated = 0  # images whose stamp is not newer than the last one's
         self.bad_images = 0
         self.errors = 0
         self.last_error = ""
-        self.note = ""  # what the node wants said besides, e.g. a missing calibration
+        self.note = ""  # shown as the message while nothing is wrong, e.g. a missing calibration
+        self._off = dict(off or {})
         self._no_image_after_s, self._clock = no_image_after_s, clock
         self._started = clock() if active else None
         self._last_image: float | None = None
         self._last_fault = -np.inf
         self._steps: deque[tuple[float, dict[str, float], float | None]] = deque()
         self._ages: dict[str, float] = {}
-        self._level, self._raised, self._why = OK, -np.inf, ""
+        self._level, self._raised, self._message = OK, -np.inf, ""
         self._lock = threading.Lock()
 
     def image(self) -> None:
-        """An image came, whatever becomes of it."""
+        """Count an incoming image."""
         self._last_image = self._clock()
 
     def drop(self) -> None:
-        """An image was replaced by a newer one before its turn."""
+        """Count an image that was replaced by a newer one before it was processed."""
         self.dropped += 1
 
     def repeat(self) -> None:
-        """An image was not newer than the last one."""
+        """Count an image that was not newer than the last one."""
         self.repeated += 1
 
     def fault(self, text: str, *, image: bool = False) -> None:
-        """Something failed: a broken image, or else an error of ours."""
+        """Count a broken image, or an error of the node."""
         if image:
             self.bad_images += 1
         else:
@@ -66,21 +73,21 @@ class Health:
         self.last_error, self._last_fault = text, self._clock()
 
     def frame(self, cues: FrameCues, timings_ms: Mapping[str, float], latency_s: float | None) -> None:
-        """A frame was answered; `latency_s` from its stamp until now, None where clocks do not agree."""
+        """Count a processed frame; `latency_s` from its stamp until now, None where the clocks differ."""
         with self._lock:
             self.frames += 1
             self._steps.append((self._clock(), dict(timings_ms), latency_s))
-            self._ages = {name: max(ages) for name, ages in _ages(cues).items()}
+            self._ages = _ages(cues)
 
     def silent_s(self) -> float | None:
-        """Seconds since the last image (or the start) once they are too many; None before, and while not active."""
+        """Seconds since the last image or the start, above `no_image_after_s`; None below it and while not active."""
         if self._started is None:
             return None
         waited = self._clock() - (self._started if self._last_image is None else self._last_image)
         return waited if waited > self._no_image_after_s else None
 
     def report(self) -> tuple[int, str, dict[str, str]]:
-        """Level, one line, and all values as text."""
+        """Level, message, and all values as text."""
         with self._lock:
             return self._report(self._clock())
 
@@ -88,9 +95,9 @@ class Health:
         while self._steps and now - self._steps[0][0] > WINDOW_S:
             self._steps.popleft()
         latencies = [step[2] for step in self._steps if step[2] is not None]
-        level, why = self._judge(now, latencies)
+        level, message = self._assess(now, latencies)
         if level >= self._level or now - self._raised > CALM_S:
-            self._level, self._why = level, why
+            self._level, self._message = level, message
         if level >= self._level:
             self._raised = now
         values = {
@@ -108,16 +115,17 @@ class Health:
             values[f"{stage} ms p95"] = _percentile([s[1][stage] for s in self._steps if stage in s[1]], 95)
         values |= {f"age s {name}": f"{age:.2f}" for name, age in self._ages.items()}
         values |= {f"memory MB {name}": f"{size:.0f}" for name, size in memory_mb().items()}
+        values |= {f"off {name}": reason for name, reason in self._off.items()}
         if self.note:
             values["note"] = self.note
-        return self._level, self._why, values
+        return self._level, self._message, values
 
     def _fps(self, now: float) -> float:
         if self._started is None:
             return 0.0
         return len(self._steps) / max(min(now - self._started, WINDOW_S), 1e-3)
 
-    def _judge(self, now: float, latencies: list[float]) -> tuple[int, str]:
+    def _assess(self, now: float, latencies: list[float]) -> tuple[int, str]:
         if self._started is None:
             return OK, "not active"
         if now - self._last_fault < CALM_S:
@@ -125,37 +133,32 @@ class Health:
         if (silent := self.silent_s()) is not None:
             return WARN, f"no image for {silent:.0f} s"
         if latencies and float(np.percentile(latencies, 95)) > SLOW_S:
-            return WARN, f"slow: 95 % of frames within {np.percentile(latencies, 95):.1f} s"
+            return WARN, f"slow: latency p95 is {np.percentile(latencies, 95):.1f} s"
         return OK, self.note or "running"
 
 
 def memory_mb() -> dict[str, float]:
-    """Megabytes of this process in memory ('resident'), and on a GPU where torch was loaded and uses one ('gpu')."""
-    found = {}
-    with (
-        contextlib.suppress(FileNotFoundError),
-        open("/proc/self/statm", encoding="ascii") as file,
-    ):  # Linux alone has it
-        found["resident"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    """Megabytes of this process: 'resident' and, where torch is loaded and uses a GPU, 'gpu'."""
+    sizes = {}
+    # Only Linux has this file.
+    with contextlib.suppress(FileNotFoundError), open("/proc/self/statm", encoding="ascii") as file:
+        sizes["resident"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.memory_allocated() / 1e6
-    return found
+        sizes["gpu"] = torch.cuda.memory_allocated() / 1e6
+    return sizes
 
 
-def _ages(cues: FrameCues) -> dict[str, list[float]]:
-    """Ages of all cues of a frame by kind, seconds."""
-    found: dict[str, list[float]] = {}
-
-    def note(name: str, items: Iterable[Label | Gaze | None]) -> None:
-        if ages := [item.age_s for item in items if item is not None]:
-            found[name] = ages
-
-    for name in ("gaze", "looking_at_me", "expression", "gesture"):
-        note(name, (getattr(person, name) for person in cues.people))
-    note("relation", (pair.relation for pair in cues.relations))
-    return found
+def _ages(cues: FrameCues) -> dict[str, float]:
+    """Age in seconds of the oldest value of each cue that somebody in the frame has."""
+    ages = {}
+    for cue in CUES.values():
+        holders = cues.people if cue.subject == "person" else cues.pairs
+        values = [holder.values[cue.main_task] for holder in holders if cue.main_task in holder.values]
+        if values:
+            ages[cue.name] = max(value.age_s for value in values)
+    return ages
 
 
-def _percentile(values: list[float], which: int, scale: float = 1.0) -> str:
-    return f"{float(np.percentile(values, which)) * scale:.1f}" if values else "-"
+def _percentile(values: list[float], percent: int, scale: float = 1.0) -> str:
+    return f"{float(np.percentile(values, percent)) * scale:.1f}" if values else "-"

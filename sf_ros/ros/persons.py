@@ -1,8 +1,8 @@
-"""Person ids that somebody else gives (REP-155): faces and bodies of ours -> persons of theirs."""
+"""Person ids from another node (REP-155): which of its persons owns a face or body of this node."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rclpy.node import Node
@@ -13,7 +13,7 @@ from sf_ros.ros.publishers import message_type, profile
 
 
 class ExternalPersons:
-    """Follows `persons/tracked` and each person's latched face and body id."""
+    """Subscribes to `persons/tracked` and to each person's latched face and body id."""
 
     def __init__(self, node: Node, names: Names) -> None:
         self._node, self._names = node, names
@@ -22,39 +22,40 @@ class ExternalPersons:
         self._tracked = self._subscribe("hri_msgs/msg/IdsList", names.topic("persons_tracked"), self._update)
 
     def of(self, track_ids: Iterable[int]) -> dict[int, str]:
-        """Track id -> person id, for the tracks whose face or body somebody claimed."""
+        """Track id -> person id, for the tracks whose face or body belongs to a person."""
+        # Copies: the executor's thread changes these dictionaries.
         owners = {part: person for person, links in list(self._links.items()) for part in list(links.values()) if part}
-        found = {track: owners.get(face_id(track)) or owners.get(body_id(track)) for track in track_ids}
-        return {track: person for track, person in found.items() if person}
+        persons = {track: owners.get(face_id(track)) or owners.get(body_id(track)) for track in track_ids}
+        return {track: person for track, person in persons.items() if person}
 
     def close(self) -> None:
-        """Stop listening."""
+        """Destroy all subscriptions."""
         self._node.destroy_subscription(self._tracked)
         for person in list(self._subscriptions):
-            self._drop(person)
+            self._remove(person)
 
     def _update(self, message: Any) -> None:
-        now = set(message.ids)
-        for person in set(self._subscriptions) - now:
-            self._drop(person)
-        for person in now - set(self._subscriptions):
+        tracked = set(message.ids)
+        for person in set(self._subscriptions) - tracked:
+            self._remove(person)
+        for person in tracked - set(self._subscriptions):
             self._links[person] = {}
             self._subscriptions[person] = [
-                self._subscribe("std_msgs/msg/String", self._names.topic(key, person), self._note(person, key))
+                self._subscribe("std_msgs/msg/String", self._names.topic(key, person), self._set_link(person, key))
                 for key in ("person_face_id", "person_body_id")
             ]
 
-    def _note(self, person: str, key: str) -> Any:
-        def note(message: Any) -> None:
+    def _set_link(self, person: str, key: str) -> Callable[[Any], None]:
+        def set_link(message: Any) -> None:
             if person in self._links:
                 self._links[person][key] = message.data
 
-        return note
+        return set_link
 
-    def _drop(self, person: str) -> None:
+    def _remove(self, person: str) -> None:
         for subscription in self._subscriptions.pop(person):
             self._node.destroy_subscription(subscription)
         self._links.pop(person, None)
 
-    def _subscribe(self, kind: str, topic: str, callback: Any) -> Subscription:
+    def _subscribe(self, kind: str, topic: str, callback: Callable[[Any], None]) -> Subscription:
         return self._node.create_subscription(message_type(kind), topic, callback, profile(QOS["latched"]))

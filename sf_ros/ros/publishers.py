@@ -1,4 +1,4 @@
-"""ROS 2 publishers for topics that come and go with the people they are about."""
+"""ROS 2 publishers, for fixed topics and for topics that exist while a person is in view."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosidl_runtime_py.utilities import get_message
 
-from sf_ros.msgs.hri import TopicMessage
+from sf_ros.msgs.builder import TopicMessage
 from sf_ros.msgs.topics import QOS, Qos, Topic
 
 message_type = cache(get_message)  # 'hri_msgs/msg/Gaze' -> class
 
 
 def profile(qos: Qos) -> QoSProfile:
-    """What rclpy calls a QoS."""
+    """The rclpy profile of a QoS."""
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=qos.depth,
@@ -29,11 +29,11 @@ def profile(qos: Qos) -> QoSProfile:
 
 
 class Publishers:
-    """Fixed publishers from the start, and those of a face, body or person while they are there (with hysteresis).
+    """Publishers of the fixed topics, and of the topics of each face, body and person (subject) in view.
 
-    What nobody subscribes to is neither built nor published, unless it is latched for those who come later.
-    A subject's topics appear in the `appear_after`-th frame it is present in and vanish `vanish_after_s` after its last
-    one; latched messages of the time before are sent when the topic appears.
+    Messages without a subscriber are neither built nor published, except on latched topics. A subject's topics are
+    created in the `appear_after`-th frame with it and removed `vanish_after_s` after its last one. Earlier latched
+    messages are published when their topic is created.
     """
 
     def __init__(self, node: Node, fixed: dict[str, Topic], appear_after: int, vanish_after_s: float) -> None:
@@ -41,10 +41,10 @@ class Publishers:
         self._fixed = {name: self._create(name, topic.type, topic.qos) for name, topic in fixed.items()}
         self._of: dict[str, dict[str, Publisher]] = {}  # subject -> topic -> publisher
         self._seen: dict[str, tuple[int, float]] = {}  # subject -> frames present, stamp of the last
-        self._waiting: dict[str, TopicMessage] = {}  # latched topic that is not there yet -> its newest message
+        self._pending: dict[str, TopicMessage] = {}  # latched topic not yet created -> its newest message
 
     def send(self, items: Iterable[TopicMessage], present: Iterable[str], now_s: float) -> None:
-        """Publish one frame's messages; `present` are the subjects that are there, whether anything is said or not."""
+        """Publish the messages of one frame; `present` are all subjects in it, with messages or without."""
         for subject in present:
             self._seen[subject] = self._seen.get(subject, (0, 0.0))[0] + 1, now_s
         for item in items:
@@ -52,19 +52,19 @@ class Publishers:
             latched = QOS[item.qos].durability == "transient_local"
             if publisher is None:
                 if latched:
-                    self._waiting[item.topic] = item
+                    self._pending[item.topic] = item
             elif latched or publisher.get_subscription_count():
                 publisher.publish(item.message)
-        for topic, item in list(self._waiting.items()):
+        for topic, item in list(self._pending.items()):
             if (publisher := self.of(item.subject, item.topic, item.type, item.qos)) is not None:
                 publisher.publish(item.message)
-                del self._waiting[topic]
+                del self._pending[topic]
         for subject, (_, last) in list(self._seen.items()):
             if not 0 <= now_s - last <= self._vanish_after_s:
                 self._forget(subject)
 
     def of(self, subject: str, topic: str, kind: str, qos: str) -> Publisher | None:
-        """The publisher of a subject's topic, made now if need be; None while the subject is too new."""
+        """The publisher of a subject's topic, created if necessary; None before the `appear_after`-th frame."""
         if self._seen.get(subject, (0, 0.0))[0] < self._appear_after:
             return None
         topics = self._of.setdefault(subject, {})
@@ -73,15 +73,15 @@ class Publishers:
         return topics[topic]
 
     def wanted(self, topic: str) -> Publisher | None:
-        """A fixed publisher while somebody subscribes to it."""
+        """The publisher of a fixed topic with subscribers; None without."""
         publisher = self._fixed[topic]
         return publisher if publisher.get_subscription_count() else None
 
     def reset(self) -> None:
-        """Everybody is gone."""
+        """Remove the topics of all subjects."""
         for subject in list(self._seen):
             self._forget(subject)
-        self._waiting.clear()
+        self._pending.clear()
 
     def close(self) -> None:
         """Destroy every publisher."""
@@ -91,25 +91,25 @@ class Publishers:
         self._fixed.clear()
 
     def _create(self, topic: str, kind: str, qos: str) -> Publisher:
-        # Without the default event callbacks: they would wake the executor for every topic that comes and goes.
-        quiet = PublisherEventCallbacks(use_default_callbacks=False)
-        return self._node.create_publisher(message_type(kind), topic, profile(QOS[qos]), event_callbacks=quiet)
+        # The default event callbacks would wake the executor for every topic that is created or removed.
+        no_events = PublisherEventCallbacks(use_default_callbacks=False)
+        return self._node.create_publisher(message_type(kind), topic, profile(QOS[qos]), event_callbacks=no_events)
 
     def _forget(self, subject: str) -> None:
         for publisher in self._of.pop(subject, {}).values():
             self._node.destroy_publisher(publisher)
         self._seen.pop(subject, None)
-        self._waiting = {topic: item for topic, item in self._waiting.items() if item.subject != subject}
+        self._pending = {topic: item for topic, item in self._pending.items() if item.subject != subject}
 
 
 def describe(node: Node, topic: str) -> str:
-    """Who publishes a topic and how, for a log line that helps: 'camera (RELIABLE, VOLATILE)' or 'nobody'."""
-    found: list[Any] = node.get_publishers_info_by_topic(topic)
-    if not found:
-        return "nobody publishes it"
-    parts = [
+    """The publishers of a topic with type and QoS, for a log line."""
+    infos: list[Any] = node.get_publishers_info_by_topic(topic)
+    if not infos:
+        return "no publisher"
+    publishers = [
         f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.topic_type}, {info.qos_profile.reliability.name}, "
         f"{info.qos_profile.durability.name})"
-        for info in found
+        for info in infos
     ]
-    return "published by " + ", ".join(parts)
+    return "published by " + ", ".join(publishers)

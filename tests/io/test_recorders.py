@@ -1,4 +1,4 @@
-"""Recordings, read back: cues.jsonl by its inverse, the video by OpenCV, the bag by readers that know nothing of us."""
+"""Recordings are read back: cues.jsonl by its inverse, the video by OpenCV, the bag by independent readers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 from ruamel.yaml import YAML
 
-from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Box, Frame, FrameCues, Gaze, Label, Person, PersonCues, Relation
+from sf_ros.core.types import Box, CueValue, Frame, FrameCues, Gaze, PairCues, Person, PersonCues
 from sf_ros.io import recorders
 from sf_ros.io.recorders import (
     BagRecorder,
@@ -28,35 +27,33 @@ from sf_ros.io.recorders import (
     open_recorders,
     read_cues,
 )
+from tests.msgs.frames import label
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 5
-
-
-def label(task: str, name: str, confidence: float, age_s: float = 0.0) -> Label:
-    names = TASKS[task].labels
-    rest = (1 - confidence) / (len(names) - 1)
-    return Label(name, confidence, tuple(confidence if n == name else rest for n in names), age_s)
 
 
 def clip() -> list[tuple[Frame, FrameCues]]:
     """A few frames with two people, the last without any."""
     ann = PersonCues(
         Person(1, Box(10.123, 20.0, 60.0, 119.5), 0.91234567, Box(25, 22, 45, 46), 0.8),
-        Gaze((1 / 3, 0.5), 0.7, np.full((64, 64), 0.1, np.float32), 0.1, target_id=2),
-        label("looking_at_me", "no", 0.75),
-        label("expression", "happiness", 0.6, 0.033),
-        label("gesture", "like", 2 / 3, 0.2),
+        {
+            "gaze": Gaze((1 / 3, 0.5), 0.7, np.full((64, 64), 0.1, np.float32), 0.1, target_id=2),
+            "looking_at_me": label("looking_at_me", "no", 0.75),
+            "expression": label("expression", "happiness", 0.6, 0.033),
+            "gesture": label("gesture", "like", 2 / 3, 0.2),
+        },
     )
     ben = PersonCues(Person(2, Box(90, 20, 150, 118), 0.5))
-    friends = Relation((1, 2), label("domain", "domain/intimate", 0.8), label("relation", "relation/friends", 0.5, 0.4))
-    pairs = []
+    relation = label("relation", "relation/friends", 0.5, 0.4)
+    friends = PairCues((1, 2), {"domain": label("domain", "domain/intimate", 0.8), "relation": relation})
+    frames = []
     for index in range(FRAMES):
         image = np.full((HEIGHT, WIDTH, 3), (200, 40, 10 * index), np.uint8)
         cues = FrameCues(1000.1 + index / 10, index, WIDTH, HEIGHT, timings_ms={"detect": 12.3456789})
         if index < FRAMES - 1:
-            cues = replace(cues, people=(ann, ben), relations=(friends,))
-        pairs.append((Frame(image, cues.stamp, index), cues))
-    return pairs
+            cues = replace(cues, people=(ann, ben), pairs=(friends,))
+        frames.append((Frame(image, cues.stamp, index), cues))
+    return frames
 
 
 @pytest.fixture(scope="module")
@@ -70,34 +67,30 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rounded(cues: FrameCues) -> FrameCues:
-    """What cues.jsonl keeps: 4 decimals of scores, 2 of pixels, no heatmaps."""
+    """The precision of cues.jsonl: 4 decimals of scores, 2 of pixels, no heatmaps."""
 
-    def scores(cue: Label | None) -> Label | None:
-        if cue is None:
-            return None
-        numbers = tuple(round(p, 4) for p in cue.probabilities)
-        return replace(cue, confidence=round(cue.confidence, 4), probabilities=numbers)
+    def value(cue: CueValue) -> CueValue:
+        if isinstance(cue, Gaze):
+            x, y = cue.point_norm
+            return replace(cue, point_norm=(round(x, 4), round(y, 4)), heatmap=None)
+        probabilities = tuple(round(p, 4) for p in cue.probabilities)
+        return replace(cue, confidence=round(cue.confidence, 4), probabilities=probabilities)
 
     people = []
     for p in cues.people:
         body = Box(*(round(v, 2) for v in p.person.body.as_tuple()))
-        gaze = p.gaze
-        if gaze is not None:
-            x, y = gaze.point_norm
-            gaze = replace(gaze, point_norm=(round(x, 4), round(y, 4)), heatmap=None)
         person = replace(p.person, body=body, score=round(p.person.score, 4))
-        labels = {name: scores(getattr(p, name)) for name in ("looking_at_me", "expression", "gesture")}
-        people.append(PersonCues(person, gaze, **labels))
-    relations = tuple(replace(r, domain=scores(r.domain), relation=scores(r.relation)) for r in cues.relations)
-    timings = {name: round(value, 3) for name, value in cues.timings_ms.items()}
-    return replace(cues, people=tuple(people), relations=relations, timings_ms=timings)
+        people.append(PersonCues(person, {task: value(cue) for task, cue in p.values.items()}))
+    pairs: Any = tuple(replace(p, values={task: value(cue) for task, cue in p.values.items()}) for p in cues.pairs)
+    timings = {name: round(time_ms, 3) for name, time_ms in cues.timings_ms.items()}
+    return replace(cues, people=tuple(people), pairs=pairs, timings_ms=timings)
 
 
-def test_read_cues_is_the_inverse_of_the_recorder_up_to_its_rounding(folder: Path):
+def test_read_cues_inverts_the_recorder_up_to_rounding(folder: Path):
     assert read_cues(folder / "cues.jsonl") == [rounded(cues) for _, cues in clip()]
 
 
-def test_a_recording_of_what_was_read_is_the_same_file(folder: Path, tmp_path: Path):
+def test_recording_read_cues_gives_the_same_file(folder: Path, tmp_path: Path):
     again = CuesRecorder(tmp_path / "again.jsonl")
     for (frame, _), cues in zip(clip(), read_cues(folder / "cues.jsonl"), strict=True):
         again.write(frame, cues)
@@ -105,7 +98,7 @@ def test_a_recording_of_what_was_read_is_the_same_file(folder: Path, tmp_path: P
     assert (tmp_path / "again.jsonl").read_bytes() == (folder / "cues.jsonl").read_bytes()
 
 
-def test_every_line_of_cues_jsonl_is_one_object_with_the_documented_fields(folder: Path):
+def test_lines_of_cues_jsonl_have_the_documented_fields(folder: Path):
     first = json.loads((folder / "cues.jsonl").read_text().splitlines()[0])
     assert set(first) == {"index", "stamp", "frame_id", "width", "height", "people", "relations", "timings_ms"}
     assert first["people"][0]["expression"]["label"] == "happiness"
@@ -113,7 +106,7 @@ def test_every_line_of_cues_jsonl_is_one_object_with_the_documented_fields(folde
     assert first["people"][1]["face"] is None
 
 
-def test_a_killed_recorder_leaves_whole_frames(tmp_path: Path):
+def test_killed_recorder_leaves_complete_frames(tmp_path: Path):
     path = tmp_path / "cues.jsonl"
     recorder = CuesRecorder(path)
     recorder.write(*clip()[0])
@@ -124,26 +117,26 @@ def test_a_killed_recorder_leaves_whole_frames(tmp_path: Path):
     assert len(read_cues(path)) == 1
 
 
-def test_a_damaged_line_is_named(tmp_path: Path):
+def test_damaged_line_is_named(tmp_path: Path):
     path = tmp_path / "cues.jsonl"
     path.write_text('{"index": 1}\n')
     with pytest.raises(RecorderError, match=r"line 1: not a frame \(KeyError"):
         read_cues(path)
 
 
-def test_the_video_has_every_frame_at_its_rate_and_in_its_colours(folder: Path):
+def test_video_has_every_frame_in_its_colours(folder: Path):
     video = cv2.VideoCapture(str(folder / "annotated.mp4"))
     assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
     frames = []
     while (read := video.read())[0]:
         frames.append(read[1])
     assert [frame.shape for frame in frames] == [(HEIGHT, WIDTH, 3)] * FRAMES
-    blue, green, red = frames[-1].reshape(-1, 3).mean(axis=0)  # nobody in it, so nothing drawn
+    blue, green, red = frames[-1].reshape(-1, 3).mean(axis=0)  # no people, so no overlay
     assert (red, green, blue) == pytest.approx((200, 40, 40), abs=8)
-    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100  # something is drawn
+    assert np.abs(frames[0].astype(int) - frames[-1]).max() > 100  # an overlay is drawn
 
 
-def test_a_video_keeps_the_first_frames_size(tmp_path: Path):
+def test_video_keeps_the_size_of_the_first_frame(tmp_path: Path):
     recorder = VideoRecorder(tmp_path / "v.mp4", fps=10)
     frame, cues = clip()[-1]
     recorder.write(frame, cues)
@@ -152,15 +145,15 @@ def test_a_video_keeps_the_first_frames_size(tmp_path: Path):
     assert cv2.VideoCapture(str(tmp_path / "v.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 2
 
 
-def test_a_video_that_cannot_be_written_is_an_error(tmp_path: Path):
+def test_unwritable_video_is_an_error(tmp_path: Path):
     with pytest.raises(RecorderError, match="cannot write MPEG-4"):
         VideoRecorder(tmp_path / "missing" / "v.mp4", fps=10).write(*clip()[0])
     with pytest.raises(ValueError, match="fps is 0"):
         VideoRecorder(tmp_path / "v.mp4", fps=0)
 
 
-def test_the_bag_reads_back_from_the_definitions_inside_it(folder: Path):
-    """AnyReader without a typestore of ours knows hri_msgs and vision_msgs only from the file."""
+def test_bag_is_read_by_its_own_definitions(folder: Path):
+    """AnyReader without our typestore takes hri_msgs and vision_msgs from the file."""
     counts: Counter[str] = Counter()
     with AnyReader([folder / "bag"]) as reader:
         for connection, stamp_ns, data in reader.messages():
@@ -172,11 +165,11 @@ def test_the_bag_reads_back_from_the_definitions_inside_it(folder: Path):
                 assert stamp_ns == message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
     assert counts["/camera/image/compressed"] == counts["/humans/faces/tracked"] == counts["/sf_ros/persons"] == FRAMES
     assert counts["/humans/interactions/gazing"] == FRAMES - 1
-    assert counts["/humans/interactions/groups"] == FRAMES  # the last one says the group is gone
+    assert counts["/humans/interactions/groups"] == FRAMES  # the last one: the group dissolved
     assert counts["/sf_ros/labels/gesture"] == counts["/humans/persons/p00001/anonymous"] == 1
 
 
-def test_the_bags_pictures_are_the_frames_in_jpeg(folder: Path):
+def test_bag_has_the_frames_as_jpeg(folder: Path):
     with AnyReader([folder / "bag"]) as reader:
         connections = [c for c in reader.connections if c.topic == "/camera/image/compressed"]
         images: list[Any] = [reader.deserialize(data, c.msgtype) for c, _, data in reader.messages(connections)]
@@ -187,7 +180,7 @@ def test_the_bags_pictures_are_the_frames_in_jpeg(folder: Path):
         assert np.abs(decoded[..., ::-1].astype(int) - frame.image).max() <= 6
 
 
-def test_the_bag_is_an_mcap_with_schemas_and_counts_for_any_reader(folder: Path):
+def test_bag_is_an_mcap_with_schemas_and_counts(folder: Path):
     (file,) = (folder / "bag").glob("*.mcap")
     with file.open("rb") as stream:
         reader = make_reader(stream)
@@ -215,7 +208,7 @@ def test_the_bag_is_an_mcap_with_schemas_and_counts_for_any_reader(folder: Path)
         ("/camera/image/compressed", "volatile", 1),
     ],
 )
-def test_every_topics_qos_is_in_the_metadata(folder: Path, topic: str, durability: str, depth: int):
+def test_qos_of_topics_is_in_the_metadata(folder: Path, topic: str, durability: str, depth: int):
     text = (folder / "bag" / "metadata.yaml").read_text()
     information = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
     assert (information["version"], information["storage_identifier"]) == (9, "mcap")
@@ -227,7 +220,7 @@ def test_every_topics_qos_is_in_the_metadata(folder: Path, topic: str, durabilit
     assert metadata[topic]["type_description_hash"].startswith("RIHS01_")
 
 
-def test_a_bag_for_humble_has_its_version_and_its_gesture(tmp_path: Path):
+def test_humble_bag_has_its_version_and_gesture(tmp_path: Path):
     bag = BagRecorder(tmp_path / "bag", version=8)
     bag.write(*clip()[0])
     bag.close()
@@ -241,15 +234,15 @@ def test_a_bag_for_humble_has_its_version_and_its_gesture(tmp_path: Path):
         assert not hasattr(reader.deserialize(data, connection.msgtype), "handedness")
 
 
-def test_other_bag_versions_are_refused(tmp_path: Path):
+def test_unknown_bag_version_is_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match=r"expected 8 \(Humble\) or 9"):
         BagRecorder(tmp_path / "bag", version=5)
 
 
-def test_a_recording_is_not_overwritten_unless_told(tmp_path: Path):
+def test_recording_is_overwritten_only_with_replace(tmp_path: Path):
     (tmp_path / "cues.jsonl").write_text("precious")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RecorderError, match="a recording is there already"):
+    with pytest.raises(RecorderError, match="a recording exists already"):
         open_recorders(tmp_path, fps=10)
     assert (tmp_path / "cues.jsonl").read_text() == "precious"
     with open_recorders(tmp_path, fps=10, replace=True) as recording:
@@ -258,7 +251,7 @@ def test_a_recording_is_not_overwritten_unless_told(tmp_path: Path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_that_fails_leaves_readable_recordings(tmp_path: Path):
+def test_failed_run_leaves_readable_recordings(tmp_path: Path):
     def fail() -> None:
         with open_recorders(tmp_path, fps=10) as recording:
             recording.write(*clip()[0])
@@ -272,7 +265,7 @@ def test_a_run_that_fails_leaves_readable_recordings(tmp_path: Path):
         assert reader.message_count > 10
 
 
-def test_every_recorder_is_closed_even_when_one_cannot_be():
+def test_every_recorder_is_closed_after_an_error():
     closed = []
 
     class Failing:
@@ -291,7 +284,7 @@ def test_every_recorder_is_closed_even_when_one_cannot_be():
 
 
 class Slow:
-    """Takes its time, and fails at the frame it is told to."""
+    """A recorder that takes 5 ms a frame and fails at frame `fails_at`."""
 
     def __init__(self, fails_at: int | None = None) -> None:
         self.written: list[int] = []
@@ -307,19 +300,19 @@ class Slow:
         self.closed = True
 
 
-def test_a_thread_writes_everything_in_order_before_it_closes():
+def test_all_frames_are_written_in_order_before_closing():
     slow = Slow()
     frame, cues = clip()[0]
     with Recorders(slow) as recording:
         for index in range(20):
             recording.write(replace(frame, index=index), cues)
-            assert index - len(slow.written) <= recorders.MAX_WAITING + 1
+            assert index - len(slow.written) <= recorders.MAX_PENDING + 1
         assert not slow.closed
     assert slow.written == list(range(20)) and slow.closed
 
 
 @pytest.mark.parametrize("fails_at", [0, 19])
-def test_an_error_of_the_thread_reaches_the_caller(fails_at: int):
+def test_write_error_reaches_the_caller(fails_at: int):
     slow = Slow(fails_at)
 
     def record() -> None:
@@ -332,7 +325,7 @@ def test_an_error_of_the_thread_reaches_the_caller(fails_at: int):
     assert slow.closed
 
 
-def test_nothing_stays_open_when_a_later_recorder_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_first_recorder_is_closed_where_a_later_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     opened = []
 
     class Watched(CuesRecorder):
@@ -346,7 +339,7 @@ def test_nothing_stays_open_when_a_later_recorder_cannot_start(tmp_path: Path, m
     assert [recorder._file.closed for recorder in opened] == [True]
 
 
-def test_closing_twice_is_fine_and_writing_afterwards_is_an_error(tmp_path: Path):
+def test_closing_twice_works_and_writing_afterwards_fails(tmp_path: Path):
     bag = BagRecorder(tmp_path / "bag")
     bag.write(*clip()[0])
     bag.close()
@@ -355,7 +348,7 @@ def test_closing_twice_is_fine_and_writing_afterwards_is_an_error(tmp_path: Path
         bag.write(*clip()[1])
 
 
-def test_a_run_without_frames_still_closes(tmp_path: Path):
+def test_run_without_frames_closes(tmp_path: Path):
     with open_recorders(tmp_path, fps=10):
         pass
     assert read_cues(tmp_path / "cues.jsonl") == []

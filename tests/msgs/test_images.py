@@ -1,4 +1,4 @@
-"""Every encoding of a colour gives that colour back; what is broken is named, never a crash or a wrong picture."""
+"""Every encoding decodes to its colour; a broken image is an ImageError with the reason."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def message(encoding: str, data: np.ndarray, height: int = HEIGHT, width: int = 
     )
 
 
-def even(rgb: tuple[int, int, int]) -> np.ndarray:
+def uniform(rgb: tuple[int, int, int]) -> np.ndarray:
     return np.full((HEIGHT, WIDTH, 3), rgb, np.uint8)
 
 
 def encoded(encoding: str, rgb: np.ndarray) -> np.ndarray:
-    """The bytes a camera of this encoding sends of an even picture, written from the encoding's definition."""
+    """The pixels of a uniform image in an encoding, from the encoding's definition."""
     name, wide = encoding.removesuffix("16"), encoding.endswith("16") or encoding.startswith("16")
     if encoding.startswith("bayer_"):
         first, second, third, fourth = _BAYER_CHANNELS[encoding[6:10]]
@@ -47,47 +47,47 @@ def encoded(encoding: str, rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("encoding", [name for name in ENCODINGS if "yu" not in name and "uy" not in name])
-def test_every_encoding_gives_its_colour_back(encoding: str) -> None:
+def test_every_encoding_decodes_to_its_colour(encoding: str) -> None:
     grey = "mono" in encoding or encoding.endswith("C1")
-    picture = even((90, 90, 90) if grey else (200, 100, 50))
-    found = images.to_rgb(message(encoding, encoded(encoding, picture)))
-    assert found.dtype == np.uint8 and np.array_equal(found, picture)
+    image = uniform((90, 90, 90) if grey else (200, 100, 50))
+    decoded = images.to_rgb(message(encoding, encoded(encoding, image)))
+    assert decoded.dtype == np.uint8 and np.array_equal(decoded, image)
 
 
 @pytest.mark.parametrize(("encoding", "order"), [("uyvy", "UYVY"), ("yuv422", "UYVY"), ("yuyv", "YUYV")])
-def test_packed_yuv_gives_colours_back_within_rounding(encoding: str, order: str) -> None:
-    picture = even((200, 100, 50))
-    y, u, v = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)[[0, HEIGHT, HEIGHT + 1], 0]
-    v = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_YV12)[HEIGHT, 0]
+def test_packed_yuv_decodes_within_rounding(encoding: str, order: str) -> None:
+    image = uniform((200, 100, 50))
+    y, u, v = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)[[0, HEIGHT, HEIGHT + 1], 0]
+    v = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_YV12)[HEIGHT, 0]
     raw = np.tile(np.array([{"Y": y, "U": u, "V": v}[letter] for letter in order], np.uint8), HEIGHT * WIDTH // 2)
-    found = images.to_rgb(message(encoding, raw))
-    assert np.abs(found.astype(int) - picture).max() <= 4
-    assert np.array_equal(found, images.to_rgb(message({"yuyv": "yuv422_yuy2"}.get(encoding, encoding), raw)))
+    decoded = images.to_rgb(message(encoding, raw))
+    assert np.abs(decoded.astype(int) - image).max() <= 4
+    assert np.array_equal(decoded, images.to_rgb(message({"yuyv": "yuv422_yuy2"}.get(encoding, encoding), raw)))
 
 
-def test_nv21_gives_colours_back_within_rounding() -> None:
-    picture = even((200, 100, 50))
-    y = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)[0, 0]
-    u, v = (cv2.cvtColor(picture, code)[HEIGHT, 0] for code in (cv2.COLOR_RGB2YUV_I420, cv2.COLOR_RGB2YUV_YV12))
+def test_planar_yuv_decodes_within_rounding() -> None:
+    image = uniform((200, 100, 50))
+    y = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)[0, 0]
+    u, v = (cv2.cvtColor(image, code)[HEIGHT, 0] for code in (cv2.COLOR_RGB2YUV_I420, cv2.COLOR_RGB2YUV_YV12))
     chroma = {"nv12": (u, v), "nv21": (v, u)}
     for encoding, pair in chroma.items():
         raw = np.concatenate([np.full(HEIGHT * WIDTH, y), np.tile(pair, HEIGHT * WIDTH // 4)]).astype(np.uint8)
-        found = images.to_rgb(message(encoding, raw, step=WIDTH))
-        assert found.shape == (HEIGHT, WIDTH, 3) and np.abs(found.astype(int) - picture).max() <= 4
+        decoded = images.to_rgb(message(encoding, raw, step=WIDTH))
+        assert decoded.shape == (HEIGHT, WIDTH, 3) and np.abs(decoded.astype(int) - image).max() <= 4
 
 
-def test_rgb8_is_not_copied_and_padding_of_rows_is_left_out() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    plain = message("rgb8", picture)
+def test_rgb8_shares_memory_and_row_padding_is_dropped() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    plain = message("rgb8", image)
     assert np.shares_memory(images.to_rgb(plain), plain.data)
     padded = np.zeros((HEIGHT, WIDTH * 3 + 8), np.uint8)
-    padded[:, : WIDTH * 3] = picture.reshape(HEIGHT, -1)
-    assert np.array_equal(images.to_rgb(message("rgb8", padded)), picture)
+    padded[:, : WIDTH * 3] = image.reshape(HEIGHT, -1)
+    assert np.array_equal(images.to_rgb(message("rgb8", padded)), image)
     last_row_unpadded = message("rgb8", padded.reshape(-1)[:-8], step=WIDTH * 3 + 8)
-    assert np.array_equal(images.to_rgb(last_row_unpadded), picture)
+    assert np.array_equal(images.to_rgb(last_row_unpadded), image)
 
 
-def test_16_bit_images_are_read_in_the_byte_order_they_name() -> None:
+def test_16_bit_images_have_the_byte_order_of_the_message() -> None:
     raw = np.full((HEIGHT, WIDTH), 0x5A01, ">u2")
     assert (images.to_rgb(message("mono16", raw, is_bigendian=1)) == 0x5A).all()
     assert (images.to_rgb(message("mono16", raw.astype("<u2"))) == 0x5A).all()
@@ -96,37 +96,37 @@ def test_16_bit_images_are_read_in_the_byte_order_they_name() -> None:
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
-        (message("rgb8", even((1, 2, 3)), height=0), "empty"),
-        (message("rgb8", even((1, 2, 3))[:3], step=24), "72 bytes of data, expected 144"),
-        (message("rgb8", even((1, 2, 3)), step=20), "step is 20 bytes, a row has 24"),
-        (message("32FC1", np.zeros((HEIGHT, WIDTH), np.float32)), "'32FC1' is not a colour"),
+        (message("rgb8", uniform((1, 2, 3)), height=0), "empty"),
+        (message("rgb8", uniform((1, 2, 3))[:3], step=24), "72 bytes of data, expected 144"),
+        (message("rgb8", uniform((1, 2, 3)), step=20), "step is 20 bytes, a row has 24"),
+        (message("32FC1", np.zeros((HEIGHT, WIDTH), np.float32)), "'32FC1' is not supported"),
         (message("uyvy", np.zeros((HEIGHT, 14), np.uint8), width=7), "width must be even"),
         (message("nv12", np.zeros((9, 7), np.uint8), width=7, step=7), "both sides must be even"),
         (message("mono8", np.zeros(4, np.uint8), height=4_000_000_000, width=4_000_000_000, step=1), "pixels"),
     ],
-    ids=["zero height", "truncated", "short step", "no colours", "odd width", "odd planes", "absurd size"],
+    ids=["zero height", "truncated", "short step", "not a colour", "odd width", "odd planes", "too many pixels"],
 )
-def test_a_broken_image_says_what_is_wrong(broken: SimpleNamespace, words: str) -> None:
+def test_broken_image_is_an_error_with_the_reason(broken: SimpleNamespace, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         images.to_rgb(broken)
 
 
-def test_a_step_that_was_left_out_is_that_of_full_rows() -> None:
-    picture = even((9, 8, 7))
-    assert np.array_equal(images.to_rgb(message("rgb8", picture, step=0)), picture)
+def test_step_of_0_means_rows_without_padding() -> None:
+    image = uniform((9, 8, 7))
+    assert np.array_equal(images.to_rgb(message("rgb8", image, step=0)), image)
 
 
-def test_compressed_images_are_read_and_broken_ones_named() -> None:
-    picture = even((200, 100, 50))
-    _, data = cv2.imencode(".png", picture[..., ::-1])
+def test_broken_compressed_image_is_an_error() -> None:
+    image = uniform((200, 100, 50))
+    _, data = cv2.imencode(".png", image[..., ::-1])
     sent = SimpleNamespace(format="png", data=bytes(data))
-    assert np.array_equal(images.compressed_to_rgb(sent), picture)
-    for data in (b"", b"no picture"):
+    assert np.array_equal(images.compressed_to_rgb(sent), image)
+    for data in (b"", b"not an image"):
         with pytest.raises(ImageError, match=f"{len(data)} bytes"):
             images.compressed_to_rgb(SimpleNamespace(format="jpeg", data=data))
 
 
-def test_depth_is_in_metres_with_nan_where_nothing_was_measured() -> None:
+def test_depth_is_in_metres_with_nan_where_not_measured() -> None:
     millimetres = np.full((HEIGHT, WIDTH), 1500, np.uint16)
     millimetres[0, 0] = 0
     depth = images.depth_to_metres(message("16UC1", millimetres))
@@ -135,12 +135,12 @@ def test_depth_is_in_metres_with_nan_where_nothing_was_measured() -> None:
     metres[0, 0] = np.inf
     assert np.allclose(images.depth_to_metres(message("32FC1", metres)), depth, equal_nan=True)
     with pytest.raises(ImageError, match="'rgb8'"):
-        images.depth_to_metres(message("rgb8", even((1, 2, 3))))
+        images.depth_to_metres(message("rgb8", uniform((1, 2, 3))))
 
 
-def test_what_is_written_is_read_back() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    assert np.array_equal(images.to_rgb(images.from_rgb(SimpleNamespace, "header", picture)), picture)
-    soft = even((200, 100, 50))
-    again = images.compressed_to_rgb(images.to_jpeg(SimpleNamespace, "header", soft))
-    assert np.abs(again.astype(int) - soft).max() <= 4
+def test_written_images_are_read_back() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    assert np.array_equal(images.to_rgb(images.from_rgb(SimpleNamespace, "header", image)), image)
+    rgb = uniform((200, 100, 50))
+    again = images.compressed_to_rgb(images.to_jpeg(SimpleNamespace, "header", rgb))
+    assert np.abs(again.astype(int) - rgb).max() <= 4

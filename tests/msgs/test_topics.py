@@ -1,15 +1,14 @@
-"""Topics, QoS, ids, the tables from class names to hri_msgs, and the interface definitions they rest on."""
+"""Topics, QoS, ids and the interface definitions."""
 
 from __future__ import annotations
 
-from sf_ros.core.tasks import TASKS
-from sf_ros.io.recorders import typestore
-from sf_ros.msgs import definitions, topics
+from sf_ros.core.cues import CUES
+from sf_ros.msgs import topics
+from sf_ros.msgs.typestore import definitions
+from tests.msgs.frames import HUMBLE, JAZZY
 
-JAZZY, HUMBLE = typestore(), typestore(humble=True)
 
-
-def test_interface_definitions_hash_like_those_upstream():
+def test_definitions_have_the_type_hashes_of_the_released_packages():
     """Golden values: the type hashes of ros2-gbp/hri_msgs-release 2.3.2, 2.1.0 and vision_msgs 4.1.1's own files."""
     golden = {
         "hri_msgs/msg/Expression": "411b88e0604397d44775d8ec6a4bc693",
@@ -27,35 +26,32 @@ def test_interface_definitions_hash_like_those_upstream():
     assert HUMBLE.hash_rihs01("hri_msgs/msg/Gesture")[7:39] == "fbf9f3c4cb8a64e63a1cf819affbb09a"
 
 
-def test_every_topic_has_a_type_that_exists_and_a_known_qos():
-    for topic in topics.TOPICS.values():
+def test_every_topic_has_an_existing_type_and_qos():
+    for topic in topics.ALL_TOPICS.values():
         assert topic.type in JAZZY.types
         assert topic.qos in topics.QOS
-    assert {name for t in topics.TOPICS.values() if not (name := t.type).startswith("std_msgs")} <= set(
-        definitions.definitions()
-    )
+    types = {topic.type for topic in topics.TOPICS.values() if not topic.type.startswith("std_msgs")}
+    assert types <= set(definitions())
 
 
-def test_mapping_tables_cover_every_label_and_name_constants_that_exist():
-    assert tuple(topics.GESTURES) == TASKS["gesture"].labels
-    assert tuple(topics.EXPRESSIONS) == TASKS["expression"].labels
-    assert all(hasattr(JAZZY.types["hri_msgs/msg/Gesture"], constant) for constant in topics.GESTURES.values())
-    constants = [constant for constant in topics.EXPRESSIONS.values() if constant]
-    assert all(hasattr(JAZZY.types["hri_msgs/msg/Expression"], constant) for constant in constants)
+def test_every_cue_has_its_own_topic():
+    names = [topic.name for topic in topics.ALL_TOPICS.values()]
+    assert len(names) == len(set(names))
+    others = set(topics.ALL_TOPICS) - {cue.topic for cue in CUES.values()}
+    assert len(others) + len(CUES) == len(topics.ALL_TOPICS)  # no cue's topic hides another topic's key
 
 
-def test_fixed_topics_are_those_without_an_id():
+def test_published_topics_keep_their_names():
     fixed = topics.Names().fixed()
-    assert {"~/persons", "~/labels/gesture", "/humans/interactions/gazing"} <= set(fixed)
-    assert "~/labels/gaze" not in fixed
+    assert {name for name in fixed if name.startswith("~")} == {
+        *("~/persons", "~/gaze_targets", "~/looking_at_me", "~/expressions", "~/gestures", "~/relationships"),
+        *(f"~/labels/{task}" for task in ("gesture", "expression", "looking_at_me", "domain", "relation")),
+    }
+    assert "/humans/interactions/gazing" in fixed
     assert not any("{" in name for name in fixed)
 
 
-def test_ids_start_with_their_kinds_letter():
-    assert (topics.face_id(12), topics.body_id(12), topics.person_id(12)) == ("f00012", "b00012", "p00012")
-
-
-def test_what_may_not_be_missed_by_late_joiners_is_latched():
+def test_topics_for_late_joiners_are_latched():
     latched = {key for key, topic in topics.TOPICS.items() if topics.QOS[topic.qos].durability == "transient_local"}
     persons = {key for key in topics.TOPICS if key.startswith(("persons_", "person_"))}
     assert latched == persons | {"groups", "labels"}
