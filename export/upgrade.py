@@ -1,12 +1,14 @@
 """Rewrite a manifest of format 1 as format 2, in place:  python -m export.upgrade BUNDLE
 
 Format 1 had one fingerprint for all tasks and called the LLM "language"; format 2 has a fingerprint per task. Files
-keep their contents; `language/` becomes `llm/`. Hashes are verified as the bundle is loaded afterwards.
+keep their contents; `language/` becomes `llm/`. The old fingerprint is verified before anything is written, the hashes
+of the files as the bundle is loaded afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,17 +17,23 @@ from typing import Any
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.cues import TASKS, fingerprint
+from sf_ros.core.cues import TASKS, fingerprint, task_contract
 
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """A format-1 manifest as format 2. KeyError where it is not one."""
+    """A format-1 manifest as format 2. KeyError where it is not one, BundleError for tasks other than the installed."""
     data = dict(data)
-    del data["fingerprint"]
+    prompts, old = data["prompts"], data.pop("fingerprint")
+    contract = {name: task_contract(TASKS[name], prompts[name]) for name in prompts}
+    installed = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:16]
+    if old != installed:
+        raise BundleError(
+            f"the tasks were trained as {old}, installed are {installed}: labels or views differ. "
+            "Export the checkpoint again"
+        )
     model = dict(data["model"])
     if "language" in model:
         model["llm"] = model.pop("language")
-    prompts = data["prompts"]
     precision = {name.replace("language", "llm"): value for name, value in data["precision"].items()}
     files = {name.replace("language/", "llm/"): value for name, value in data["files"].items()}
     tasks = {name: fingerprint(TASKS[name], prompts[name]) for name in prompts}
@@ -41,11 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] == 1:
+            data = upgraded(data)
             if (root / "language").is_dir():
                 (root / "language").rename(root / "llm")
-            path.write_text(json.dumps(upgraded(data), indent=2) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         bundles.load(root)
-    except (BundleError, OSError, KeyError, ValueError) as error:
+    except (BundleError, OSError, KeyError, TypeError, ValueError) as error:
         print(f"export.upgrade: error: {path}: {error}", file=sys.stderr)
         return 2
     print(json.dumps({"bundle": str(root), "format": bundles.FORMAT}))

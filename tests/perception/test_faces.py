@@ -1,4 +1,4 @@
-"""Which boxes are one body, whose face is whose, and faces from keypoints."""
+"""Duplicate boxes, matching of faces to bodies, and faces from keypoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def boxes(*rows: tuple[float, float, float, float]) -> np.ndarray:
     return np.array(rows, float).reshape(-1, 4)
 
 
-def test_a_second_box_around_people_who_embrace_has_no_face_of_its_own() -> None:
+def test_a_duplicate_has_no_face_and_embracing_people_have_two() -> None:
     bodies = boxes((0, 0, 40, 80), (10, 0, 52, 80), (4, 0, 46, 80))
     faces = boxes((8, 4, 20, 18), (34, 4, 46, 18))
     assert distinct(bodies, faces) == [0, 1]
@@ -31,11 +31,11 @@ def test_a_second_box_around_people_who_embrace_has_no_face_of_its_own() -> None
         ((20, 40, 20, 80), True),  # no area
     ],
 )
-def test_boxes_that_share_more_than_half_are_one(other: tuple[float, float, float, float], alone: bool) -> None:
+def test_boxes_with_iou_above_a_half_are_duplicates(other: tuple[float, float, float, float], alone: bool) -> None:
     assert distinct(boxes((0, 0, 40, 80), other)) == ([0, 1] if alone else [0])
 
 
-def test_of_two_overlapping_bodies_each_gets_its_own_face() -> None:
+def test_overlapping_bodies_each_get_their_own_face() -> None:
     bodies = boxes((0, 0, 100, 300), (60, 20, 140, 250))
     near, far = (35, 10, 65, 45), (88, 30, 112, 58)  # far lies in both bodies
     assert match_faces(bodies, boxes(far, near)) == [(0, 1), (1, 0)]
@@ -51,7 +51,7 @@ def test_of_two_overlapping_bodies_each_gets_its_own_face() -> None:
         (-20, 10, 10, 40),  # centre outside the width
     ],
 )
-def test_a_face_outside_the_upper_body_is_nobodys(face: tuple[float, float, float, float]) -> None:
+def test_a_face_outside_the_upper_body_is_unmatched(face: tuple[float, float, float, float]) -> None:
     assert match_faces(boxes((0, 0, 100, 300)), boxes(face)) == []
 
 
@@ -68,7 +68,7 @@ def keypoints(**seen: tuple[float, float]) -> np.ndarray:
     return points
 
 
-def test_a_frontal_and_a_profile_head_of_the_same_size_give_similar_boxes() -> None:
+def test_frontal_and_profile_heads_give_similar_boxes() -> None:
     # 1 px is 1 mm: ears 150 apart, pupils 63; in profile nose to ear 125, eye to ear 90
     frontal = face_from_keypoints(
         keypoints(nose=(0, 40), left_eye=(31, 0), right_eye=(-31, 0), left_ear=(75, 15), right_ear=(-75, 15))
@@ -92,5 +92,5 @@ def test_a_frontal_and_a_profile_head_of_the_same_size_give_similar_boxes() -> N
         keypoints(left_eye=(10, 10), right_eye=(10, 10)),  # no extent
     ],
 )
-def test_a_head_that_shows_no_face_gives_none(points: np.ndarray) -> None:
+def test_keypoints_without_a_face_give_none(points: np.ndarray) -> None:
     assert face_from_keypoints(points) is None

@@ -1,4 +1,4 @@
-"""What was found in a frame becomes people: each body once, with its own face, under an id that keeps."""
+"""Detections of a frame become people: one per body, each with its face and a stable track id."""
 
 from __future__ import annotations
 
@@ -6,34 +6,59 @@ import numpy as np
 import pytest
 
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import Box, Frame
-from sf_ros.perception.people import Follower, Found
+from sf_ros.core.types import Box, Frame, Person
+from sf_ros.perception.detectors.base import Detections
+from sf_ros.perception.people import PeopleTracker
 
 LEFT, RIGHT = (10.0, 20.0, 50.0, 180.0), (100.0, 20.0, 140.0, 180.0)
 LEFT_FACE, RIGHT_FACE = (Box(22, 25, 38, 45), 0.8), (Box(112, 25, 128, 45), 0.7)
 
 
-def frame(index: int = 0, width: int = 200, height: int = 200) -> Frame:
-    return Frame(np.zeros((height, width, 3), np.uint8), index / 15, index)
+def track(tracker: PeopleTracker, detections: Detections, index: int = 0) -> tuple[Person, ...]:
+    return tracker.update(detections, Frame(np.zeros((200, 200, 3), np.uint8), index / 15, index))
 
 
-def found(*bodies: tuple[float, ...], faces: tuple = (), owners: tuple = ()) -> Found:
-    return Found(np.array(bodies).reshape(-1, 4), np.linspace(0.9, 0.8, len(bodies)), faces, owners)
+def detections(*bodies: tuple[float, ...], faces: tuple = (), owners: tuple = ()) -> Detections:
+    return Detections(np.array(bodies).reshape(-1, 4), np.linspace(0.9, 0.8, len(bodies)), faces, owners)
 
 
-def test_geometry_gives_faces_to_bodies_unless_the_detector_knows_whose_they_are() -> None:
-    by_place = Follower(RuntimeConfig()).follow(found(LEFT, RIGHT, faces=(RIGHT_FACE, LEFT_FACE)), frame())
-    assert [(p.body.x1, p.face, p.face_score) for p in by_place] == [(10, *LEFT_FACE), (100, *RIGHT_FACE)]
-    told = found(LEFT, RIGHT, faces=(RIGHT_FACE,), owners=(0,))  # the left one leans over
-    by_owner = Follower(RuntimeConfig()).follow(told, frame())
-    assert [(p.body.x1, p.face, p.face_score) for p in by_owner] == [(10, *RIGHT_FACE), (100, None, 0.0)]
+def faces_of(people: tuple[Person, ...]) -> list[tuple]:
+    return [(person.body.x1, person.face, person.face_score) for person in people]
 
 
-def test_a_body_found_twice_is_one_person_and_ids_begin_anew_after_a_reset() -> None:
-    follower = Follower(RuntimeConfig())
-    twice = found(LEFT, (12.0, 20.0, 54.0, 180.0), RIGHT)
-    assert [p.track_id for p in follower.follow(twice, frame())] == [1, 2]
-    assert follower.follow(found(), frame(1)) == ()
-    follower.reset()
-    (only,) = follower.follow(found(RIGHT), frame(2))
-    assert only.track_id == 1 and only.score == pytest.approx(0.9)
+def test_geometry_matches_faces_to_bodies() -> None:
+    people = track(PeopleTracker(RuntimeConfig()), detections(LEFT, RIGHT, faces=(RIGHT_FACE, LEFT_FACE)))
+    assert faces_of(people) == [(10, *LEFT_FACE), (100, *RIGHT_FACE)]
+
+
+def test_a_detector_that_names_a_faces_owner_is_followed() -> None:
+    leaning = detections(LEFT, RIGHT, faces=(RIGHT_FACE,), owners=(0,))
+    people = track(PeopleTracker(RuntimeConfig()), leaning)
+    assert faces_of(people) == [(10, *RIGHT_FACE), (100, None, 0.0)]
+
+
+def test_the_owner_survives_a_duplicate_body_before_it() -> None:
+    duplicate = (12.0, 20.0, 54.0, 180.0)
+    owned = detections(LEFT, duplicate, RIGHT, faces=(LEFT_FACE, RIGHT_FACE), owners=(0, 2))
+    assert faces_of(track(PeopleTracker(RuntimeConfig()), owned)) == [(10, *LEFT_FACE), (100, *RIGHT_FACE)]
+
+
+def test_bodies_are_clipped_to_the_frame_and_those_outside_dropped() -> None:
+    (person,) = track(PeopleTracker(RuntimeConfig()), detections((-30.0, 20.0, 50.0, 250.0), (210.0, 0.0, 300.0, 90.0)))
+    assert person.body == Box(0, 20, 50, 200)
+
+
+def test_a_duplicate_body_is_dropped_and_reset_restarts_ids() -> None:
+    tracker = PeopleTracker(RuntimeConfig())
+    duplicate = detections(LEFT, (12.0, 20.0, 54.0, 180.0), RIGHT)
+    assert [person.track_id for person in track(tracker, duplicate)] == [1, 2]
+    assert track(tracker, detections(), 1) == ()
+    tracker.reset()
+    (person,) = track(tracker, detections(RIGHT), 2)
+    assert person.track_id == 1 and person.score == pytest.approx(0.9)
+
+
+def test_trackers_share_no_ids() -> None:
+    one, other = PeopleTracker(RuntimeConfig()), PeopleTracker(RuntimeConfig())
+    for tracker in (one, other, one, other):
+        assert [person.track_id for person in track(tracker, detections(LEFT, RIGHT))] == [1, 2]

@@ -1,4 +1,4 @@
-"""Faces find their persons, ids keep, and a YOLO file in any of its forms becomes people, through real ultralytics."""
+"""A YOLO file in any of its forms gives bodies and faces, through real ultralytics."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import Frame
-from sf_ros.perception.detectors.yolo import DetectorError, YoloDetector
+from sf_ros.core.types import Frame, Person
+from sf_ros.perception.detectors.base import DetectorError
+from sf_ros.perception.detectors.yolo import YoloDetector
+from sf_ros.perception.people import PeopleTracker
 
 SIZE = 96  # px, of the model's input
 CONFIG = RuntimeConfig(device="cpu", detector_size=SIZE)
 
 
 def write_yolo(path: Path, rows: np.ndarray, names: dict[int, str], task: str = "detect") -> Path:
-    """An ONNX file that says the same of every picture: rows (N, 4 + classes [+ 51]), cx, cy, w, h in input px."""
+    """An ONNX file with the same output for every image: rows (N, 4 + classes [+ 51]), cx, cy, w, h in input px."""
     rows = np.concatenate([rows, np.zeros((20, rows.shape[1]))]).astype(np.float32)
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
-        helper.make_node("Add", ["rows", "nothing"], ["output0"]),
+        helper.make_node("Mul", ["mean", "zero"], ["zeros"]),
+        helper.make_node("Add", ["rows", "zeros"], ["output0"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -41,8 +43,13 @@ def write_yolo(path: Path, rows: np.ndarray, names: dict[int, str], task: str = 
     return path
 
 
-def frame(stamp: float = 0.0, width: int = 192, height: int = 192) -> Frame:
-    return Frame(np.zeros((height, width, 3), np.uint8), stamp, 0)
+def frame(width: int = 192, height: int = 192) -> Frame:
+    return Frame(np.zeros((height, width, 3), np.uint8), 0.0, 0)
+
+
+def people_in(path: Path, image: Frame) -> tuple[Person, ...]:
+    """The people of one frame: detected, and matched with their faces."""
+    return PeopleTracker(CONFIG).update(YoloDetector(path, CONFIG).detect(image), image)
 
 
 PERSONS_AND_FACES = np.array(
@@ -52,70 +59,72 @@ PERSONS_AND_FACES = np.array(
         [72, 56, 30, 70, 0.8, 0.0],
         [24, 30, 10, 12, 0.0, 0.7],
         [72, 30, 10, 12, 0.0, 0.6],
-        [48, 8, 8, 8, 0.0, 0.9],  # nobody's
+        [48, 8, 8, 8, 0.0, 0.9],  # without a body
         [72, 34, 12, 12, 0.0, 0.2],  # below face_score
     ]
 )
 
 
-def test_a_yolo_of_persons_and_faces_gives_people_with_their_faces_in_frame_pixels(tmp_path: Path) -> None:
+def test_bodies_and_faces_are_in_frame_pixels_by_score(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
-    detector = YoloDetector(path, CONFIG)
-    people = detector.track(frame())
-    assert set(detector.timings_ms) == {"detect", "track"} and min(detector.timings_ms.values()) > 0
-    assert {person.track_id for person in people} == {1, 2}
-    left, right = sorted(people, key=lambda person: person.body.x1)
-    assert left.body.as_tuple() == pytest.approx((18, 42, 78, 182), abs=0.5)  # 192 px shown as 96
-    assert left.score == pytest.approx(0.9, abs=1e-3)
-    assert left.face is not None
-    assert left.face.as_tuple() == pytest.approx((38, 48, 58, 72), abs=0.5)
-    assert left.face_score == pytest.approx(0.7, abs=1e-3)
-    assert right.face is not None
-    assert right.face.center[0] == pytest.approx(144, abs=0.5)
-    assert detector.track(frame(0.1)) == people
+    detections = YoloDetector(path, CONFIG).detect(frame())
+    assert detections.bodies == pytest.approx(np.array([[18, 42, 78, 182], [114, 42, 174, 182]]), abs=0.5)
+    assert detections.scores == pytest.approx([0.9, 0.8], abs=1e-3)  # 192 px are read as 96
+    assert [score for _, score in detections.faces] == pytest.approx([0.9, 0.7, 0.6], abs=1e-3)
+    assert detections.faces[1][0].as_tuple() == pytest.approx((38, 48, 58, 72), abs=0.5)
+    assert detections.owners == ()
+
+
+def test_people_get_their_faces(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    left, right = sorted(people_in(path, frame()), key=lambda person: person.body.x1)
+    assert left.face is not None and left.face.center[0] == pytest.approx(48, abs=0.5)
+    assert right.face is not None and right.face.center[0] == pytest.approx(144, abs=0.5)
 
 
 @pytest.mark.parametrize(
     ("second", "count"),
     [
-        ([39, 50, 58, 80, 0.6, 0.0], 1),  # IoU 0.69: the same person with the arm stretched out
+        ([39, 50, 58, 80, 0.6, 0.0], 1),  # IoU 0.69: the same person with an outstretched arm
         ([46, 50, 72, 80, 0.6, 0.0], 1),  # IoU 0.56: both arms of one person
-        ([46, 50, 40, 80, 0.6, 0.0], 2),  # IoU 0.43: somebody half behind
+        ([46, 50, 40, 80, 0.6, 0.0], 2),  # IoU 0.43: a person half behind
     ],
 )
-def test_a_second_box_of_one_person_goes_and_somebody_half_behind_stays(
-    tmp_path: Path, second: list[float], count: int
-) -> None:
+def test_a_duplicate_goes_and_a_person_half_behind_stays(tmp_path: Path, second: list[float], count: int) -> None:
     rows = np.array([[30, 50, 40, 80, 0.9, 0.0], second])
     path = write_yolo(tmp_path / "detector.onnx", rows, {0: "person", 1: "face"})
-    assert len(YoloDetector(path, CONFIG).track(frame())) == count
+    assert len(people_in(path, frame())) == count
 
 
-def test_people_who_embrace_are_told_apart_by_their_faces(tmp_path: Path) -> None:
+def test_embracing_people_are_separated_by_their_faces(tmp_path: Path) -> None:
     bodies = [[30, 50, 40, 80, 0.9, 0.0], [40, 50, 42, 80, 0.8, 0.0]]  # IoU 0.61
-    faces = [[22, 20, 12, 14, 0.0, 0.7], [22, 21, 12, 17, 0.0, 0.6], [52, 20, 12, 14, 0.0, 0.7]]  # one is seen twice
+    faces = [
+        [22, 20, 12, 14, 0.0, 0.7],
+        [22, 21, 12, 17, 0.0, 0.6],
+        [52, 20, 12, 14, 0.0, 0.7],
+    ]  # one is detected twice
     for number, count in ((2, 1), (3, 2)):
         path = write_yolo(tmp_path / f"{number}.onnx", np.array(bodies + faces[:number]), {0: "person", 1: "face"})
-        people = YoloDetector(path, CONFIG).track(frame())
+        people = people_in(path, frame())
         assert len(people) == sum(person.face is not None for person in people) == count
 
 
 def test_a_wide_frame_is_letterboxed_not_stretched(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "detector.onnx", np.array([[48, 48, 20, 40, 0.9, 0]]), {0: "person", 1: "face"})
-    (person,) = YoloDetector(path, CONFIG).track(frame(width=384, height=192))
+    (person,) = people_in(path, frame(width=384, height=192))
     assert person.body.as_tuple() == pytest.approx((152, 16, 232, 176), abs=1)
 
 
 def test_boxes_are_clipped_to_the_frame(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "detector.onnx", np.array([[5, 48, 40, 80, 0.9, 0]]), {0: "person", 1: "face"})
-    (person,) = YoloDetector(path, CONFIG).track(frame())
+    (person,) = people_in(path, frame())
     assert person.body.x1 == 0
 
 
-def test_a_head_class_serves_as_face_and_class_order_does_not_matter(tmp_path: Path) -> None:
+def test_a_head_class_counts_as_face_in_any_class_order(tmp_path: Path) -> None:
     rows = PERSONS_AND_FACES[:, [0, 1, 2, 3, 5, 4]]
     path = write_yolo(tmp_path / "detector.onnx", rows, {0: "Head", 1: "Person"})
-    people = YoloDetector(path, CONFIG).track(frame())
+    people = people_in(path, frame())
     assert len(people) == 2
     assert all(person.face for person in people)
 
@@ -125,35 +134,23 @@ def test_a_pose_model_gives_faces_from_keypoints(tmp_path: Path) -> None:
     points[:5] = [(24, 30, 0.9), (26, 28, 0.9), (22, 28, 0.9), (29, 29, 0.9), (19, 29, 0.9)]
     rows = np.concatenate([[24, 56, 30, 70, 0.9], points.ravel()])[None]
     path = write_yolo(tmp_path / "pose.onnx", rows, {0: "person"}, task="pose")
-    (person,) = YoloDetector(path, CONFIG).track(frame())
+    (person,) = people_in(path, frame())
     assert person.face is not None
     assert person.face.center == pytest.approx((48, 58), abs=4)
     assert person.face.height == pytest.approx(2 * 1.35 * 10, abs=1)
 
 
-def test_a_second_box_of_a_pose_takes_no_face_away(tmp_path: Path) -> None:
+def test_a_duplicate_pose_takes_no_face_away(tmp_path: Path) -> None:
     points = np.zeros((17, 3))
     points[:5] = [(24, 30, 0.8), (26, 28, 0.8), (22, 28, 0.8), (29, 29, 0.8), (19, 29, 0.8)]
-    surer = points * [1, 1, 1.2]  # the weaker box shows the same face with more confidence
-    rows = np.array([[24, 56, 30, 70, 0.9, *points.ravel()], [26, 56, 46, 70, 0.6, *surer.ravel()]])
+    stronger = points * [1, 1, 1.2]  # the weaker box shows the same face with more confidence
+    rows = np.array([[24, 56, 30, 70, 0.9, *points.ravel()], [26, 56, 46, 70, 0.6, *stronger.ravel()]])
     path = write_yolo(tmp_path / "pose.onnx", rows, {0: "person"}, task="pose")
-    (person,) = YoloDetector(path, CONFIG).track(frame())
+    (person,) = people_in(path, frame())
     assert person.score == pytest.approx(0.9, abs=1e-3) and person.face is not None
 
 
-def test_two_detectors_share_no_ids_and_reset_starts_at_1(tmp_path: Path) -> None:
-    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
-    one, other = YoloDetector(path, CONFIG), YoloDetector(path, CONFIG)
-    for detector in (one, other, one, other):
-        assert {person.track_id for person in detector.track(frame())} == {1, 2}
-    one.track(frame(9.0))  # everybody was lost: new ids
-    assert {person.track_id for person in one.track(frame(9.1))} == {3, 4}
-    assert {person.track_id for person in other.track(frame(0.2))} == {1, 2}
-    one.reset()
-    assert {person.track_id for person in one.track(frame())} == {1, 2}
-
-
-def test_loading_leaves_the_process_threads_alone(tmp_path: Path) -> None:
+def test_loading_keeps_the_number_of_torch_threads(tmp_path: Path) -> None:
     import torch
 
     path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
@@ -166,7 +163,7 @@ def test_loading_leaves_the_process_threads_alone(tmp_path: Path) -> None:
         torch.set_num_threads(before)
 
 
-def test_on_a_cpu_the_detectors_threads_are_as_many_as_asked_for_and_sleep_behind_a_run(tmp_path: Path) -> None:
+def test_the_session_has_the_threads_and_spinning_configured(tmp_path: Path) -> None:
     path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
     detector = YoloDetector(path, RuntimeConfig(device="cpu", threads=3))
     options = detector._yolo.predictor.model.backend.session.get_session_options()
@@ -184,9 +181,9 @@ def test_an_untrained_yolo_exported_by_ultralytics_runs(tmp_path: Path, monkeypa
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
     before = sorted(tmp_path.iterdir())
     detector = YoloDetector(exported, RuntimeConfig(device="cpu", detector_size=320))  # the file's own 64 px counts
-    for index in range(3):
-        people = detector.track(Frame(noise, index / 15, index))
-        assert all(0 <= p.body.x1 < p.body.x2 <= 160 and 0 <= p.body.y1 < p.body.y2 <= 120 for p in people)
+    detections = detector.detect(Frame(noise, 0.0, 0))
+    assert detections.bodies.shape == (len(detections.scores), 4)
+    assert all(face.clipped(160, 120) == face for face, _ in detections.faces)
     assert sorted(tmp_path.iterdir()) == before  # nothing is written
 
 
@@ -211,7 +208,7 @@ def test_an_unusable_file_is_named_with_a_remedy(
     assert name in str(error.value)
 
 
-def test_a_pickle_is_opened_only_when_the_user_named_it(tmp_path: Path) -> None:
+def test_a_pickle_is_opened_only_when_the_user_names_it(tmp_path: Path) -> None:
     path = tmp_path / "broken.pt"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(DetectorError, match="can run code"):
@@ -220,23 +217,23 @@ def test_a_pickle_is_opened_only_when_the_user_named_it(tmp_path: Path) -> None:
         YoloDetector(path, RuntimeConfig(device="cpu", detector=str(path)))
 
 
-def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
     with pytest.raises(DetectorError, match="no CUDA device"):
         YoloDetector(path, RuntimeConfig(device="cuda:0", detector_size=SIZE))
 
 
-def test_a_model_without_persons_is_refused_and_one_without_faces_is_reported(
+def test_missing_persons_are_an_error_and_missing_faces_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = np.array([[48, 48, 20, 40, 0.9, 0]])
     with pytest.raises(DetectorError, match="no class 'person' among cat, dog"):
         YoloDetector(write_yolo(tmp_path / "pets.onnx", rows, {0: "cat", 1: "dog"}), CONFIG)
     path = write_yolo(tmp_path / "coco.onnx", rows, {0: "person", 1: "bicycle"})
-    (person,) = YoloDetector(path, CONFIG).track(frame())
+    (person,) = people_in(path, frame())
     assert person.face is None
-    assert "finds no faces" in caplog.text
+    assert "detects no faces" in caplog.text
 
 
 def test_an_onnx_file_of_another_origin_is_refused(tmp_path: Path) -> None:
@@ -248,7 +245,7 @@ def test_an_onnx_file_of_another_origin_is_refused(tmp_path: Path) -> None:
         YoloDetector(path, CONFIG)
 
 
-def test_an_engine_header_is_read_like_the_metadata_of_an_onnx_file(tmp_path: Path) -> None:
+def test_an_engine_header_is_read_like_onnx_metadata(tmp_path: Path) -> None:
     from sf_ros.perception.detectors.yolo import _metadata
 
     header = json.dumps({"task": "pose", "names": {"0": "person"}, "imgsz": [320, 320]}).encode()
