@@ -1,9 +1,9 @@
 """A long run against a real ROS 2:  python tests/ros/soak.py [--minutes 10] [--fps 30] [--everything]
 
-Starts the node in a process of its own, films the demo clip at a camera's rate with the clock's stamps, subscribes to
-~/persons, or to everything that the node says of people (but no pictures), and watches: memory of the node, latency
-from stamp to arrival, what the node says of itself. Prints a line a minute and, last, one
-JSON object; exit status 1 when memory grew, latency was not bounded or drops were not told. Needs ROS.
+Starts the node in its own process, publishes the demo clip at a camera's rate with the current time as stamp,
+subscribes to ~/persons (or to every topic about people except images) and measures the node's memory, the latency from
+stamp to arrival and its diagnostics. Prints a line per minute and, last, one JSON object; exit status 1 when memory
+grew, latency was not bounded or drops were not reported. Needs ROS.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from sf_ros.io.sources import VideoSource, demo_file
+from sf_ros.core.demo import demo_file
+from sf_ros.io.video import VideoSource
 from sf_ros.msgs.images import from_rgb
 from sf_ros.msgs.topics import QOS
 from sf_ros.ros.publishers import profile
 
 WARM_UP_S = 60.0
-GROWTH_MB = 20.0  # from the first minute after warming up to the last one: less is the allocator's play
-LATENCY_S = 0.5  # that 95 % of the frames answered must keep
+GROWTH_MB = 20.0  # allowed from the first minute after warming up to the last; less is noise of the allocator
+LATENCY_S = 0.5  # p95 limit
 
 
 def main() -> int:
@@ -44,27 +45,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--fps", type=float, default=30.0)
-    parser.add_argument("--everything", action="store_true", help="subscribe to every topic of the node but pictures")
+    parser.add_argument("--everything", action="store_true", help="subscribe to every topic of the node except images")
     arguments = parser.parse_args()
     with VideoSource(demo_file("clip.mp4")) as source:
-        pictures = [frame.image for frame in source]
+        images = [frame.image for frame in source]
     process = subprocess.Popen([sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-p", "device:=cpu"])
     rclpy.init()
     try:
-        result = watch(process, pictures, arguments.minutes * 60, arguments.fps, arguments.everything)
+        result = measure(process, images, arguments.minutes * 60, arguments.fps, arguments.everything)
     finally:
         rclpy.try_shutdown()
         process.terminate()
         process.wait(30)
     result["exit status of the node"] = process.returncode
     print(json.dumps(result))
-    return 0 if result["held"] else 1
+    return 0 if result["passed"] else 1
 
 
-def watch(
-    process: subprocess.Popen[bytes], pictures: list[np.ndarray], seconds: float, fps: float, everything: bool
+def measure(
+    process: subprocess.Popen[bytes], images: list[np.ndarray], seconds: float, fps: float, everything: bool
 ) -> dict[str, Any]:
-    """Film and listen for so many seconds; what was seen."""
+    """Publish and subscribe for some seconds; returns the measurements."""
     client = rclpy.create_node("soak")
     latencies: list[tuple[float, float]] = []  # time of arrival, seconds since the stamp
     reports: list[dict[str, str]] = []
@@ -78,7 +79,7 @@ def watch(
 
     client.create_subscription(Detection2DArray, "/sf_ros/persons", arrived, profile(QOS["stream"]))
     client.create_subscription(DiagnosticArray, "/diagnostics", reported, 10)
-    heard = {"/sf_ros/persons"}
+    subscribed = {"/sf_ros/persons"}
     camera = client.create_publisher(Image, "/image", profile(QOS["camera"]))
     executor = SingleThreadedExecutor()
     executor.add_node(client)
@@ -91,11 +92,11 @@ def watch(
     published = 0
     while (now := time.monotonic() - start) < seconds:
         header = Header(stamp=client.get_clock().now().to_msg(), frame_id="camera")
-        camera.publish(from_rgb(Image, header, pictures[published % len(pictures)]))
+        camera.publish(from_rgb(Image, header, images[published % len(images)]))
         published += 1
         if published % round(fps) == 0:
             if everything:
-                listen(client, heard)
+                listen(client, subscribed)
             memory.append((now, resident_mb(process.pid)))
         if published % round(60 * fps) == 0:
             print(minute(round(now / 60), memory, latencies, reports[-1], start), file=sys.stderr, flush=True)
@@ -105,41 +106,41 @@ def watch(
     warm = [mb for at, mb in memory if at >= min(WARM_UP_S, seconds / 2)]
     part = max(len(warm) // 10, 1)
     growth = float(np.median(warm[-part:]) - np.median(warm[:part]))
-    waits = [wait for _, wait in latencies]
+    latencies_s = [wait for _, wait in latencies]
     last = reports[-1]
-    answered, told = int(last["frames"]), int(last["dropped"])
+    answered, dropped = int(last["frames"]), int(last["dropped"])
     result = {
         "minutes": round(seconds / 60, 1),
         "published": published,
         "answered": answered,
-        "dropped, as told by the node": told,
-        "topics subscribed to": len(heard),
+        "dropped, as reported by the node": dropped,
+        "topics subscribed to": len(subscribed),
         "fps": round(answered / seconds, 2),
-        "latency_ms": {str(q): round(1e3 * float(np.percentile(waits, q)), 1) for q in (50, 95, 99, 100)},
+        "latency_ms": {str(q): round(1e3 * float(np.percentile(latencies_s, q)), 1) for q in (50, 95, 99, 100)},
         "memory_mb": {"after warming up": round(float(np.median(warm[:part]))), "growth": round(growth, 1)},
-        "of the node": {key: value for key, value in last.items() if key.endswith(("p50", "p95", "errors"))},
+        "diagnostics": {key: value for key, value in last.items() if key.endswith(("p50", "p95", "errors"))},
     }
-    # The middleware may lose images of a best-effort camera before the node sees them.
-    result["held"] = (
+    # The middleware may lose images of a best-effort camera before the node receives them.
+    result["passed"] = (
         growth < GROWTH_MB
-        and float(np.percentile(waits, 95)) < LATENCY_S
-        and answered + told <= published
-        and answered + told >= 0.9 * published
+        and float(np.percentile(latencies_s, 95)) < LATENCY_S
+        and answered + dropped <= published
+        and answered + dropped >= 0.9 * published
         and last["errors"] == "0"
     )
     return result
 
 
-def listen(client: Any, heard: set[str]) -> None:
-    """Subscribe to what has appeared since, without reading it; topics of people who left stay subscribed."""
+def listen(client: Any, subscribed: set[str]) -> None:
+    """Subscribe to new topics, without deserialising; topics of people who left stay subscribed."""
     for topic, kinds in client.get_topic_names_and_types():
-        if topic.startswith(("/humans/", "/sf_ros/")) and topic not in heard and not kinds[0].endswith("Image"):
-            heard.add(topic)
+        if topic.startswith(("/humans/", "/sf_ros/")) and topic not in subscribed and not kinds[0].endswith("Image"):
+            subscribed.add(topic)
             client.create_subscription(get_message(kinds[0]), topic, _ignore, profile(QOS["stream"]), raw=True)
 
 
 def _ignore(message: bytes) -> None:
-    """For a subscription that is there to be served."""
+    """Callback of a subscription that only causes load."""
 
 
 def _spin(executor: SingleThreadedExecutor) -> None:
@@ -158,7 +159,7 @@ def change(client: Any, transition: int) -> None:
     while not future.done():
         time.sleep(0.05)
     if not future.result().success:
-        raise SystemExit("error: the node refused a transition; its log says why.")
+        raise SystemExit("error: the node refused a transition; see its log.")
 
 
 def minute(
@@ -168,17 +169,18 @@ def minute(
     report: dict[str, str],
     start: float,
 ) -> str:
-    """A line about the last minute."""
-    waits = [wait for at, wait in latencies if at - start > 60 * (number - 1)]
+    """The summary line of one minute."""
+    latencies_s = [wait for at, wait in latencies if at - start > 60 * (number - 1)]
     return (
-        f"minute {number:2}: {len(waits) / 60:.1f} frames/s, latency p50 {1e3 * np.percentile(waits, 50):.0f} ms, "
-        f"p95 {1e3 * np.percentile(waits, 95):.0f} ms, longest {1e3 * max(waits):.0f} ms; "
+        f"minute {number:2}: {len(latencies_s) / 60:.1f} frames/s, "
+        f"latency p50 {1e3 * np.percentile(latencies_s, 50):.0f} ms, "
+        f"p95 {1e3 * np.percentile(latencies_s, 95):.0f} ms, longest {1e3 * max(latencies_s):.0f} ms; "
         f"memory {memory[-1][1]:.0f} MB; dropped {report['dropped']}, overhead p95 {report['overhead ms p95']} ms"
     )
 
 
 def resident_mb(pid: int) -> float:
-    """Memory of a process, from /proc."""
+    """Resident memory of a process in megabytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1e3

@@ -1,4 +1,4 @@
-"""Diagnostics count what happened, and their level rises at once and falls only after calm."""
+"""Diagnostics: counts, percentiles, and a level that rises at once and falls after CALM_S."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sf_ros.ros.diagnostics import CALM_S, ERROR, OK, WARN, WINDOW_S, Health
 
 
 def frame(index: int = 0, age_s: float = 0.1) -> FrameCues:
-    person = PersonCues(Person(1, Box(0, 0, 9, 9), 0.9), expression=Label("neutral", 0.8, (), age_s))
+    person = PersonCues(Person(1, Box(0, 0, 9, 9), 0.9), {"expression": Label("neutral", 0.8, (), age_s)})
     return FrameCues(0.1 * index, index, 64, 48, (person,), (), {"detect": 10.0 + index, "total": 50.0})
 
 
@@ -30,7 +30,7 @@ def watch() -> Watch:
 
 
 def run(health: Health, watch: Watch, seconds: float, latency_s: float | None = 0.1, fps: int = 10) -> Health:
-    """Images answered at once for so many seconds from now; the clock then shows their end."""
+    """Process images for some seconds, each at once; the clock then shows their end."""
     start = watch.now
     for i in range(round(seconds * fps)):
         watch.now = start + i / fps
@@ -41,8 +41,8 @@ def run(health: Health, watch: Watch, seconds: float, latency_s: float | None = 
 
 
 def test_rate_latency_stages_and_ages_are_reported(watch: Watch) -> None:
-    level, why, values = run(Health(clock=watch), watch, 5.0).report()
-    assert (level, why) == (OK, "running")
+    level, message, values = run(Health(clock=watch), watch, 5.0).report()
+    assert (level, message) == (OK, "running")
     assert float(values["fps"]) == pytest.approx(10, abs=0.3) and values["frames"] == "50"
     assert values["latency ms p50"] == values["latency ms p95"] == "100.0"
     assert float(values["detect ms p95"]) > 50 and values["age s expression"] == "0.10"
@@ -56,7 +56,7 @@ def test_only_the_last_seconds_count(watch: Watch) -> None:
     assert health.report()[2]["latency ms p95"] == "100.0"
 
 
-def test_a_camera_that_stops_is_a_warning_and_its_return_ends_it(watch: Watch) -> None:
+def test_stopped_camera_is_a_warning_until_it_returns(watch: Watch) -> None:
     health = run(Health(clock=watch), watch, 1.0)
     watch.now = 2.5
     assert health.silent_s() is None
@@ -64,14 +64,14 @@ def test_a_camera_that_stops_is_a_warning_and_its_return_ends_it(watch: Watch) -
     assert health.silent_s() == pytest.approx(3.1)
     assert health.report()[:2] == (WARN, "no image for 3 s")
     run(health, watch, 0.1)
-    assert health.report()[0] == WARN  # not yet: it may stop again
+    assert health.report()[0] == WARN  # not yet: CALM_S has not passed
     for _ in range(40):
         run(health, watch, 0.1)
         level = health.report()[0]
     assert level == OK
 
 
-def test_a_camera_that_never_came_is_a_warning_too(watch: Watch) -> None:
+def test_missing_camera_is_a_warning_only_while_active(watch: Watch) -> None:
     watch.now = 99.0
     idle = Health(1.0, active=False, clock=watch)
     health = Health(1.0, clock=watch)
@@ -83,12 +83,12 @@ def test_a_camera_that_never_came_is_a_warning_too(watch: Watch) -> None:
     assert idle.silent_s() is None
 
 
-def test_a_fault_is_an_error_with_its_text_and_fades(watch: Watch) -> None:
+def test_fault_is_an_error_with_its_text_for_a_while(watch: Watch) -> None:
     health = run(Health(clock=watch), watch, 1.0)
-    health.fault("rgb8 image of 0x0: it is empty.", image=True)
+    health.fault("rgb8 image of 0x0: the image is empty.", image=True)
     health.fault("out of luck")
-    level, why, values = health.report()
-    assert (level, why) == (ERROR, "out of luck")
+    level, message, values = health.report()
+    assert (level, message) == (ERROR, "out of luck")
     assert (values["bad images"], values["errors"], values["last error"]) == ("1", "1", "out of luck")
     watch.now += 3 * CALM_S
     health.image()
@@ -96,7 +96,7 @@ def test_a_fault_is_an_error_with_its_text_and_fades(watch: Watch) -> None:
     assert health.report()[2]["last error"] == "out of luck"
 
 
-def test_slow_answers_are_a_warning_and_clocks_that_disagree_are_not(watch: Watch) -> None:
+def test_slow_frames_are_a_warning_and_other_clocks_are_not(watch: Watch) -> None:
     assert run(Health(clock=watch), watch, 2.0, latency_s=2.0).report()[0] == WARN
     level, _, values = run(Health(clock=watch), watch, 0.1, latency_s=None).report()
     assert level == OK and values["latency ms p95"] == "-"
@@ -111,7 +111,12 @@ def test_drops_and_repeats_are_counted(watch: Watch) -> None:
     assert (values["dropped"], values["repeated stamps"]) == ("2", "1")
 
 
-def test_threads_may_write_while_another_reads() -> None:
+def test_cues_that_are_off_are_listed_with_the_reason() -> None:
+    level, _, values = Health(off={"gesture": "no task"}).report()
+    assert level == OK and values["off gesture"] == "no task"
+
+
+def test_threads_may_write_during_a_report() -> None:
     health, stop = Health(), threading.Event()
 
     def write() -> None:

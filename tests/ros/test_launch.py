@@ -1,4 +1,4 @@
-"""`colcon build` and `ros2 launch` as users type them. Needs ROS and colcon."""
+"""`colcon build` and `ros2 launch` from the command line. Needs ROS and colcon."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 class Launched:
-    """A `ros2 launch` in a process group of its own, as in a terminal."""
+    """A `ros2 launch` in its own process group, as in a terminal."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str], output: Path) -> None:
         self._output = output
@@ -45,27 +45,27 @@ class Launched:
             assert self.process.poll() is None and time.monotonic() < end, self.output
             time.sleep(0.5)
 
-    def left(self) -> list[str]:
-        """Command lines of the processes that are left of the group."""
-        found = []
+    def processes(self) -> list[str]:
+        """Command lines of the group's running processes."""
+        lines = []
         for folder in Path("/proc").iterdir():
             try:
                 if folder.name.isdigit() and os.getpgid(int(folder.name)) == self.process.pid:
                     line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                    found += [line] if line else []
+                    lines += [line] if line else []
             except (ProcessLookupError, FileNotFoundError):
                 continue
-        return found
+        return lines
 
     def kill(self) -> None:
-        if self.left():
+        if self.processes():
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 @pytest.fixture
 def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Launched]]:
-    """Launches with arguments; whatever is left at the end is killed."""
+    """Starts launches, and kills what still runs at the end."""
     made: list[Launched] = []
 
     def launch(*arguments: str) -> Launched:
@@ -77,7 +77,7 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...
         launched.kill()
 
 
-def test_the_installed_node_runs_with_the_interpreter_that_built_it(environment: dict[str, str]) -> None:
+def test_installed_node_runs_with_the_interpreter_of_the_build(environment: dict[str, str]) -> None:
     prefix = Path(environment["AMENT_PREFIX_PATH"].split(":")[0])
     script = prefix / "lib" / "sf_ros" / "perception_node"
     assert script.read_text().splitlines()[0] == f"#!{sys.executable}"
@@ -86,17 +86,15 @@ def test_the_installed_node_runs_with_the_interpreter_that_built_it(environment:
     assert list(prefix.rglob("demo/bundle/manifest.json")), "the demo bundle was not installed"
 
 
-def test_show_args_lists_every_argument_with_meaning_and_choices(environment: dict[str, str]) -> None:
-    text = run([*LAUNCH, "--show-args"], environment)
-    meanings = dict(re.findall(r"^    '(\w+)':\n        (.+)", text, re.MULTILINE))
-    assert {"image", "camera_info", "bundle", "source", "autostart", "rviz"} <= set(meanings)
-    assert all(len(meaning) > 10 and "no description" not in meaning for meaning in meanings.values())
-    assert "['none', 'demo', 'usb_cam', 'v4l2_camera']" in meanings["source"]
+def test_show_args_lists_arguments_with_descriptions(environment: dict[str, str]) -> None:
+    output = run([*LAUNCH, "--show-args"], environment)
+    descriptions = dict(re.findall(r"^    '(\w+)':\n        (.+)", output, re.MULTILINE))
+    assert {"image", "camera_info", "bundle", "source", "autostart", "rviz"} <= set(descriptions)
+    assert all(len(text) > 10 and "no description" not in text for text in descriptions.values())
+    assert "['none', 'demo', 'usb_cam', 'v4l2_camera']" in descriptions["source"]
 
 
-def test_the_demo_launch_answers_the_command_line_and_ctrl_c_ends_it(
-    launch: Callable[..., Launched], environment: dict[str, str]
-) -> None:
+def test_demo_launch_publishes_and_ctrl_c_ends_it(launch: Callable[..., Launched], environment: dict[str, str]) -> None:
     launched = launch("source:=demo")
     launched.wait_for(lambda: state(environment).startswith("active"))
     topics = run(["ros2", "topic", "list", "-t", "--no-daemon", "--spin-time", "3"], environment)
@@ -113,10 +111,10 @@ def test_the_demo_launch_answers_the_command_line_and_ctrl_c_ends_it(
     text = launched.output
     for word in ("Traceback", "Frame lost", "context is invalid", "SIGTERM", "SIGKILL"):
         assert word not in text, text
-    assert launched.left() == []
+    assert launched.processes() == []
 
 
-def test_a_bad_bundle_is_told_and_the_node_stays_unconfigured(
+def test_bad_bundle_is_logged_and_the_node_stays_unconfigured(
     launch: Callable[..., Launched], environment: dict[str, str]
 ) -> None:
     launched = launch("bundle:=/nowhere/at/all")
@@ -126,7 +124,7 @@ def test_a_bad_bundle_is_told_and_the_node_stays_unconfigured(
 
 
 def state(environment: dict[str, str]) -> str:
-    """The node's lifecycle state in words; empty while it is not there or, in a transition, does not answer."""
+    """The node's lifecycle state; empty while it does not answer, before its start or during a transition."""
     command = ["ros2", "lifecycle", "get", "/sf_ros", "--no-daemon", "--spin-time", "1"]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
@@ -136,7 +134,7 @@ def state(environment: dict[str, str]) -> str:
 
 
 def run(command: list[str], environment: dict[str, str]) -> str:
-    """What a command prints; its failure is the test's."""
+    """The stdout of a command that must succeed."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -1,4 +1,4 @@
-"""The whole launch, watched from outside by launch_testing: what a HRI stack on the same robot sees. Needs ROS."""
+"""The whole launch under launch_testing, from the point of view of another node. Needs ROS."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def generate_test_description() -> LaunchDescription:
 
 
 class TestPerception(unittest.TestCase):
-    """While it runs. Each test comes late, as a subscriber may."""
+    """While it runs. Each test is a late subscriber."""
 
     def setUp(self) -> None:
         rclpy.init()
-        self.node = rclpy.create_node("audience")
-        self.got: dict[str, list[Any]] = {}
+        self.node = rclpy.create_node("client")
+        self.received: dict[str, list[Any]] = {}
 
     def tearDown(self) -> None:
         self.node.destroy_node()
@@ -57,13 +57,13 @@ class TestPerception(unittest.TestCase):
     def until(self, condition: Callable[[], Any], seconds: float = WAIT_S) -> None:
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "waited in vain"
+            assert time.monotonic() < end, f"not within {seconds} s"
             rclpy.spin_once(self.node, timeout_sec=0.02)
 
     def listen(self, topic: str, kind: str, qos: str = "stream") -> list[Any]:
-        got = self.got[topic] = []
-        self.node.create_subscription(message_type(kind), topic, got.append, profile(QOS[qos]))
-        return got
+        received = self.received[topic] = []
+        self.node.create_subscription(message_type(kind), topic, received.append, profile(QOS[qos]))
+        return received
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         client = self.node.create_client(kind, name)
@@ -93,25 +93,25 @@ class TestPerception(unittest.TestCase):
             assert offered.reliability == ReliabilityPolicy[wanted.reliability.upper()], name
             assert offered.durability == DurabilityPolicy[wanted.durability.upper()], name
 
-    def test_headers_are_the_images_own(self) -> None:
+    def test_headers_have_the_stamps_of_images(self) -> None:
         self.active()
         images = self.listen("/camera/image_raw", "sensor_msgs/msg/Image", "camera")
         persons = self.listen("/sf_ros/persons", "vision_msgs/msg/Detection2DArray")
         self.until(lambda: len(persons) >= 20 and persons[-1].detections)
         stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in images}
-        seen = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in persons if m.header.stamp.sec]
-        assert len(stamps.intersection(seen)) > 10
-        assert seen == sorted(seen)
+        published = [(m.header.stamp.sec, m.header.stamp.nanosec) for m in persons if m.header.stamp.sec]
+        assert len(stamps.intersection(published)) > 10
+        assert published == sorted(published)
         assert {m.header.frame_id for m in persons} == {"camera"}
 
-    def test_latched_topics_reach_a_late_subscriber(self) -> None:
+    def test_latched_topics_reach_late_subscribers(self) -> None:
         self.active()
         labels = self.listen("/sf_ros/labels/gesture", "vision_msgs/msg/LabelInfo", "latched")
         known = self.listen("/humans/persons/known", "hri_msgs/msg/IdsList", "latched")
         self.until(lambda: labels and known, 20)
         assert len(labels[0].class_map) == 33
 
-    def test_a_parameter_is_set_in_less_than_200_ms_while_frames_flow(self) -> None:
+    def test_parameters_are_set_within_200_ms_while_frames_flow(self) -> None:
         self.active()
         gestures = self.listen("/sf_ros/gestures", "vision_msgs/msg/Detection2DArray")
         self.until(lambda: gestures and gestures[-1].detections)
@@ -127,7 +127,7 @@ class TestPerception(unittest.TestCase):
             assert future.result().results[0].successful
             self.until(lambda on=on: bool(gestures[-1].detections) == on)
 
-    def test_two_cycles_under_a_running_camera(self) -> None:
+    def test_two_lifecycle_cycles_with_a_running_camera(self) -> None:
         self.active()
         persons = self.listen("/sf_ros/persons", "vision_msgs/msg/Detection2DArray")
         for _ in range(2):
@@ -136,7 +136,7 @@ class TestPerception(unittest.TestCase):
             persons.clear()
             self.until(lambda: persons and persons[-1].detections)
 
-    def test_diagnostics_tell_rate_latency_and_ages(self) -> None:
+    def test_diagnostics_have_rate_latency_and_ages(self) -> None:
         self.active()
         reports = self.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
 
@@ -150,9 +150,9 @@ class TestPerception(unittest.TestCase):
 
 @launch_testing.post_shutdown_test()
 class TestAfterwards(unittest.TestCase):
-    """Once launch has ended everything, as Ctrl-C does."""
+    """After the launch has ended, as by Ctrl-C."""
 
-    def test_everything_ended_well_and_without_a_traceback(self, proc_info: Any, proc_output: Any) -> None:
+    def test_processes_end_with_status_0_and_without_a_traceback(self, proc_info: Any, proc_output: Any) -> None:
         launch_testing.asserts.assertExitCodes(proc_info)
         text = "".join(item.text.decode() for item in proc_output)
         assert "Traceback" not in text

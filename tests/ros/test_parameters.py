@@ -1,4 +1,4 @@
-"""ROS parameters are the configurations' own fields: one set of defaults, every range checked, every word meant."""
+"""ROS parameters are the fields of the configurations, with their defaults and ranges."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 
-from sf_ros.core.config import CUES, RuntimeConfig
-from sf_ros.msgs.hri import MessageSettings
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import CUES, CueConfig
+from sf_ros.msgs.builder import MessageSettings
 from sf_ros.ros.parameters import NodeConfig, configs, parameters
 
 
@@ -16,17 +17,17 @@ def test_no_values_are_the_defaults() -> None:
     assert configs({name: p.default for name, p in parameters().items()}) == (NodeConfig(), RuntimeConfig())
 
 
-def test_every_field_is_a_parameter_with_a_meaning() -> None:
-    known = parameters()
-    fields = {f.name for f in (*dataclasses.fields(NodeConfig), *dataclasses.fields(RuntimeConfig))} - set(CUES)
-    cue_fields = {f"{cue}.{f.name}" for cue in CUES for f in dataclasses.fields(RuntimeConfig().gaze)}
-    assert set(known) == fields | cue_fields
-    assert all(parameter.meaning.endswith(".") for parameter in known.values())
-    assert all(isinstance(parameter.default, bool | int | float | str) for parameter in known.values())
+def test_every_field_is_a_parameter_with_a_description() -> None:
+    declared = parameters()
+    fields = {f.name for f in (*dataclasses.fields(NodeConfig), *dataclasses.fields(RuntimeConfig))} - {"cues"}
+    cue_fields = {f"{cue}.{f.name}" for cue in CUES for f in dataclasses.fields(CueConfig)}
+    assert set(declared) == fields | cue_fields
+    assert all(parameter.meaning.endswith(".") for parameter in declared.values())
+    assert all(isinstance(parameter.default, bool | int | float | str) for parameter in declared.values())
 
 
 @pytest.mark.parametrize("name", sorted(n for n, p in parameters().items() if p.low is not None))
-def test_a_default_lies_in_its_range_and_what_lies_outside_is_refused(name: str) -> None:
+def test_values_outside_their_range_are_refused(name: str) -> None:
     parameter = parameters()[name]
     assert parameter.low is not None and parameter.high is not None
     assert parameter.low <= parameter.default <= parameter.high  # type: ignore[operator]
@@ -40,8 +41,8 @@ def test_values_reach_their_fields() -> None:
         {"bundle": "/b", "detector": "d.onnx", "budget_ms": 25.0, "gaze.period_s": 0.5, "relation.enabled": False}
     )
     assert (node.bundle, runtime.detector, runtime.budget_ms) == ("/b", "d.onnx", 25.0)
-    assert runtime.gaze.period_s == 0.5 and runtime.gaze.half_life_s == RuntimeConfig().gaze.half_life_s
-    assert not runtime.relation.enabled and runtime.gesture == RuntimeConfig().gesture
+    assert runtime.cue("gaze") == dataclasses.replace(CUES["gaze"].defaults, period_s=0.5)
+    assert not runtime.cue("relation").enabled and runtime.cue("gesture") == CUES["gesture"].defaults
     assert configs({"detector": ""})[1].detector is None
 
 
@@ -49,8 +50,8 @@ def test_values_reach_their_fields() -> None:
     ("values", "words"),
     [
         ({"gaze.leave": 0.9}, "gaze: leave 0.9 is above enter 0.5"),
-        ({"gase.leave": 0.9}, "Unknown parameter 'gase.leave'; cues are gaze"),
-        ({"gaze.leaf": 0.9}, "Did you mean 'leave'"),
+        ({"gase.leave": 0.9}, "Unknown parameter 'gase.leave'. Did you mean 'gaze.leave'"),
+        ({"gaze.leaf": 0.9}, "Did you mean 'gaze.leave'"),
         ({"budget": 9.0}, "Did you mean 'budget_ms'"),
         ({"device": "gpu"}, "device is 'gpu'; expected auto, cpu"),
         ({"persons": "mine"}, "persons is 'mine'; expected one of 'internal', 'external', 'off'"),
@@ -60,12 +61,12 @@ def test_values_reach_their_fields() -> None:
         ({"humans_ns": "/left humans"}, "expected a namespace like '/humans'"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_reason(values: dict, words: str) -> None:
+def test_invalid_values_are_refused_with_a_reason(values: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         configs(values)
 
 
-def test_only_what_the_pipeline_can_change_while_it_runs_is_live() -> None:
+def test_live_parameters_are_those_the_pipeline_can_change() -> None:
     live = {name for name, parameter in parameters().items() if parameter.live}
     assert live >= {f"{cue}.{field}" for cue in CUES for field in ("enabled", "period_s", "enter", "leave")}
     assert live & {"bundle", "device", "detector", "detector_size", "person_score", "persons", "humans_ns"} == set()
@@ -77,5 +78,5 @@ def test_message_settings_follow_the_parameters() -> None:
     assert isinstance(settings, MessageSettings)
     assert settings.names.topic("face_roi", "f1") == "/left/humans/faces/f1/roi"
     assert settings.names.topic("persons") == "/robot/sf_ros/persons"
-    assert (settings.persons, settings.contempt, settings.threshold) == ("off", "", 0.7)
+    assert (settings.persons, settings.contempt, settings.cues["expression"].enter) == ("off", "", 0.7)
     assert NodeConfig().messages("~", RuntimeConfig()) == MessageSettings()
