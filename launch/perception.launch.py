@@ -17,32 +17,32 @@ BOOL = ["true", "false"]
 SHARE = FindPackageShare("sf_ros")
 # name, default, description, choices
 ARGUMENTS = (
-    ("image", "/camera/image_raw", "Camera images; with compressed:=true those of '<image>/compressed'.", None),
-    ("camera_info", "/camera/camera_info", "Calibration of the camera; without it gaze stays in the image.", None),
-    ("depth", "/camera/depth/image_raw", "Depth images aligned with the camera's, for use_depth:=true.", None),
-    ("bundle", "", "Folder of the exported model; empty: the demo bundle, which knows drawn people only.", None),
-    ("device", "auto", "auto | cpu | cuda[:N]; auto falls back to the CPU with a warning.", None),
-    ("source", "none", "Start a camera too: the demo clip, or a driver that is installed.",
+    ("image", "/camera/image_raw", "Topic of the camera images; with compressed:=true, '<image>/compressed'.", None),
+    ("camera_info", "/camera/camera_info", "Topic of the camera's calibration, for gaze in space.", None),
+    ("depth", "/camera/depth/image_raw", "Topic of depth images aligned with the camera's (use_depth:=true).", None),
+    ("bundle", "", "Folder of the exported model; empty: the demo bundle (drawn people only).", None),
+    ("device", "auto", "auto | cpu | cuda[:N]; auto uses the CPU, with a warning, where there is no GPU.", None),
+    ("source", "none", "Camera to start: the demo clip, or an installed driver.",
      ["none", "demo", "usb_cam", "v4l2_camera"]),
     ("video_device", "/dev/video0", "Device of usb_cam or v4l2_camera.", None),
-    ("compressed", "false", "Take compressed images.", BOOL),
+    ("compressed", "false", "Subscribe to compressed images.", BOOL),
     ("image_reliability", "best_effort", "QoS of the image subscription.", ["best_effort", "reliable"]),
-    ("use_depth", "false", "Give gaze targets in 3-D from depth images.", BOOL),
-    ("persons", "internal", "Who names persons (REP-155).", ["internal", "external", "off"]),
-    ("humans_ns", "/humans", "Namespace of the REP-155 topics; each camera needs its own.", None),
-    ("params_file", PathJoinSubstitution([SHARE, "config", "perception.yaml"]), "Further parameters.", None),
+    ("use_depth", "false", "Subscribe to depth images, for gaze targets in 3-D.", BOOL),
+    ("persons", "internal", "Person ids: one per track, of another node, none.", ["internal", "external", "off"]),
+    ("humans_ns", "/humans", "Namespace of the REP-155 topics; give each camera its own.", None),
+    ("params_file", PathJoinSubstitution([SHARE, "config", "perception.yaml"]), "YAML file with parameters.", None),
     ("namespace", "", "Namespace of the node.", None),
     ("name", "sf_ros", "Name of the node.", None),
-    ("autostart", "true", "Configure and activate at once; false: by 'ros2 lifecycle set'.", BOOL),
-    ("use_sim_time", "false", "Take time from /clock.", BOOL),
-    ("rviz", "false", "Open RViz with the overlay and TF frames.", BOOL),
-    ("rviz_frame", "camera", "RViz's fixed frame: the frame_id of the images.", None),
-    ("log_level", "info", "Least level that is logged.", ["debug", "info", "warn", "error", "fatal"]),
+    ("autostart", "true", "Configure and activate the node; false: with 'ros2 lifecycle set'.", BOOL),
+    ("use_sim_time", "false", "Use the time of /clock.", BOOL),
+    ("rviz", "false", "Start RViz with the overlay and TF frames.", BOOL),
+    ("rviz_frame", "camera", "Fixed frame of RViz: the frame_id of the images.", None),
+    ("log_level", "info", "Lowest level that is logged.", ["debug", "info", "warn", "error", "fatal"]),
 )  # fmt: skip
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, the node with its transitions, and what was asked for besides."""
+    """The arguments, the node with its transitions, and the optional camera and RViz."""
     value = LaunchConfiguration
     node = LifecycleNode(
         package="sf_ros",
@@ -74,7 +74,7 @@ def generate_launch_description() -> LaunchDescription:
                     start_state="configuring",
                     goal_state="inactive",
                     entities=[EmitEvent(event=activate)],
-                    handle_once=True,  # who configures it later decides on activation too
+                    handle_once=True,  # later transitions are the user's
                 ),
                 condition=autostart,
             ),
@@ -83,7 +83,7 @@ def generate_launch_description() -> LaunchDescription:
                     target_lifecycle_node=node,
                     start_state="configuring",
                     goal_state="unconfigured",
-                    entities=[LogInfo(msg="sf_ros was not configured; the reason is in its log above.")],
+                    entities=[LogInfo(msg="sf_ros was not configured; see the reason in its log above.")],
                 )
             ),
             Node(
@@ -109,7 +109,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def driver(package: str, executable: str) -> Node:
-    """A camera driver that is started where the argument 'source' names its package."""
+    """A camera driver, started if the argument 'source' names its package."""
     topics = [("image_raw", LaunchConfiguration("image")), ("camera_info", LaunchConfiguration("camera_info"))]
     return Node(
         package=package,
@@ -123,7 +123,7 @@ def driver(package: str, executable: str) -> Node:
 
 
 def text(name: str) -> ParameterValue:
-    """An argument as a string parameter, even where it reads like a number."""
+    """An argument as a string parameter, even if it looks like a number."""
     return ParameterValue(LaunchConfiguration(name), value_type=str)
 
 
@@ -133,5 +133,5 @@ def flag(name: str) -> ParameterValue:
 
 
 def source_is(name: str) -> IfCondition:
-    """Whether the argument 'source' has a value."""
+    """A condition: the argument 'source' has a value."""
     return IfCondition(EqualsSubstitution(LaunchConfiguration("source"), name))

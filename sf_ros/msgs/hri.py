@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sf_ros.core.attention import looks_at_camera
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from sf_ros.msgs.builder import MessageBuilder, TopicMessage
@@ -138,7 +139,7 @@ def _gazing(builder: MessageBuilder) -> Iterator[TopicMessage]:
     for cues in builder.cues.people:
         looking, gaze = cues.label("looking_at_me"), cues.gaze
         receiver: str | None = None
-        if builder.fresh(looking) and looking.name == "yes" and looking.confidence >= looking_min:
+        if builder.fresh(looking) and looks_at_camera(cues, looking_min):
             receiver = ""
         elif builder.fresh(gaze) and gaze.target_id is not None:
             receiver = builder.person(gaze.target_id)

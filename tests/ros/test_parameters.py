@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,11 @@ def test_message_settings_follow_the_parameters() -> None:
     assert settings.names.topic("persons") == "/robot/sf_ros/persons"
     assert (settings.persons, settings.contempt, settings.cues["expression"].enter) == ("off", "", 0.7)
     assert NodeConfig().messages("~", RuntimeConfig()) == MessageSettings()
+
+
+def test_documentation_lists_the_parameters_of_the_node() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "ros.md").read_text(encoding="utf-8")
+    for name in [field.name for field in dataclasses.fields(NodeConfig)]:
+        assert f"`{name}`" in text, name
+    for name in [field.name for field in dataclasses.fields(CueConfig)]:
+        assert f".{name}`" in text, name
