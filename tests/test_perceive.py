@@ -1,4 +1,4 @@
-"""The command line: recordings and one JSON line after good input, one line and status 2 after bad."""
+"""The command line: recordings and one JSON line for good input, one error line and status 2 for bad."""
 
 from __future__ import annotations
 
@@ -14,60 +14,46 @@ import pytest
 
 from sf_ros import perceive
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
-from sf_ros.core.types import Box, Frame, FrameCues, Person
-from sf_ros.engines.base import Answer
+from sf_ros.core.cues import CUES
+from sf_ros.core.types import Box, Frame, FrameCues
 from sf_ros.io.recorders import read_cues
+from sf_ros.perception.detectors.base import Detections
 from sf_ros.perception.pipeline import Pipeline
+from tests.perception.fakes import FixedAnswers
+
+BODY, FACE = np.array([[5.0, 5, 40, 47]]), Box(10, 6, 30, 26)
 
 
 class BrightPeople:
-    """One person per bright picture, nobody in a dark one."""
+    """One person per bright image, nobody in a dark one."""
 
-    timings_ms = {"detect": 0.1, "track": 0.1}  # noqa: RUF012
-
-    def track(self, frame: Frame) -> tuple[Person, ...]:
+    def detect(self, frame: Frame) -> Detections:
         if frame.image.mean() < 100:
-            return ()
-        return (Person(1, Box(5, 5, 40, 47), 0.9, Box(10, 6, 30, 26), 0.8),)
-
-    def reset(self) -> None:
-        pass
-
-
-class Even:
-    """Equal probabilities, and a gaze at the middle."""
-
-    timings_ms = {"views": 0.1, "vision": 0.2, "llm": 0.3}  # noqa: RUF012
-
-    def answer(self, image: np.ndarray, questions: Any) -> list[Answer]:
-        labels = [TASKS[question.task].labels for question in questions]
-        return [
-            Answer(np.full(len(n), 1 / len(n))) if n else Answer(heatmap=np.eye(64, dtype=np.float32)) for n in labels
-        ]
+            return Detections(np.zeros((0, 4)), np.zeros(0))
+        return Detections(BODY, np.array([0.9]), ((FACE, 0.8),))
 
 
 @pytest.fixture
 def pipelines(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path | None, RuntimeConfig]]:
-    """Makes main use the fakes; the list tells what it asked for."""
-    asked: list[tuple[Path | None, RuntimeConfig]] = []
+    """Replaces detector and engine; the list holds the bundle and configuration of each pipeline."""
+    loaded: list[tuple[Path | None, RuntimeConfig]] = []
 
     def load(bundle: Path | None, config: RuntimeConfig) -> Pipeline:
-        asked.append((bundle, config))
-        return Pipeline(BrightPeople(), Even(), config)
+        loaded.append((bundle, config))
+        return Pipeline(BrightPeople(), FixedAnswers(), config)
 
     monkeypatch.setattr(perceive, "load_pipeline", load)
-    return asked
+    return loaded
 
 
-def picture(value: int = 200) -> np.ndarray:
+def image(value: int = 200) -> np.ndarray:
     return np.full((48, 64, 3), value, np.uint8)
 
 
 def write_video(path: Path, frames: int = 8) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
     for _ in range(frames):
-        writer.write(picture())
+        writer.write(image())
     writer.release()
     return path
 
@@ -85,7 +71,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.usefixtures("pipelines")
-def test_a_video_is_recorded_and_summed_up_in_one_json_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_video_is_recorded_and_summarised_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     before = set(tmp_path.rglob("*"))
     assert perceive.main([str(write_video(tmp_path / "clip.mp4")), "--out", str(out)]) == 0
@@ -95,10 +81,11 @@ def test_a_video_is_recorded_and_summed_up_in_one_json_line(tmp_path: Path, caps
     assert result["dropped"] == result["skipped"] == 0
     assert result["fps"] > 0
     assert set(result["latency_ms"]) == {"p50", "p95", "p99"}
-    assert {"detect", "track", "views", "vision", "llm", "smooth"} <= set(result["stages_ms"])
-    assert set(result["age_ms"]) == {"gaze", "looking_at_me", "expression", "gesture"}
+    stages = {"detect", "track", "schedule", "views", "vision", "llm", "answer", "smooth"}
+    assert set(result["stages_ms"]) == stages
+    assert set(result["age_ms"]) == {cue.name for cue in CUES.values() if cue.subject == "person"}
     assert set(result["age_ms"]["gaze"]) == {"p50", "p95"}
-    assert result["age_ms"]["gesture"]["p95"] <= 1e3 * RuntimeConfig().gesture.period_s
+    assert result["age_ms"]["gesture"]["p95"] <= 1e3 * CUES["gesture"].defaults.period_s
     cues = read_cues(out / "cues.jsonl")
     assert [frame.index for frame in cues] == list(range(8))
     assert all(len(frame.people) == 1 for frame in cues)
@@ -109,8 +96,8 @@ def test_a_video_is_recorded_and_summed_up_in_one_json_line(tmp_path: Path, caps
 
 
 @pytest.mark.usefixtures("pipelines")
-def test_an_image_without_people_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cv2.imwrite(str(tmp_path / "dark.png"), picture(0))
+def test_an_image_without_people_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite(str(tmp_path / "dark.png"), image(0))
     assert perceive.main([str(tmp_path / "dark.png"), "--out", str(tmp_path / "out")]) == 0
     result = last_json(capsys.readouterr().out)
     assert (result["frames"], result["persons"], result["age_ms"]) == (1, 0, {})
@@ -118,17 +105,15 @@ def test_an_image_without_people_is_fine(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("pipelines")
-def test_a_broken_jpeg_among_good_ones_is_skipped_counted_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_jpeg_is_skipped_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b", "d"):
-        cv2.imwrite(str(tmp_path / f"{name}.jpg"), picture())
+        cv2.imwrite(str(tmp_path / f"{name}.jpg"), image())
     (tmp_path / "c.jpg").write_bytes(b"\xff\xd8broken")
     assert perceive.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
     result = last_json(text)
     assert (result["frames"], result["skipped"]) == (3, 1)
-    assert list(result["skipped_reasons"]) == ["c.jpg: empty, broken or cut short"]
+    assert list(result["skipped_reasons"]) == ["c.jpg: empty, broken or truncated"]
     assert "c.jpg" in text[: text.rindex("{")]
 
 
@@ -148,7 +133,7 @@ def test_a_broken_jpeg_among_good_ones_is_skipped_counted_and_named(
     ],
 )
 @pytest.mark.usefixtures("pipelines")
-def test_bad_input_is_one_line_on_stderr_and_status_2(
+def test_bad_input_is_one_error_line_and_status_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -168,9 +153,7 @@ def test_bad_input_is_one_line_on_stderr_and_status_2(
     assert "Traceback" not in captured.err
 
 
-def test_a_folder_that_is_no_bundle_is_one_line_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_bundle_is_one_line_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = write_video(tmp_path / "clip.mp4")
     assert perceive.main([str(clip), "--bundle", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "manifest.json" in one_line(capsys.readouterr().err)
@@ -178,7 +161,7 @@ def test_a_folder_that_is_no_bundle_is_one_line_and_nothing_is_written(
 
 
 @pytest.mark.usefixtures("pipelines")
-def test_a_recording_is_replaced_only_when_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recording_is_replaced_only_with_replace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [str(write_video(tmp_path / "clip.mp4")), "--out", str(tmp_path / "out")]
     assert perceive.main(arguments) == 0
     assert perceive.main(arguments) == 2
@@ -186,16 +169,16 @@ def test_a_recording_is_replaced_only_when_told(tmp_path: Path, capsys: pytest.C
     assert perceive.main([*arguments, "--replace"]) == 0
 
 
-def test_a_source_that_would_be_replaced_is_left_alone(
+def test_a_source_inside_a_replaced_output_is_refused(
     tmp_path: Path, pipelines: list[tuple[Path | None, RuntimeConfig]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_video(tmp_path / "clip.mp4")
     assert perceive.main([str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "out")]) == 0
     for source in ("bag", "annotated.mp4"):
-        told = [str(tmp_path / "out" / source), "--out", str(tmp_path / "out"), "--replace"]
-        assert perceive.main(told) == 2
+        path = str(tmp_path / "out" / source)
+        assert perceive.main([path, "--out", str(tmp_path / "out"), "--replace"]) == 2
         assert "--replace would remove" in capsys.readouterr().err
-        assert perceive.main([*told[:2], str(tmp_path / f"from-{source}"), "--replace"]) == 0  # read as a recording
+        assert perceive.main([path, "--out", str(tmp_path / f"from-{source}"), "--replace"]) == 0
     assert len(pipelines) == 3
 
 
@@ -210,7 +193,7 @@ def test_options_reach_the_pipeline(tmp_path: Path, pipelines: list[tuple[Path |
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_in_the_middle_of_a_frame_finishes_it_and_closes_the_recordings(
+def test_an_interrupt_finishes_the_frame_and_the_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     class Interrupted(Pipeline):
@@ -219,7 +202,9 @@ def test_an_interrupt_in_the_middle_of_a_frame_finishes_it_and_closes_the_record
                 os.kill(os.getpid(), number)
             return super().step(frame)
 
-    monkeypatch.setattr(perceive, "load_pipeline", lambda _, config: Interrupted(BrightPeople(), Even(), config))
+    monkeypatch.setattr(
+        perceive, "load_pipeline", lambda _, config: Interrupted(BrightPeople(), FixedAnswers(), config)
+    )
     handler = signal.getsignal(number)
     assert perceive.main([str(write_video(tmp_path / "clip.mp4")), "--out", str(tmp_path / "out")]) == 0
     assert last_json(capsys.readouterr().out)["frames"] == 5
@@ -251,7 +236,7 @@ def test_the_demo_is_compared_with_its_truth(
 
 
 @pytest.mark.usefixtures("pipelines")
-def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_output_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     clip = write_video(tmp_path / "clip.mp4")
     assert perceive.main([str(clip), "--out", str(tmp_path / "file" / "out")]) == 2

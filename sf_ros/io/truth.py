@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sf_ros.core.cues import Task, tasks_of
+from sf_ros.core.cues import CUE_OF, CUES, Task, tasks_of
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, PairCues, PersonCues
 
 MATCH_IOU = 0.5
@@ -89,7 +89,7 @@ def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, An
             if a in track_of and b in track_of:
                 ordered = min(track_of[a], track_of[b]), max(track_of[a], track_of[b])
                 pair = published.get(ordered, PairCues(ordered))
-                for task, label in zip(tasks_of("pair"), labels, strict=True):
+                for task, label in zip(tasks_of("pair"), labels, strict=False):  # a truth may lack later tasks
                     shares[task.name].add(_same(pair.label(task.name), label), True)
     return {
         "tracked": _ratio(matched, total),
@@ -119,7 +119,7 @@ def _truth_of(task: Task, person: Mapping[str, Any]) -> Any:
 
     Tasks read from a face need one; 'none' (no gesture) is no label.
     """
-    if task.view in ("frame", "face") and person.get("face") is None:
+    if CUES[CUE_OF[task.name]].evidence == "face" and person.get("face") is None:
         return None
     if task.kind == "heatmap":
         return person.get(f"{task.name}_point_norm")

@@ -1,4 +1,4 @@
-"""Recordings of every kind give their pictures back with the headers' stamps; what is broken is named or counted."""
+"""Recordings of every format give images with the headers' stamps; broken messages are named and counted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from rosbags.typesys import Stores, get_typestore
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.io.bag import BagSource
 from sf_ros.io.recorders import IMAGE_TOPIC, BagRecorder
-from sf_ros.io.sources import SourceError, open_source
+from sf_ros.io.source import SourceError
+from sf_ros.io.sources import open_source
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 STORE1 = get_typestore(Stores.ROS1_NOETIC)
 RAW, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA = "/camera/image_raw"
 HEIGHT, WIDTH, HZ = 24, 32, 10
-Sent = tuple[str, str, Any]  # topic, type, message; one after the other, 1 / HZ apart
+Sent = tuple[str, str, Any]  # topic, type, message; 1 / HZ apart
 
 
 def colour(index: int) -> np.ndarray:
@@ -65,8 +66,8 @@ def write_mcap(path: Path, count: int) -> Path:
 
 
 def write_file(path: Path, count: int) -> Path:
-    (found,) = write_mcap(path, count).glob("*.mcap")
-    return found
+    (file,) = write_mcap(path, count).glob("*.mcap")
+    return file
 
 
 def write_sqlite(path: Path, count: int) -> Path:
@@ -83,9 +84,7 @@ def write_ros1(path: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("writer", [write_mcap, write_file, write_sqlite, write_ros1])
-def test_a_recording_gives_every_picture_with_its_headers_stamp_and_frame(
-    tmp_path: Path, writer: Callable[[Path, int], Path]
-) -> None:
+def test_every_image_has_the_stamp_and_frame_of_its_header(tmp_path: Path, writer: Callable[[Path, int], Path]) -> None:
     with open_source(str(writer(tmp_path / "recording", 5))) as source:
         frames = list(source)
         assert source.expected == 5 and source.fps == pytest.approx(HZ) and not source.skipped
@@ -96,27 +95,27 @@ def test_a_recording_gives_every_picture_with_its_headers_stamp_and_frame(
         np.testing.assert_array_equal(frame.image, colour(index))
 
 
-def test_what_perceive_records_can_be_perceived_again(tmp_path: Path) -> None:
+def test_a_recording_of_perceive_can_be_read_again(tmp_path: Path) -> None:
     recorder = BagRecorder(tmp_path / "bag")
-    shown = [Frame(colour(i), 7.0 + i / HZ, i, "eye") for i in range(3)]
-    for frame in shown:
+    written = [Frame(colour(i), 7.0 + i / HZ, i, "eye") for i in range(3)]
+    for frame in written:
         recorder.write(frame, FrameCues(frame.stamp, frame.index, frame.width, frame.height, frame_id=frame.frame_id))
     recorder.close()
     with open_source(tmp_path / "bag") as source:
         assert IMAGE_TOPIC in source.name
         again = list(source)
-    assert [(f.index, f.stamp, f.frame_id) for f in again] == [(f.index, f.stamp, f.frame_id) for f in shown]
-    assert max(np.abs(a.image.astype(int) - b.image).max() for a, b in zip(again, shown, strict=True)) < 8  # a JPEG
+    assert [(f.index, f.stamp, f.frame_id) for f in again] == [(f.index, f.stamp, f.frame_id) for f in written]
+    assert max(np.abs(a.image.astype(int) - b.image).max() for a, b in zip(again, written, strict=True)) < 8  # a JPEG
 
 
-def test_depth_and_a_cameras_own_jpegs_leave_the_raw_pictures(tmp_path: Path) -> None:
+def test_raw_images_win_over_depth_and_compressed_copies(tmp_path: Path) -> None:
     depth = raw(0, encoding="16UC1", step=2 * WIDTH, data=np.zeros(2 * WIDTH * HEIGHT, np.uint8))
     sent = [(f"{CAMERA}/compressed", JPEG, jpeg(0)), (CAMERA, RAW, raw(0)), ("/camera/depth/image_raw", RAW, depth)]
     with BagSource(write(tmp_path / "bag", sent)) as source:
         assert source.topic == CAMERA and source.expected == 1
 
 
-def test_of_several_cameras_one_has_to_be_named(tmp_path: Path) -> None:
+def test_one_of_several_cameras_must_be_named(tmp_path: Path) -> None:
     sent = [("/left/image", RAW, raw(1)), ("/right/image/compressed", JPEG, jpeg(2))]
     path = write(tmp_path / "bag", sent)
     with pytest.raises(SourceError, match=r"several cameras \(/left/image, /right/image/compressed\).*--topic"):
@@ -124,19 +123,19 @@ def test_of_several_cameras_one_has_to_be_named(tmp_path: Path) -> None:
     with open_source(path, "/right/image/compressed") as source:
         (frame,) = source
     assert abs(int(frame.image[5, 5, 0]) - 80) < 8
-    with pytest.raises(SourceError, match=r"no pictures on /middle\. Topics with pictures: /left/image, /right"):
+    with pytest.raises(SourceError, match=r"no images on /middle\. Topics with images: /left/image, /right"):
         open_source(path, "/middle")
 
 
-def test_a_recording_without_pictures_says_so(tmp_path: Path) -> None:
+def test_a_recording_without_images_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "bag", [("/chatter", "std_msgs/msg/Header", header(0))])
-    with pytest.raises(SourceError, match=r"no pictures in this recording. Topics with pictures: none"):
+    with pytest.raises(SourceError, match=r"no images in this recording. Topics with images: none"):
         open_source(path)
     with pytest.raises(SourceError, match="only a rosbag has topics"):
         open_source("demo", CAMERA)
 
 
-def test_messages_that_are_no_picture_are_skipped_and_counted(tmp_path: Path) -> None:
+def test_messages_without_an_image_are_skipped_and_counted(tmp_path: Path) -> None:
     broken = raw(1, data=np.zeros(5, np.uint8))
     path = write(tmp_path / "bag", [(CAMERA, RAW, raw(0)), (CAMERA, RAW, broken), (CAMERA, RAW, raw(2))])
     with open_source(path) as source:
@@ -144,11 +143,11 @@ def test_messages_that_are_no_picture_are_skipped_and_counted(tmp_path: Path) ->
         ((reason, count),) = source.skipped.items()
     assert count == 1 and "5 bytes of data" in reason and CAMERA in reason
     alone = write(tmp_path / "alone", [(CAMERA, RAW, broken)])
-    with open_source(alone) as source, pytest.raises(SourceError, match=r"none of 1 messages is a picture.*5 bytes"):
+    with open_source(alone) as source, pytest.raises(SourceError, match=r"none of 1 messages is an image.*5 bytes"):
         list(source)
 
 
-def test_a_header_without_a_time_takes_that_of_the_recording(tmp_path: Path) -> None:
+def test_without_a_header_stamp_the_recordings_time_counts(tmp_path: Path) -> None:
     sent = [(CAMERA, RAW, raw(0, header=header(0, start_s=0))) for _ in range(2)]
     with open_source(write(tmp_path / "bag", sent)) as source:
         assert [frame.stamp for frame in source] == pytest.approx([50, 50 + 1 / HZ])
@@ -156,19 +155,19 @@ def test_a_header_without_a_time_takes_that_of_the_recording(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("writer", [write_file, write_sqlite, write_ros1])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_file_that_was_cut_short_is_an_error_or_counted_and_never_a_crash(
+def test_a_truncated_file_is_an_error_or_counted(
     tmp_path: Path, writer: Callable[[Path, int], Path], share: float
 ) -> None:
     path = writer(tmp_path / "recording", 20)
     file = next(path.glob("*.db3")) if path.is_dir() else path
     data = file.read_bytes()
     file.write_bytes(data[: int(share * len(data))])
-    frames, told = outcome(path)
-    assert len(frames) < 20 and told
+    frames, reason = outcome(path)
+    assert len(frames) < 20 and reason
 
 
 def outcome(path: Path) -> tuple[list[Frame], str]:
-    """The frames of a recording, and what is said of what is missing; nothing but a SourceError may be raised."""
+    """The frames of a recording, and why some are missing; only a SourceError may be raised."""
     frames: list[Frame] = []
     try:
         with open_source(path) as source:

@@ -1,4 +1,4 @@
-"""Without a display nothing is shown, and that is said."""
+"""Showing images needs a display; without one there is an error."""
 
 from __future__ import annotations
 
@@ -14,48 +14,46 @@ import pytest
 from sf_ros.io import window
 from sf_ros.io.window import WindowError, show
 
-PICTURE = np.zeros((4, 4, 3), np.uint8)
+IMAGE = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.fixture(autouse=True)
-def nothing_tried() -> Iterator[None]:
-    window._answers.cache_clear()
+def fresh_cache() -> Iterator[None]:
+    window._display_works.cache_clear()
     yield
-    window._answers.cache_clear()
+    window._display_works.cache_clear()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="displays are named by DISPLAY on Linux alone")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux names displays by DISPLAY")
 @pytest.mark.parametrize("display", [None, ":97", "nowhere.invalid:0"])
-def test_without_a_display_that_answers_there_is_an_error_and_the_process_lives(
-    display: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_display_there_is_an_error(display: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     if display is not None:
         monkeypatch.setenv("DISPLAY", display)
     with pytest.raises(WindowError, match="--show needs a display"):
-        show("nothing", PICTURE)
+        show("nothing", IMAGE)
 
 
-def test_a_display_that_hangs_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_display_that_hangs_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window, "TRIAL", "import time; time.sleep(60)")
     monkeypatch.setattr(window, "TRIAL_S", 0.2)
     with pytest.raises(WindowError, match="--show needs a display"):
-        show("nothing", PICTURE)
+        show("nothing", IMAGE)
 
 
 def test_a_display_is_tried_once_and_q_ends_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[str] = []
+    trials: list[str] = []
     run = subprocess.run
 
-    def noted(command: list[str], **more: Any) -> subprocess.CompletedProcess[bytes]:
-        tried.append(command[-1])
+    def counted(command: list[str], **more: Any) -> subprocess.CompletedProcess[bytes]:
+        trials.append(command[-1])
         return run(command, **more)
 
     monkeypatch.setattr(window, "TRIAL", "pass")
-    monkeypatch.setattr(subprocess, "run", noted)
-    monkeypatch.setattr(cv2, "imshow", lambda name, picture: None)
+    monkeypatch.setattr(subprocess, "run", counted)
+    monkeypatch.setattr(cv2, "imshow", lambda name, image: None)
     keys = iter([-1, ord("a"), ord("q")])
     monkeypatch.setattr(cv2, "waitKey", lambda _: next(keys))
-    assert [show("here", PICTURE) for _ in range(3)] == [True, True, False]
-    assert tried == ["pass"]
+    assert [show("here", IMAGE) for _ in range(3)] == [True, True, False]
+    assert trials == ["pass"]

@@ -102,7 +102,7 @@ def test_embracing_people_are_separated_by_their_faces(tmp_path: Path) -> None:
         [22, 20, 12, 14, 0.0, 0.7],
         [22, 21, 12, 17, 0.0, 0.6],
         [52, 20, 12, 14, 0.0, 0.7],
-    ]  # one is detected twice
+    ]  # the second is a duplicate
     for number, count in ((2, 1), (3, 2)):
         path = write_yolo(tmp_path / f"{number}.onnx", np.array(bodies + faces[:number]), {0: "person", 1: "face"})
         people = people_in(path, frame())
