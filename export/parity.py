@@ -9,8 +9,8 @@ import numpy as np
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import ModelConfig, RuntimeConfig
-from sf_ros.core.tasks import TASKS
-from sf_ros.engines.base import Answer, Engine, Question
+from sf_ros.core.cues import TASKS, fingerprint
+from sf_ros.engines.base import Answer, Engine, Query
 from sf_ros.engines.fused.engine import FusedEngine
 from training.data.sample import Sample
 
@@ -29,7 +29,8 @@ def compare(
     same: dict[str, list[bool]] = {}
     for sample, expected in answered:
         asked = [sample.task, *(beside(sample.task) if packed else ())]
-        found = engine.answer(sample.image, [Question(task, (1,), sample.boxes) for task in asked])[0]
+        query = Query(TASKS[sample.task].view, sample.boxes, tuple(asked), (1,))
+        found = engine.answer(sample.image, [query])[0][sample.task]
         a = expected.heatmap if expected.probabilities is None else expected.probabilities
         b = found.heatmap if found.probabilities is None else found.probabilities
         assert a is not None and b is not None
@@ -49,8 +50,8 @@ def compare(
 
 def beside(task: str) -> list[str]:
     """The other questions about the same boxes in the same kind of view."""
-    kind = TASKS[task].view, TASKS[task].boxes
-    return [name for name, spec in TASKS.items() if name != task and (spec.view, spec.boxes) == kind]
+    kind = TASKS[task].view_key
+    return [name for name, spec in TASKS.items() if name != task and spec.view_key == kind]
 
 
 def unproven(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEngine:
@@ -59,5 +60,6 @@ def unproven(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEn
     It computes in float32, so that what is measured is the bundle and not the machine.
     """
     files = {p.relative_to(root).as_posix(): "" for p in root.rglob("*") if p.is_file()}
-    manifest = bundles.Manifest(model, prompts, "", {}, files, {}, {})
+    tasks = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
+    manifest = bundles.Manifest(model, tasks, prompts, {}, files, {}, {})
     return FusedEngine(bundles.Bundle(root, manifest), RuntimeConfig(device="cpu", precision="float32"))

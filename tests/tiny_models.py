@@ -9,7 +9,7 @@ tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
 from sf_ros.core.config import EncoderConfig, LlmConfig, ModelConfig  # noqa: E402
-from sf_ros.core.tasks import TASKS  # noqa: E402
+from sf_ros.core.cues import TASKS  # noqa: E402
 from sf_ros.model.fusion import FusedModel  # noqa: E402
 
 CONFIG = ModelConfig(
@@ -39,7 +39,7 @@ def letter_tokenizer() -> transformers.PreTrainedTokenizerFast:
 
 
 def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
-    """A random model in evaluation mode that answers with conviction; its language weights are float16 numbers."""
+    """A random model in evaluation mode with confident answers; weights stored in bundles are float16 numbers."""
     torch.manual_seed(7)
     model = FusedModel(config, word_tokenizer())
     with torch.no_grad():
@@ -47,7 +47,7 @@ def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
             if name.startswith("llm") and weight.ndim == 2:
                 weight.mul_(8.0)  # from a standard deviation of 0.02
             if name.startswith(("llm", "heatmap", "learned_prompts", "box_tokens")):
-                weight.copy_(weight.half())  # what a bundle stores, so that nothing is lost on the way
+                weight.copy_(weight.half())  # exact in a bundle, which stores float16
         if model.connector.box_embedding is not None:
             model.connector.box_embedding.mul_(50.0)
     return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What torch reads of the environment."""
+"""Environment variables for torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sf_ros.engines import threads
 
 
-def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_settings_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     for name in ("GOMP_SPINCOUNT", "THP_MEM_ALLOC_ENABLE"):
         monkeypatch.delenv(name, raising=False)

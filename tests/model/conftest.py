@@ -1,4 +1,4 @@
-"""One tiny fused model for all tests of the room."""
+"""A tiny fused model for all tests of the package."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class Published:
 
     config: EncoderConfig
     source: Path  # what the user names
-    reference: Callable[[Tensor], Tensor]  # pictures (B, 3, S, S) -> features (B, N, dim)
+    reference: Callable[[Tensor], Tensor]  # images (B, 3, S, S) -> features (B, N, dim)
 
 
 def small(name: str, **changes: object) -> EncoderConfig:

@@ -1,4 +1,4 @@
-"""The connector works token by token, so a box is a choice between two banks."""
+"""The connector works token by token, so a box mask is a choice between plain and marked tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 from sf_ros.model.connector import Connector  # noqa: E402
 
 
-def test_the_papers_connector_has_29_370_368_weights_beside_the_box_embedding() -> None:
+def test_the_papers_connector_has_29_370_368_weights() -> None:
     with torch.device("meta"):
         connector = Connector(1024, 4096, 2048)
     by_hand = (1024 * 4096 + 4096) + (4096 * 4096 + 4096) + (4096 * 2048 + 2048)
@@ -18,16 +18,18 @@ def test_the_papers_connector_has_29_370_368_weights_beside_the_box_embedding() 
 
 
 @torch.no_grad()
-def test_choosing_from_the_banks_is_exactly_marking_before_the_connector() -> None:
+def test_a_box_mask_chooses_between_plain_and_marked_tokens() -> None:
     connector = Connector(8, 16, 12)
     features = torch.randn(5, 9, 8)
-    plain, marked = connector(features), connector(features, torch.ones(5, 9, dtype=torch.bool))
-    for mask in (torch.rand(5, 9) < 0.4, torch.zeros(5, 9, dtype=torch.bool), torch.ones(5, 9, dtype=torch.bool)):
-        assert torch.equal(torch.where(mask[..., None], marked, plain), connector(features, mask))
+    plain, marked = connector.plain_and_marked(features)
+    assert plain.shape == (5, 9, 12) and marked.shape == (1, 9, 12)
+    for mask in (torch.rand(9) < 0.4, torch.zeros(9, dtype=torch.bool), torch.ones(9, dtype=torch.bool)):
+        chosen = torch.where(mask[:, None], marked[0], plain[0])
+        assert torch.allclose(chosen, connector(features[:1], mask[None])[0], atol=1e-6)
 
 
 @torch.no_grad()
-def test_a_box_changes_the_marked_tokens_and_no_other() -> None:
+def test_a_box_changes_marked_tokens_only() -> None:
     connector = Connector(8, 16, 12)
     features, mask = torch.randn(1, 9, 8), torch.zeros(1, 9, dtype=torch.bool)
     mask[0, [2, 5]] = True
@@ -52,7 +54,7 @@ def test_the_box_embedding_learns_from_marked_tokens_only() -> None:
 
 
 @torch.no_grad()
-def test_half_precision_features_stay_half_precision_under_a_mask() -> None:
+def test_a_mask_keeps_half_precision() -> None:
     connector = Connector(8, 16, 12).bfloat16()
     mask = torch.ones(1, 4, dtype=torch.bool)
     assert connector(torch.randn(1, 4, 8).bfloat16(), mask).dtype == torch.bfloat16

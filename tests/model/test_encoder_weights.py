@@ -1,4 +1,4 @@
-"""Published weights: every real format is read, strictly, and nothing else is."""
+"""Every published format of weights is loaded strictly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.model.published import (  # noqa: E402
 from tests.model.tensor_files import save  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-# A key that the real file is known to hold: the format in miniature is the published one.
+# A key of the real file, to check that the miniature has the published format.
 HELD = {
     "clip": "vision_model.encoder.layers.0.self_attn.q_proj.weight",
     "clip_bin": "vision_model.embeddings.position_ids",
@@ -74,24 +74,20 @@ def rewritten(model: Published, tensors: dict[str, torch.Tensor], folder: Path) 
 
 @pytest.mark.parametrize("name", FORMATS)
 @torch.no_grad()
-def test_the_published_format_is_read_and_computes_what_the_publishers_model_does(
-    name: str, published: dict[str, Published]
-) -> None:
+def test_a_loaded_encoder_computes_what_the_published_model_does(name: str, published: dict[str, Published]) -> None:
     model = published[name]
     assert HELD[name] in tensors_of(model.source)
     encoder = load_weights(build_encoder(model.config), model.source)
-    pictures = torch.randn(3, 3, SIZE, SIZE)
-    expected = model.reference(pictures)
+    images = torch.randn(3, 3, SIZE, SIZE)
+    expected = model.reference(images)
     assert (expected[0] - expected[1]).abs().max() > 0.1
-    assert torch.allclose(encoder(pictures), expected, atol=5e-5)
+    assert torch.allclose(encoder(images), expected, atol=5e-5)
     assert not encoder.training
     assert not any(p.requires_grad for p in encoder.parameters())
 
 
 @pytest.mark.parametrize("name", ["internvl3", "qwen2_vl"])
-def test_a_vlm_written_under_another_first_name_is_read_too(
-    name: str, published: dict[str, Published], tmp_path: Path
-) -> None:
+def test_a_vlm_with_another_key_prefix_is_read_too(name: str, published: dict[str, Published], tmp_path: Path) -> None:
     model = published[name]
     again = {f"model.{key}": value for key, value in tensors_of(model.source).items()}
     first = load_weights(build_encoder(model.config), model.source).state_dict()
@@ -109,7 +105,7 @@ def test_a_missing_tensor_is_named(name: str, published: dict[str, Published], t
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_tensor_too_many_is_named(name: str, published: dict[str, Published], tmp_path: Path) -> None:
+def test_an_unexpected_tensor_is_named(name: str, published: dict[str, Published], tmp_path: Path) -> None:
     tensors = tensors_of(published[name].source)
     key = (HELD[name] if name != "clip_bin" else HELD["clip"]).replace(".0.", ".3.")  # a fourth layer
     tensors[key] = tensors[key.replace(".3.", ".0.")].clone()
@@ -130,7 +126,7 @@ def test_weights_of_another_model_are_refused(published: dict[str, Published]) -
         load_weights(build_encoder(small("clip-vit-l-14-336")), published["qwen2_vl"].source)
 
 
-def test_what_shapes_cannot_tell_is_read_from_the_configuration(published: dict[str, Published]) -> None:
+def test_the_published_configuration_must_agree(published: dict[str, Published]) -> None:
     with pytest.raises(WeightsError, match="num_attention_heads is 2, expected 4"):
         load_weights(build_encoder(small("clip-vit-l-14-336", heads=4)), published["clip"].source)
     with pytest.raises(WeightsError, match="num_heads is 2, expected 4"):
@@ -154,27 +150,25 @@ def test_a_clip_trained_with_another_activation_is_refused(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["clip", "dinov2", "aimv2"])
 @torch.no_grad()
-def test_positions_made_for_another_size_are_resampled_when_that_is_asked_for(
-    name: str, published: dict[str, Published]
-) -> None:
+def test_positions_of_another_size_are_resampled_on_request(name: str, published: dict[str, Published]) -> None:
     model = published[name]
     config = dataclasses.replace(model.config, image_size=6 * PATCH)
     with pytest.raises(WeightsError, match=r"position_embedding\S* \(.*1[67].*\) instead of \(.*3[67].*\)"):
         load_weights(build_encoder(config), model.source)
     encoder = load_weights(build_encoder(dataclasses.replace(config, native_size=SIZE)), model.source)
-    pictures = torch.randn(2, 3, 6 * PATCH, 6 * PATCH)
-    assert encoder(pictures).shape == (2, 36, WIDTH)
-    if name == "dinov2":  # transformers resamples at every picture
-        assert torch.allclose(encoder(pictures), model.reference(pictures), atol=1e-5)
+    images = torch.randn(2, 3, 6 * PATCH, 6 * PATCH)
+    assert encoder(images).shape == (2, 36, WIDTH)
+    if name == "dinov2":  # transformers resamples at every image
+        assert torch.allclose(encoder(images), model.reference(images), atol=1e-5)
     if name == "clip":
         from transformers import CLIPModel
 
         tower = CLIPModel.from_pretrained(model.source).vision_model
-        expected = tower(pixel_values=pictures, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
-        assert torch.allclose(encoder(pictures), expected, atol=1e-5)
+        expected = tower(pixel_values=images, interpolate_pos_encoding=True).last_hidden_state[:, 1:]
+        assert torch.allclose(encoder(images), expected, atol=1e-5)
 
 
-def test_a_table_of_a_third_size_is_refused(tmp_path: Path) -> None:
+def test_a_position_table_of_a_third_size_is_refused(tmp_path: Path) -> None:
     model = dinov2(tmp_path / "dinov2", size=5 * PATCH)
     config = dataclasses.replace(model.config, image_size=6 * PATCH, native_size=SIZE)
     with pytest.raises(WeightsError, match=r"position_embeddings \(1, 26, 32\) instead of \(1, 37, 32\)"):
@@ -182,18 +176,18 @@ def test_a_table_of_a_third_size_is_refused(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_encoders_side_by_side_are_loaded_from_one_source_each(published: dict[str, Published]) -> None:
+def test_side_by_side_encoders_load_from_one_source_each(published: dict[str, Published]) -> None:
     parts = (published["clip"].config, published["dinov2"].config)
     config = dataclasses.replace(ENCODERS["clip+dinov2"], image_size=SIZE, dim=2 * WIDTH, parts=parts)
     encoder = build_encoder(config)
     with pytest.raises(WeightsError, match=r"takes 2 sources of weights, one per part; got 1"):
         load_weights(encoder, published["clip"].source)
     load_weights(encoder, [published["clip"].source, published["dinov2"].source])
-    pictures = torch.randn(2, 3, SIZE, SIZE)  # normalised as for CLIP, which is how the whole encoder takes them
+    images = torch.randn(2, 3, SIZE, SIZE)  # normalised as for CLIP, which is how the whole encoder takes them
     scale, shift = torch.tensor(parts[1].std).view(3, 1, 1), torch.tensor(parts[1].mean).view(3, 1, 1)
-    pixels = pictures * torch.tensor(config.std).view(3, 1, 1) + torch.tensor(config.mean).view(3, 1, 1)
-    expected = [published["clip"].reference(pictures), published["dinov2"].reference((pixels - shift) / scale)]
-    assert torch.allclose(encoder(pictures), torch.cat(expected, dim=-1), atol=1e-4)
+    pixels = images * torch.tensor(config.std).view(3, 1, 1) + torch.tensor(config.mean).view(3, 1, 1)
+    expected = [published["clip"].reference(images), published["dinov2"].reference((pixels - shift) / scale)]
+    assert torch.allclose(encoder(images), torch.cat(expected, dim=-1), atol=1e-4)
 
 
 @torch.no_grad()
@@ -204,9 +198,9 @@ def test_open_clips_own_model_computes_the_same(tmp_path: Path) -> None:
     model = shaken(open_clip.CLIP(8, vision, text, quick_gelu=True))
     save(model.state_dict(), tmp_path / "open_clip_model.safetensors")
     encoder = load_weights(build_encoder(small("dfn-vit-h-14-378")), tmp_path)
-    pictures = torch.randn(2, 3, SIZE, SIZE)
-    out = model.visual.forward_intermediates(pictures, indices=1, normalize_intermediates=False, output_fmt="NLC")
-    assert torch.allclose(encoder(pictures), out["image_intermediates"][-1], atol=1e-5)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    out = model.visual.forward_intermediates(images, indices=1, normalize_intermediates=False, output_fmt="NLC")
+    assert torch.allclose(encoder(images), out["image_intermediates"][-1], atol=1e-5)
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,17 +222,17 @@ def test_a_hub_id_is_read_from_the_hubs_cache(tmp_path: Path, monkeypatch: pytes
     model = dinov2(place / "snapshots" / ("1" * 40))
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text("1" * 40)
-    pictures = torch.randn(1, 3, SIZE, SIZE)
-    expected = model.reference(pictures)
+    images = torch.randn(1, 3, SIZE, SIZE)
+    expected = model.reference(images)
     for source in (None, "facebook/dinov2-large"):
-        assert torch.allclose(load_weights(build_encoder(model.config), source)(pictures), expected, atol=1e-5)
+        assert torch.allclose(load_weights(build_encoder(model.config), source)(images), expected, atol=1e-5)
 
 
 def test_a_pickle_is_read_only_when_it_is_named(published: dict[str, Published]) -> None:
     model = published["molmoe"]
     with pytest.raises(
         WeightsError,
-        match=r"no safetensors here, only pytorch_model.bin. A pickle is read only when it is named itself: \S+bin",
+        match=r"no safetensors here, only pytorch_model.bin. A pickle is read only when named itself: \S+bin",
     ):
         load_weights(build_encoder(model.config), model.source.parent)
 
@@ -272,9 +266,7 @@ def test_damaged_and_incomplete_files_are_named(published: dict[str, Published],
         load_weights(encoder, copy)
 
 
-def test_tensors_that_come_twice_or_cannot_be_taken_apart_are_named(
-    published: dict[str, Published], tmp_path: Path
-) -> None:
+def test_repeated_or_indivisible_tensors_are_named(published: dict[str, Published], tmp_path: Path) -> None:
     tensors = tensors_of(published["dinov2"].source)
     tensors["encoder.layer.0.attention.q_proj.weight"] = tensors[HELD["dinov2"]].clone()
     with pytest.raises(WeightsError, match=r"unexpected: encoder\.layer\.0\.attention\.\S+\.$"):

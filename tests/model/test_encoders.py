@@ -27,7 +27,7 @@ SMALL = {
         parts=(small("clip-vit-l-14-336", dim=8, depth=2), small("dinov2-l-14", dim=8, depth=2)),
     ),
 }
-# Weights of the whole tower, without what no feature depends on (mask tokens, mergers, projections).
+# Weights of the whole tower, without unused tensors (mask tokens, mergers, projections).
 REAL = {
     "clip-vit-l-14-336": 303_507_456,  # by hand below; OpenAI's ViT-L/14-336
     "molmoe-1b": 303_507_456 - 12_596_224 - 2 * 1024,  # CLIP's without its last block and post-norm
@@ -52,7 +52,7 @@ def parameters(module: torch.nn.Module) -> int:
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_picture_becomes_one_feature_per_patch(name: str, batch: int) -> None:
+def test_an_image_becomes_one_feature_per_patch(name: str, batch: int) -> None:
     encoder = build_encoder(SMALL[name]).eval()
     size = SMALL[name].image_size
     assert encoder(torch.randn(batch, 3, size, size)).shape == (batch, 16, 16)
@@ -60,10 +60,10 @@ def test_a_picture_becomes_one_feature_per_patch(name: str, batch: int) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 @torch.no_grad()
-def test_a_picture_is_encoded_alike_alone_and_among_others(name: str) -> None:
+def test_an_image_is_encoded_alike_alone_and_in_a_batch(name: str) -> None:
     encoder = build_encoder(SMALL[name]).eval()
-    pictures = torch.randn(3, 3, SMALL[name].image_size, SMALL[name].image_size)
-    assert torch.allclose(encoder(pictures)[1:2], encoder(pictures[1:2]), atol=1e-5)
+    images = torch.randn(3, 3, SMALL[name].image_size, SMALL[name].image_size)
+    assert torch.allclose(encoder(images)[1:2], encoder(images[1:2]), atol=1e-5)
 
 
 @torch.no_grad()
@@ -77,18 +77,18 @@ def test_the_tiny_stem_keeps_patches_in_raster_order() -> None:
 
 
 @torch.no_grad()
-def test_clip_leaves_the_class_token_and_the_last_norm_out() -> None:
+def test_clip_leaves_out_class_token_and_final_norm() -> None:
     encoder = ClipEncoder(SMALL["clip-vit-l-14-336"]).eval()
-    pictures = torch.randn(2, 3, 56, 56)
-    found = encoder(pictures)
-    layers = encoder.tower(pixel_values=pictures, output_hidden_states=True).hidden_states
+    images = torch.randn(2, 3, 56, 56)
+    features = encoder(images)
+    layers = encoder.tower(pixel_values=images, output_hidden_states=True).hidden_states
     assert layers[-1].shape == (2, 17, 16)
-    assert torch.equal(found, layers[-1][:, 1:])
+    assert torch.equal(features, layers[-1][:, 1:])
     torch.nn.init.constant_(encoder.tower.post_layernorm.weight, 0.0)
-    assert torch.equal(encoder(pictures), found)
+    assert torch.equal(encoder(images), features)
 
 
-def test_clip_uses_the_activation_its_weights_were_trained_with() -> None:
+def test_clip_uses_the_activation_of_its_weights() -> None:
     assert ClipEncoder(SMALL["clip-vit-l-14-336"]).tower.config.hidden_act == "quick_gelu"
 
 
@@ -100,7 +100,7 @@ def test_the_papers_encoder_has_the_size_of_vit_l_14_336() -> None:
     assert parameters(encoder) == patches + positions + norms + 24 * layer == 303_507_456
 
 
-def test_the_tiny_encoder_has_a_stem_for_patches_of_12_only() -> None:
+def test_the_tiny_encoder_needs_patches_of_12() -> None:
     with pytest.raises(ValueError, match="divides by 12; patch_size is 16"):
         build_encoder(EncoderConfig(image_size=144, patch_size=16))
 
@@ -111,19 +111,19 @@ def test_an_unknown_encoder_gets_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_the_real_architecture_has_the_published_number_of_weights(name: str) -> None:
+def test_each_encoder_has_the_published_number_of_weights(name: str) -> None:
     with torch.device("meta"):
         encoder = build_encoder(ENCODERS[name])
     assert parameters(encoder) == REAL[name]
 
 
-def test_every_published_encoder_is_counted_and_knows_where_its_weights_are() -> None:
+def test_every_published_encoder_is_counted_and_has_hub_ids() -> None:
     published = set(ENCODERS) - {"tiny"}
     assert set(REAL) == set(WEIGHTS) == published
     assert all(len(WEIGHTS[name]) == max(1, len(ENCODERS[name].parts)) for name in published)
 
 
-def test_qwen2_vls_own_class_has_the_same_tower_and_a_merger() -> None:
+def test_qwen2_vl_has_this_tower_and_a_merger() -> None:
     from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLVisionConfig
     from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
@@ -132,7 +132,7 @@ def test_qwen2_vls_own_class_has_the_same_tower_and_a_merger() -> None:
     assert parameters(whole) - parameters(whole.merger) == REAL["qwen2-vl-2b"]
 
 
-def test_open_clips_own_vit_h_14_378_has_the_same_tower_and_a_projection() -> None:
+def test_open_clips_vit_h_has_this_tower_and_a_projection() -> None:
     open_clip = pytest.importorskip("open_clip")
     config = open_clip.get_model_config("ViT-H-14-378-quickgelu")
     with torch.device("meta"):
@@ -157,13 +157,13 @@ def test_a_patch_changes_its_own_feature_most(name: str) -> None:
         row, column = divmod(index, config.grid)
         step = config.patch_size
         changed[index, :, row * step : (row + 1) * step, column * step : (column + 1) * step] = 3.0
-    difference = (encoder(changed) - encoder(plain)).abs().sum(-1)  # (picture with patch i, feature j)
+    difference = (encoder(changed) - encoder(plain)).abs().sum(-1)  # (image with patch i, feature j)
     assert torch.equal(difference.argmax(1), torch.arange(config.grid**2))
 
 
 @pytest.mark.parametrize("name", TOWERS)
 @torch.no_grad()
-def test_earlier_layers_are_the_plain_outputs_of_their_blocks(name: str) -> None:
+def test_earlier_layers_are_the_outputs_of_their_blocks(name: str) -> None:
     config = small(name)
     encoder = shaken(build_encoder(dataclasses.replace(config, layers=(-1, -2, -3), dim=3 * WIDTH)))
     last = build_encoder(config)
@@ -173,15 +173,15 @@ def test_earlier_layers_are_the_plain_outputs_of_their_blocks(name: str) -> None
         if isinstance(module, torch.nn.ModuleList) and len(module) == DEPTH:
             for block in module:
                 block.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    pictures = torch.randn(2, 3, SIZE, SIZE)
-    found = encoder(pictures).split(WIDTH, dim=-1)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    features = encoder(images).split(WIDTH, dim=-1)
     assert len(seen) == DEPTH
-    assert torch.equal(found[0], last(pictures))
-    assert torch.equal(found[1], seen[1][:, -(GRID**2) :])
-    assert torch.equal(found[2], seen[0][:, -(GRID**2) :])
+    assert torch.equal(features[0], last(images))
+    assert torch.equal(features[1], seen[1][:, -(GRID**2) :])
+    assert torch.equal(features[2], seen[0][:, -(GRID**2) :])
 
 
-def test_a_layer_that_does_not_exist_is_refused() -> None:
+def test_a_layer_beyond_the_depth_is_refused() -> None:
     build_encoder(small("clip-vit-l-14-336", layers=(-4,)))
     with pytest.raises(ValueError, match=r"clip-vit-l-14-336 has 4 hidden states; layers is \(-5,\)"):
         build_encoder(small("clip-vit-l-14-336", layers=(-5,)))
@@ -189,13 +189,13 @@ def test_a_layer_that_does_not_exist_is_refused() -> None:
         build_encoder(dataclasses.replace(SMALL["tiny"], layers=(-2,)))
 
 
-def test_qwen2_vl_wants_whole_blocks_of_patches() -> None:
+def test_qwen2_vl_needs_whole_blocks_of_patches() -> None:
     with pytest.raises(ValueError, match="image_size 70 must be a multiple of 28"):
         build_encoder(small("qwen2-vl-2b", image_size=5 * PATCH))
 
 
 @torch.no_grad()
-def test_side_by_side_each_part_sees_the_picture_normalised_and_sized_for_it() -> None:
+def test_each_part_gets_the_image_in_its_size_and_normalisation() -> None:
     parts = (small("clip-vit-l-14-336"), small("dinov2-l-14", image_size=28, patch_size=7))
     config = dataclasses.replace(ENCODERS["clip+dinov2"], image_size=SIZE, dim=2 * WIDTH, parts=parts)
     encoder = shaken(build_encoder(config))
@@ -205,20 +205,20 @@ def test_side_by_side_each_part_sees_the_picture_normalised_and_sized_for_it() -
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (part.mean, part.std))
         return (pixels - mean) / std
 
-    found = encoder(normalised(pixels, config)).split(WIDTH, dim=-1)
+    features = encoder(normalised(pixels, config)).split(WIDTH, dim=-1)
     clip, dinov2 = encoder.parts
     assert parts[1].mean != config.mean
-    assert torch.allclose(found[0], clip(normalised(pixels, parts[0])), atol=1e-5)
+    assert torch.allclose(features[0], clip(normalised(pixels, parts[0])), atol=1e-5)
     small_pixels = torch.nn.functional.interpolate(pixels, (28, 28), mode="bilinear", antialias=True)
-    assert torch.allclose(found[1], dinov2(normalised(small_pixels, parts[1])), atol=1e-4)
+    assert torch.allclose(features[1], dinov2(normalised(small_pixels, parts[1])), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["clip-vit-l-14-336", "dinov2-l-14", "aimv2-h-14-448", "internvl3-2b", "qwen2-vl-2b"])
 @pytest.mark.parametrize("layers", [(-1,), (-2,)])
 @torch.no_grad()
-def test_an_encoder_can_be_traced_with_a_free_batch_size(name: str, layers: tuple[int, ...]) -> None:
+def test_an_encoder_can_be_traced_with_a_dynamic_batch(name: str, layers: tuple[int, ...]) -> None:
     encoder = shaken(build_encoder(small(name, layers=layers)))
     batch = torch.export.Dim("batch", min=1, max=64)
     program = torch.export.export(encoder, (torch.randn(2, 3, SIZE, SIZE),), dynamic_shapes=({0: batch},))
-    pictures = torch.randn(3, 3, SIZE, SIZE)
-    assert torch.allclose(program.module()(pictures), encoder(pictures), atol=1e-5)
+    images = torch.randn(3, 3, SIZE, SIZE)
+    assert torch.allclose(program.module()(images), encoder(images), atol=1e-5)

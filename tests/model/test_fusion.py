@@ -1,4 +1,4 @@
-"""The fused model answers every question, alone or in a mixed batch, and sees marks where causality lets it."""
+"""The fused model answers every task, alone or in a mixed batch, and sees marks where causality allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("transformers")
 
 from sf_ros.core.config import MODELS  # noqa: E402
-from sf_ros.core.tasks import TASKS  # noqa: E402
+from sf_ros.core.cues import TASKS  # noqa: E402
 from sf_ros.model.fusion import FusedModel, HeatmapHead, build_llm, label_tokens  # noqa: E402
 from tests.tiny_models import CONFIG, letter_tokenizer, word_tokenizer  # noqa: E402
 
@@ -26,17 +26,17 @@ def parameters(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def test_the_papers_language_body_has_the_size_of_llama_3_2_1b() -> None:
+def test_the_papers_llm_has_the_size_of_llama_3_2_1b() -> None:
     with torch.device("meta"):
-        body = build_llm(MODELS["paper"].language)
+        llm = build_llm(MODELS["paper"].llm)
     attention, mlp, norms = 2 * 2048 * 2048 + 2 * 2048 * 512, 3 * 2048 * 8192, 2 * 2048
     layers = 16 * (attention + mlp + norms) + 2048
-    assert parameters(body) - parameters(body.embed_tokens) == layers == 973_146_112
-    assert parameters(body) == layers + 128_256 * 2048 == 1_235_814_400  # the published "1.23 B"
+    assert parameters(llm) - parameters(llm.embed_tokens) == layers == 973_146_112
+    assert parameters(llm) == layers + 128_256 * 2048 == 1_235_814_400  # the published "1.23 B"
 
 
-def test_the_papers_rotary_embedding_is_scaled_as_llama_3_2_wants() -> None:
-    frequencies = build_llm(dataclasses.replace(MODELS["paper"].language, depth=1, mlp=8, vocabulary=8)).rotary_emb
+def test_the_papers_rotary_embedding_is_scaled_as_in_llama_3_2() -> None:
+    frequencies = build_llm(dataclasses.replace(MODELS["paper"].llm, depth=1, mlp=8, vocabulary=8)).rotary_emb
     head = 2048 // 32
     plain = 500_000.0 ** (-torch.arange(0, head, 2) / head)
     assert torch.allclose(frequencies.inv_freq[:4], plain[:4])  # high frequencies stay
@@ -44,7 +44,7 @@ def test_the_papers_rotary_embedding_is_scaled_as_llama_3_2_wants() -> None:
 
 
 @torch.no_grad()
-def test_the_body_is_causal(fused: FusedModel) -> None:
+def test_the_llm_is_causal(fused: FusedModel) -> None:
     states = torch.randn(1, 10, D)
     changed = states.clone()
     changed[:, 6] += 1
@@ -53,28 +53,26 @@ def test_the_body_is_causal(fused: FusedModel) -> None:
     assert ((before - after)[:, 6:].abs().amax(-1) > 1e-3).all()
 
 
-@pytest.mark.parametrize("question", LABELLED)
+@pytest.mark.parametrize("task", LABELLED)
 @torch.no_grad()
-def test_every_question_gets_one_logit_per_label_and_they_depend_on_the_picture(
-    fused: FusedModel, question: str
-) -> None:
+def test_label_logits_depend_on_the_image(fused: FusedModel, task: str) -> None:
     images = torch.randn(2, 3, 48, 48)
-    logits = fused.label_logits(fused.visual(fused.encode(images)), question)
-    assert logits.shape == (2, len(TASKS[question].labels))
+    logits = fused.label_logits(fused.visual(fused.encode(images)), task)
+    assert logits.shape == (2, len(TASKS[task].labels))
     assert (logits[0] - logits[1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("question", LABELLED)
-def test_label_logits_are_the_answers_columns_of_the_next_token(fused: FusedModel, question: str) -> None:
+@pytest.mark.parametrize("task", LABELLED)
+def test_label_logits_are_columns_of_the_next_token_logits(fused: FusedModel, task: str) -> None:
     visual = torch.randn(1, N, D)
     tokens = word_tokenizer()
-    columns = [tokens.encode(answer, add_special_tokens=False)[0] for answer in TASKS[question].answers]
-    expected = fused.next_token_logits(visual, [question])[:, columns]
-    assert torch.equal(fused.label_logits(visual, question), expected)
+    columns = [tokens.encode(answer, add_special_tokens=False)[0] for answer in TASKS[task].answers]
+    expected = fused.next_token_logits(visual, [task])[:, columns]
+    assert torch.equal(fused.label_logits(visual, task), expected)
 
 
 @torch.no_grad()
-def test_next_token_logits_are_those_of_the_whole_sequence_read_at_its_end(fused: FusedModel) -> None:
+def test_next_token_logits_are_read_at_the_sequences_end(fused: FusedModel) -> None:
     visual = torch.randn(1, N, D)
     prompt = torch.tensor(word_tokenizer().encode(TASKS["relation"].prompt, add_special_tokens=False))
     sequence = torch.cat([visual, fused.llm.embed_tokens(prompt)[None]], dim=1)
@@ -85,17 +83,17 @@ def test_next_token_logits_are_those_of_the_whole_sequence_read_at_its_end(fused
 
 @torch.no_grad()
 def test_a_mixed_batch_answers_as_one_by_one(fused: FusedModel) -> None:
-    questions = [*LABELLED, *LABELLED[::-1]]
-    assert len({len(fused.prompt_ids[name]) for name in questions}) > 2, "prompts of one length need no padding"
-    visual = torch.randn(len(questions), N, D)
-    together = fused.next_token_logits(visual, questions)
-    for row, question in enumerate(questions):
-        alone = fused.next_token_logits(visual[row : row + 1], [question])[0]
-        assert torch.allclose(together[row], alone, atol=1e-5, rtol=1e-5), question
+    tasks = [*LABELLED, *LABELLED[::-1]]
+    assert len({len(fused.prompt_ids[name]) for name in tasks}) > 2, "prompts must differ in length"
+    visual = torch.randn(len(tasks), N, D)
+    together = fused.next_token_logits(visual, tasks)
+    for row, task in enumerate(tasks):
+        alone = fused.next_token_logits(visual[row : row + 1], [task])[0]
+        assert torch.allclose(together[row], alone, atol=1e-5, rtol=1e-5), task
 
 
 @torch.no_grad()
-def test_the_same_picture_gets_other_answers_to_other_questions(fused: FusedModel) -> None:
+def test_different_tasks_get_different_answers(fused: FusedModel) -> None:
     visual = torch.randn(1, N, D).expand(2, -1, -1)
     first, second = fused.next_token_logits(visual, ["domain", "relation"])
     assert (first - second).abs().max() > 1e-2
@@ -108,7 +106,7 @@ def test_a_heatmap_has_the_configured_size(size: int) -> None:
 
 
 @torch.no_grad()
-def test_a_heatmap_shows_a_states_patch_in_its_place() -> None:
+def test_a_state_changes_its_own_place_in_the_heatmap() -> None:
     head = HeatmapHead(CONFIG)  # 4 x 4 patches to 16 x 16 cells
     states, last = torch.zeros(1, N, D), torch.zeros(1, D)
     changed = states.clone()
@@ -129,7 +127,7 @@ def test_the_marked_head_changes_the_heatmap(fused: FusedModel) -> None:
 
 
 @torch.no_grad()
-def test_visual_states_before_the_marked_head_do_not_know_of_it(fused: FusedModel) -> None:
+def test_visual_states_before_the_marked_head_ignore_it(fused: FusedModel) -> None:
     features = fused.encode(torch.randn(1, 3, 48, 48))
     mask = torch.zeros(1, N, dtype=torch.bool)
     mask[0, 9] = True
@@ -146,31 +144,34 @@ def test_no_gradient_reaches_the_encoder(fused: FusedModel) -> None:
     assert not fused.encode(torch.randn(1, 3, 48, 48, requires_grad=True)).requires_grad
 
 
-def test_a_label_of_two_tokens_names_label_question_tokenizer_and_remedy() -> None:
+def test_a_label_of_two_tokens_is_refused() -> None:
     with pytest.raises(ValueError, match="Label 'aa' of 'gesture' is 2 tokens in tokenizer 'letters'") as error:
         FusedModel(CONFIG, letter_tokenizer())
-    assert "Use a tokenizer that knows it, or other letters" in str(error.value)
+    assert "Use another tokenizer, or other letters" in str(error.value)
 
 
-def test_two_labels_of_one_token_are_refused() -> None:
+def test_two_labels_with_one_token_are_refused() -> None:
     tokens = word_tokenizer()
-    unknown = tokens.backend_tokenizer  # every word it does not know is "?"
+    unknown = tokens.backend_tokenizer  # every unknown word is "?"
     unknown.model = type(unknown.model)({"?": 0}, unk_token="?")
     same = type(tokens)(tokenizer_object=unknown, name_or_path="same")
     with pytest.raises(ValueError, match="Two labels of 'looking_at_me' share a token in tokenizer 'same'"):
         label_tokens("looking_at_me", same)
 
 
-@pytest.mark.parametrize("question", LABELLED)
-def test_every_label_of_a_question_has_a_token_of_its_own(question: str) -> None:
-    ids = label_tokens(question, word_tokenizer())
-    assert len(set(ids.tolist())) == len(TASKS[question].labels)
-
-
-def test_prompts_come_from_the_file_the_configuration_names(tmp_path: Path) -> None:
+def test_prompts_come_from_the_configured_file(tmp_path: Path) -> None:
     path = tmp_path / "prompts.json"
     path.write_text(json.dumps({"relation": "What are the two people?"}))
     model: Any = FusedModel(dataclasses.replace(CONFIG, prompts_file=str(path)), word_tokenizer())
     assert model.prompts["relation"] == "What are the two people?"
     assert len(model.prompt_ids["relation"]) == 6
     assert model.prompts["domain"] == TASKS["domain"].prompt
+
+
+def test_a_model_may_have_some_of_the_tasks() -> None:
+    model = FusedModel(CONFIG, word_tokenizer(), tasks=("relation", "gaze"))
+    assert model.tasks == ("gaze", "relation") == tuple(model.prompts)
+    assert model.prompted == ("relation",) == tuple(model.prompt_ids) == tuple(model.answer_ids)
+    assert model.heatmap_logits(torch.randn(1, N, D)).shape == (1, 16, 16)
+    with pytest.raises(ValueError, match="Unknown task 'relations'"):
+        FusedModel(CONFIG, word_tokenizer(), tasks=("relations",))

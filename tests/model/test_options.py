@@ -1,4 +1,4 @@
-"""Every choice of ModelConfig changes what it says and nothing else."""
+"""Each option of ModelConfig has its own effect and no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("transformers")
 
 from sf_ros.core.config import MODELS, ModelConfig  # noqa: E402
-from sf_ros.core.tasks import MAX_BOXES, TASKS  # noqa: E402
+from sf_ros.core.cues import MAX_BOXES, TASKS  # noqa: E402
 from sf_ros.model.connector import BoxTokens, Connector, pool  # noqa: E402
 from sf_ros.model.fusion import FusedModel, HeatmapHead  # noqa: E402
 from tests.tiny_models import CONFIG, fused_model, word_tokenizer  # noqa: E402
@@ -53,28 +53,26 @@ def changed(first: torch.Tensor, second: torch.Tensor) -> list[bool]:
 
 @pytest.mark.parametrize("choices", COMBINATIONS, ids=lambda c: "-".join(map(str, c.values())))
 @torch.no_grad()
-def test_every_combination_answers_a_mixed_batch_as_one_by_one_with_either_attention(
-    choices: dict[str, object],
-) -> None:
+def test_every_combination_answers_a_mixed_batch_as_one_by_one(choices: dict[str, object]) -> None:
     model = model_with(**choices)
-    questions = LABELLED[::-1] + LABELLED[:2]
+    tasks = LABELLED[::-1] + LABELLED[:2]
     visual = model.visual(
-        features(len(questions)),
-        torch.rand(len(questions), P) < 0.3,
-        torch.rand(len(questions), MAX_BOXES, 4),
+        features(len(tasks)),
+        torch.rand(len(tasks), P) < 0.3,
+        torch.rand(len(tasks), MAX_BOXES, 4),
     )
-    together, maps = model.next_token_logits(visual, questions), model.heatmap_logits(visual)
-    model.llm.set_attn_implementation("eager")
-    for row, question in enumerate(questions):
-        alone = model.next_token_logits(visual[row : row + 1], [question])[0]
-        assert torch.allclose(together[row], alone, atol=1e-3), question
+    together, maps = model.next_token_logits(visual, tasks), model.heatmap_logits(visual)
+    model.llm.set_attn_implementation("eager")  # the other attention must agree
+    for row, task in enumerate(tasks):
+        alone = model.next_token_logits(visual[row : row + 1], [task])[0]
+        assert torch.allclose(together[row], alone, atol=1e-3), task
         assert torch.allclose(maps[row], model.heatmap_logits(visual[row : row + 1])[0], atol=1e-3)
-        assert model.states(visual[:1], question)[0].shape[1] == model.length(question)
+        assert model.states(visual[:1], task)[0].shape[1] == model.length(task)
 
 
 @pytest.mark.parametrize(("attention", "before"), [("causal", False), ("full", True)])
 @torch.no_grad()
-def test_a_patch_before_the_box_knows_of_it_under_full_attention_only(attention: str, before: bool) -> None:
+def test_only_full_attention_shows_a_box_to_earlier_patches(attention: str, before: bool) -> None:
     model, seen = model_with(attention=attention), features()
     plain, boxed = (model.states(model.visual(seen, mask), "gaze")[0] for mask in (marked(), marked(9)))
     assert changed(plain, boxed) == [before] * 9 + [True] * (P - 9)
@@ -82,7 +80,7 @@ def test_a_patch_before_the_box_knows_of_it_under_full_attention_only(attention:
 
 @pytest.mark.parametrize("attention", CHOICES["attention"])
 @torch.no_grad()
-def test_text_is_causal_and_sees_the_whole_picture(attention: str) -> None:
+def test_text_is_causal_and_sees_the_whole_image(attention: str) -> None:
     model = model_with(attention=attention)
     visual = model.visual(features())
     states, start = model.states(visual, "relation")
@@ -98,7 +96,7 @@ def test_text_is_causal_and_sees_the_whole_picture(attention: str) -> None:
 
 
 @torch.no_grad()
-def test_a_picture_behind_its_prompt_is_read_with_the_question_in_mind() -> None:
+def test_visual_tokens_see_a_prompt_that_comes_first() -> None:
     last, first = model_with(), model_with(order="prompt_first")
     assert (first.prompts["gaze"], last.prompts["gaze"]) == (TASKS["gaze"].lead, "") and TASKS["gaze"].lead
     assert len(first.prompt("gaze")) > 0 == len(last.prompt("gaze"))
@@ -111,7 +109,7 @@ def test_a_picture_behind_its_prompt_is_read_with_the_question_in_mind() -> None
 
 @pytest.mark.parametrize("attention", CHOICES["attention"])
 @torch.no_grad()
-def test_behind_a_prompt_answers_are_read_at_the_last_visual_token(attention: str) -> None:
+def test_with_prompts_first_answers_are_read_at_the_last_token(attention: str) -> None:
     model = model_with(order="prompt_first", attention=attention)
     visual = model.visual(features())
     states, start = model.states(visual, "domain")
@@ -124,25 +122,25 @@ def test_behind_a_prompt_answers_are_read_at_the_last_visual_token(attention: st
 
 
 @torch.no_grad()
-def test_pooled_tokens_are_the_means_of_four_neighbours_worked_by_hand() -> None:
+def test_pooled_tokens_are_means_of_four_neighbours() -> None:
     grid = torch.arange(16.0).reshape(1, 16, 1)  # 4 x 4, raster order
     assert pool(grid, 4, 2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert torch.equal(pool(grid, 4, 1), grid)
 
 
 @torch.no_grad()
-def test_boxes_are_marked_on_patches_before_they_are_pooled() -> None:
+def test_boxes_are_marked_on_patches_before_pooling() -> None:
     model, seen = model_with(pooling=2), features()
     mask = marked(5, 6)  # in the first and the second block of the first row
-    plain, bank = (model.connector(seen, m) for m in (marked(), marked(*range(P))))
-    patches = torch.where(mask[..., None], bank, plain)[0].reshape(2, 2, 2, 2, -1)  # row, its half, column, its half
+    plain, boxed = (model.connector(seen, m) for m in (marked(), marked(*range(P))))
+    patches = torch.where(mask[..., None], boxed, plain)[0].reshape(2, 2, 2, 2, -1)  # row, its half, column, its half
     expected = patches.mean((1, 3)).reshape(1, 4, -1)
     assert torch.allclose(model.visual(seen, mask), expected, atol=1e-6)
     assert changed(model.visual(seen), model.visual(seen, mask)) == [True, True, False, False]
 
 
 @torch.no_grad()
-def test_a_heatmap_of_pooled_states_shows_each_in_its_place() -> None:
+def test_a_pooled_state_changes_its_own_place_in_the_heatmap() -> None:
     head = HeatmapHead(dataclasses.replace(CONFIG, pooling=2))  # 2 x 2 states to 16 x 16 cells
     states, last = torch.zeros(1, 4, CONFIG.llm.dim), torch.zeros(1, CONFIG.llm.dim)
     lower_left = states.clone()
@@ -153,7 +151,7 @@ def test_a_heatmap_of_pooled_states_shows_each_in_its_place() -> None:
 
 @pytest.mark.parametrize("attention", CHOICES["attention"])
 @torch.no_grad()
-def test_visual_states_do_not_know_of_boxes_that_are_tokens_and_answers_do(attention: str) -> None:
+def test_box_tokens_change_answers_but_no_visual_state(attention: str) -> None:
     model, seen = model_with(boxes="token", attention=attention), features()
     first, second = model.visual(seen, boxes=BOXES), model.visual(seen, boxes=OTHER_BOXES)
     assert first.shape == (1, P + MAX_BOXES, CONFIG.llm.dim)
@@ -165,7 +163,7 @@ def test_visual_states_do_not_know_of_boxes_that_are_tokens_and_answers_do(atten
 
 
 @torch.no_grad()
-def test_a_question_reads_the_tokens_of_its_own_boxes_only() -> None:
+def test_a_task_reads_its_own_box_tokens_only() -> None:
     model, seen = model_with(boxes="token"), features()
     visual, other = model.visual(seen, boxes=BOXES), model.visual(seen, boxes=OTHER_BOXES)
     assert torch.equal(model.label_logits(visual, "expression"), model.label_logits(other, "expression"))
@@ -176,10 +174,10 @@ def test_a_question_reads_the_tokens_of_its_own_boxes_only() -> None:
 
 
 @torch.no_grad()
-def test_a_box_token_is_made_of_sines_and_cosines_of_its_corners() -> None:
-    found = BoxTokens(6).features(torch.tensor([[[0.5, 0.0, 1.0, 0.25]]]))[0, 0]
-    assert found.shape == (64,)
-    sines, cosines = found[:32].reshape(4, 8), found[32:].reshape(4, 8)
+def test_box_features_are_sines_and_cosines_of_corners() -> None:
+    encoded = BoxTokens(6).features(torch.tensor([[[0.5, 0.0, 1.0, 0.25]]]))[0, 0]
+    assert encoded.shape == (64,)
+    sines, cosines = encoded[:32].reshape(4, 8), encoded[32:].reshape(4, 8)
     assert sines[:, 0].tolist() == pytest.approx([1.0, 0.0, 0.0, math.sqrt(0.5)], abs=1e-6)  # half a turn in all
     assert cosines[:, 1].tolist() == pytest.approx([-1.0, 1.0, 1.0, 0.0], abs=1e-6)  # a whole turn
 
@@ -195,7 +193,7 @@ def test_the_query_multiplies_every_channel_of_the_heatmap() -> None:
 
 
 @torch.no_grad()
-def test_learned_prompts_stand_in_for_the_text() -> None:
+def test_learned_prompts_replace_the_text() -> None:
     model = model_with(prompt_style="learned", learned_prompts=3)
     assert {name: vectors.shape for name, vectors in model.learned_prompts.vectors.items()} == dict.fromkeys(
         LABELLED, (3, CONFIG.llm.dim)
@@ -219,12 +217,12 @@ def test_learned_prompts_stand_in_for_the_text() -> None:
         ({"order": "prompt_first"}, 0),
         ({"pooling": 2}, 0),
         ({"prompt_style": "learned"}, 5 * 8 * 2048),
-        # Two layers make a box token and a third its query; the vector that marks patches goes.
+        # Two layers for box tokens and one for the query; no vector that marks patches.
         ({"boxes": "token"}, (64 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 * 256 + 256) - 1024),
     ],
     ids=str,
 )
-def test_the_papers_connector_and_heads_grow_by_what_a_choice_adds(choices: dict[str, object], more: int) -> None:
+def test_options_add_the_weights_worked_by_hand(choices: dict[str, object], more: int) -> None:
     def size(config: ModelConfig) -> int:
         with torch.device("meta"):
             model = FusedModel(config, word_tokenizer())
@@ -235,7 +233,7 @@ def test_the_papers_connector_and_heads_grow_by_what_a_choice_adds(choices: dict
 
 
 @torch.no_grad()
-def test_a_connector_without_marks_has_no_vector_and_ignores_masks() -> None:
+def test_a_connector_without_marks_ignores_masks() -> None:
     connector = Connector(8, 16, 12, marks=False)
     seen = torch.randn(1, 4, 8)
     assert "box_embedding" not in connector.state_dict()

@@ -58,7 +58,9 @@ def engine_key(bundle: Bundle) -> EngineKey:
             "Export the checkpoint again with --vision float16."
         )
     if not torch.cuda.is_available():
-        raise EngineError("TensorRT needs a GPU, and torch finds none. Build the engine on the robot itself.")
+        raise EngineError(
+            "TensorRT needs a GPU that torch sees; there is none here. Build the engine on the robot itself."
+        )
     weights = files.get(f"{bundles.VISION_FLOAT16}.data", "")
     gpu = re.sub(r"\W+", "-", torch.cuda.get_device_name())
     return EngineKey(files[bundles.VISION_FLOAT16][:8] + weights[:8], gpu, str(_tensorrt().__version__))

@@ -184,8 +184,8 @@ def choose_vision(name: str, files: Collection[str], device: torch.device, dtype
     torch_first = without_cuda or (not on_gpu and dtype is torch.bfloat16)
     if name == ONNX_TENSORRT and (not on_gpu or TENSORRT not in onnxruntime.get_available_providers()):
         raise NotAvailable(
-            f"vision is '{name}', which needs a GPU (the device is {device.type}) and an onnxruntime with TensorRT (this "
-            f"one has {', '.join(onnxruntime.get_available_providers())}). Use auto or onnx."
+            f"vision is '{name}', which needs a GPU (the device is {device.type}) and an onnxruntime with TensorRT "
+            f"(this one has {', '.join(onnxruntime.get_available_providers())}). Use auto or onnx."
         )
     automatic = modules + onnx if torch_first else onnx + modules
     candidates = {"auto": automatic, "onnx": onnx, ONNX_TENSORRT: onnx, "torch": modules}[name]

@@ -1,4 +1,4 @@
-"""A stand-in for the tensorrt package, for what can be tested of it without a GPU."""
+"""A stand-in for the tensorrt package, for tests without a GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Stub(SimpleNamespace):
-    """A part of tensorrt that takes any call and remembers it in `calls`."""
+    """An object of tensorrt that accepts any call and records it in `calls`."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
@@ -19,7 +19,7 @@ class Stub(SimpleNamespace):
 
 
 def fake_tensorrt(plan: bytes | None = b"a plan", readable: bool = True, version: str = "10.3.0") -> Any:
-    """The part of tensorrt's Python interface that is used here, as its documentation has it."""
+    """The part of tensorrt's Python interface that is used here, as documented."""
     trt = SimpleNamespace(__version__=version, built=None)
     trt.ILogger = type("ILogger", (), {"Severity": SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)})
     trt.IProgressMonitor = type("IProgressMonitor", (), {})

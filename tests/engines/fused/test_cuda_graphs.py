@@ -1,4 +1,4 @@
-"""Recorded runs of the LLM, with a stand-in for CUDA graphs that does a run again on the same memory."""
+"""CUDA graphs of the LLM, with a stand-in that reruns the recorded function on the same memory."""
 
 from __future__ import annotations
 
@@ -15,24 +15,22 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from sf_ros.core.config import LlmConfig, RuntimeConfig  # noqa: E402
-from sf_ros.core.tasks import TASKS  # noqa: E402
 from sf_ros.engines.fused import cuda_graphs, engine  # noqa: E402
-from sf_ros.engines.fused.cuda_graphs import BUCKETS, Replayed, Run, buckets  # noqa: E402
+from sf_ros.engines.fused.cuda_graphs import BUCKETS, CudaGraphRunner, Run, buckets  # noqa: E402
 from sf_ros.engines.fused.engine import FusedEngine  # noqa: E402
 from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout  # noqa: E402
-from sf_ros.model.sequence import layout  # noqa: E402
-from tests.engines.fused.test_engine import numbers, reference, unsigned  # noqa: E402
-from tests.engines.fused.test_prefix_reuse import IMAGE, PLACES, everything  # noqa: E402
+from sf_ros.model.sequence import packed_layout  # noqa: E402
+from tests.engines.fused.reference import CPU, all_queries, largest_error, unsigned  # noqa: E402
 
 if TYPE_CHECKING:
     from sf_ros.model.fusion import FusedModel
 
 CONFIG = LlmConfig(dim=48, depth=2, heads=4, kv_heads=2, mlp=64, vocabulary=50)
-LENGTH = 100  # tokens; more than a run costs
+LENGTH = 100  # tokens; more than PASS_TOKENS
 
 
 class Recorder:
-    """Counts what is recorded and replayed."""
+    """Counts recordings and replays."""
 
     def __init__(self) -> None:
         self.recorded = self.replayed = 0
@@ -49,15 +47,14 @@ class Recorder:
 
 
 @pytest.fixture(scope="module")
-def body() -> LlamaDecoder:
+def llm() -> LlamaDecoder:
     torch.manual_seed(4)
     return LlamaDecoder(CONFIG).eval().requires_grad_(False)
 
 
-def causal(body: LlamaDecoder, tokens: torch.Tensor, first: int = 0) -> TokenLayout:
-    """Where tokens (B, n, D) stand behind `first` others."""
-    plan = layout(first + tokens.shape[1], [])
-    return body.places(plan.mask[first:], plan.positions[first:])
+def causal(llm: LlamaDecoder, tokens: torch.Tensor) -> TokenLayout:
+    packed = packed_layout(tokens.shape[1], [])
+    return llm.token_layout(packed.mask, packed.positions)
 
 
 @pytest.mark.parametrize(
@@ -67,155 +64,132 @@ def causal(body: LlamaDecoder, tokens: torch.Tensor, first: int = 0) -> TokenLay
         (3, 700, [(2, 2), (1, 1)]),
         (7, 700, [(4, 4), (2, 2), (1, 1)]),
         (21, 700, [(8, 8), (8, 8), (4, 4), (1, 1)]),
-        (3, 40, [(3, 4)]),  # an empty place of 40 tokens costs less than another run
+        (3, 40, [(3, 4)]),  # 40 unused tokens cost less than another pass
         (7, 79, [(7, 8)]),
         (7, 80, [(4, 4), (2, 2), (1, 1)]),
         (5, 20, [(5, 8)]),
         (5, 30, [(4, 4), (1, 1)]),
     ],
 )
-def test_batches_are_cut_into_buckets(batch: int, length: int, expected: list[tuple[int, int]]) -> None:
+def test_batches_are_split_into_buckets(batch: int, length: int, expected: list[tuple[int, int]]) -> None:
     assert buckets(batch, length) == expected
 
 
 @pytest.mark.parametrize("length", [9, LENGTH])
-def test_every_batch_has_the_bodys_own_states(body: LlamaDecoder, length: int) -> None:
+def test_every_batch_has_the_llms_own_states(llm: LlamaDecoder, length: int) -> None:
     recorder = Recorder()
-    run = Replayed(body, recorder)
+    run = CudaGraphRunner(llm, recorder)
     for batch in [1, 2, 3, 1, 7, 20, 4]:
         tokens = torch.randn(batch, length, CONFIG.dim)
-        places = causal(body, tokens)
-        states = run("a look", places, tokens)
-        assert torch.allclose(states, body(tokens, places), atol=1e-5)
+        layout = causal(llm, tokens)
+        assert torch.allclose(run("key", layout, tokens), llm(tokens, layout), atol=1e-5)
     assert recorder.recorded <= len(BUCKETS), "a bucket is recorded once"
 
 
-def test_a_run_gives_the_states_that_are_wanted(body: LlamaDecoder) -> None:
-    run = Replayed(body, Recorder())
+def test_only_the_states_that_are_read_are_returned(llm: LlamaDecoder) -> None:
+    run = CudaGraphRunner(llm, Recorder())
     for batch in (3, 1, 3):
         tokens = torch.randn(batch, LENGTH, CONFIG.dim)
-        places = causal(body, tokens)
-        states = run("a look", dataclasses.replace(places, wanted=torch.tensor([LENGTH - 1, 4])), tokens)
-        assert torch.allclose(states, body(tokens, places)[:, [LENGTH - 1, 4]], atol=1e-5)
+        layout = causal(llm, tokens)
+        states = run("key", dataclasses.replace(layout, read=torch.tensor([LENGTH - 1, 4])), tokens)
+        assert torch.allclose(states, llm(tokens, layout)[:, [LENGTH - 1, 4]], atol=1e-5)
 
 
-def test_states_outlive_the_next_run(body: LlamaDecoder) -> None:
-    run, tokens = Replayed(body, Recorder()), torch.randn(2, 1, LENGTH, CONFIG.dim)
-    places = causal(body, tokens[0])
-    first = run("a look", places, tokens[0])
-    kept = first.clone()
-    run("a look", places, tokens[1])
-    assert torch.equal(first, kept)
+def test_states_outlive_the_next_replay(llm: LlamaDecoder) -> None:
+    run, tokens = CudaGraphRunner(llm, Recorder()), torch.randn(2, 1, LENGTH, CONFIG.dim)
+    layout = causal(llm, tokens[0])
+    first = run("key", layout, tokens[0])
+    copy = first.clone()
+    run("key", layout, tokens[1])
+    assert torch.equal(first, copy)
 
 
-def test_what_is_known_is_read_and_what_is_kept_is_given(body: LlamaDecoder) -> None:
-    run = Replayed(body, Recorder())
-    for _ in range(2):  # recorded, then replayed with other numbers
-        whole = torch.randn(1, 30, CONFIG.dim)
-        place = causal(body, whole)
-        expected = body(whole, place)
-        start, rest = whole[:, :12], whole[:, 12:].expand(3, -1, -1)
-        kept = body.cache(start)
-        run("start", causal(body, start), start, kept=kept)
-        states = run("rest", causal(body, rest, 12), rest, kept)
-        assert torch.allclose(states, expected[:, 12:].expand(3, -1, -1), atol=1e-5)
-
-
-def test_a_recorded_run_keeps_its_memory_when_a_later_one_needs_more(body: LlamaDecoder) -> None:
-    run = Replayed(body, Recorder())
+def test_a_graph_keeps_its_memory_when_a_larger_one_follows(llm: LlamaDecoder) -> None:
+    run = CudaGraphRunner(llm, Recorder())
     short, long = torch.randn(1, 5, CONFIG.dim), torch.randn(4, LENGTH, CONFIG.dim)
     for key, tokens in (("short", short), ("long", long), ("short", -short), ("long", -long)):
-        places = causal(body, tokens)
-        assert torch.allclose(run(key, places, tokens), body(tokens, places), atol=1e-5)
+        layout = causal(llm, tokens)
+        assert torch.allclose(run(key, layout, tokens), llm(tokens, layout), atol=1e-5)
 
 
-def test_the_runs_replayed_last_are_kept(body: LlamaDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs, "MOST", 2)
+def test_the_least_recently_used_graph_is_dropped(llm: LlamaDecoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 2)
     recorder = Recorder()
-    run, tokens = Replayed(body, recorder), torch.randn(1, 4, CONFIG.dim)
+    run, tokens = CudaGraphRunner(llm, recorder), torch.randn(1, 4, CONFIG.dim)
     for key in ("a", "b", "a", "c", "a", "b"):
-        run(key, causal(body, tokens), tokens)
-    assert (recorder.recorded, recorder.replayed) == (4, 6)  # b was dropped for c, and recorded again
+        run(key, causal(llm, tokens), tokens)
+    assert (recorder.recorded, recorder.replayed) == (4, 6)  # c replaced b, which was recorded again
 
 
-def test_what_cannot_be_recorded_is_run_as_it_is_with_one_warning(
-    body: LlamaDecoder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_recording_the_llm_runs_with_one_warning(llm: LlamaDecoder, caplog: pytest.LogCaptureFixture) -> None:
     def refuse(run: Run) -> Run:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    run, tokens = Replayed(body, refuse), torch.randn(3, LENGTH, CONFIG.dim)
-    places = causal(body, tokens)
+    run, tokens = CudaGraphRunner(llm, refuse), torch.randn(3, LENGTH, CONFIG.dim)
+    layout = causal(llm, tokens)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert torch.allclose(run("it", places, tokens), body(tokens, places), atol=1e-5)
+            assert torch.allclose(run("key", layout, tokens), llm(tokens, layout), atol=1e-5)
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "not permitted" in caplog.text
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_an_engine_whose_runs_are_recorded_answers_as_one_question_at_a_time(
-    exported: Path, fused_model: FusedModel, place: str
-) -> None:
-    engine, recorder = FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu")), Recorder()
-    engine.llm.replayed = Replayed(engine.llm.decoder, recorder)
+def test_an_engine_with_graphs_answers_as_the_model(exported: Path, fused_model: FusedModel) -> None:
+    engine, recorder = FusedEngine(unsigned(exported, fused_model.config), CPU), Recorder()
+    engine.answer_model.graphs = CudaGraphRunner(engine.answer_model.llm, recorder)
     for people in (4, 3, 4):
-        questions = everything(PLACES[place][:people])
-        for question, answer in zip(questions, engine.answer(IMAGE, questions), strict=True):
-            expected = reference(fused_model, question, IMAGE)
-            assert abs(numbers(answer) - expected).max() < 1e-5, question
+        assert largest_error(engine, fused_model, all_queries(people)) < 1e-5
     assert recorder.replayed > recorder.recorded
 
 
-def test_warming_up_records_every_bucket_of_every_kind_of_look(exported: Path, fused_model: FusedModel) -> None:
-    engine, recorder = FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu")), Recorder()
-    engine.llm.replayed = Replayed(engine.llm.decoder, recorder)
+def test_warm_up_records_every_bucket_of_every_view(exported: Path, fused_model: FusedModel) -> None:
+    engine, recorder = FusedEngine(unsigned(exported, fused_model.config), CPU), Recorder()
+    engine.answer_model.graphs = CudaGraphRunner(engine.answer_model.llm, recorder)
     engine.warm_up()
-    warm = recorder.recorded
-    kinds = {TASKS[name].view for name in TASKS}
-    assert warm >= len(kinds) * len(BUCKETS)
+    kinds_of_view = 4  # face, upper body, frame with one box, frame with two
+    assert recorder.recorded == kinds_of_view * len(BUCKETS)
     engine.warm_up()
-    assert recorder.recorded == warm
+    assert recorder.recorded == kinds_of_view * len(BUCKETS)
 
 
 @pytest.mark.parametrize(
-    ("device", "wanted", "recorded"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+    ("device", "enabled", "records"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
 )
-def test_runs_are_recorded_on_a_gpu_unless_it_is_switched_off(
-    exported: Path, fused_model: FusedModel, monkeypatch: pytest.MonkeyPatch, device: str, wanted: bool, recorded: bool
+def test_graphs_are_used_on_a_gpu_unless_disabled(
+    exported: Path, fused_model: FusedModel, monkeypatch: pytest.MonkeyPatch, device: str, enabled: bool, records: bool
 ) -> None:
-    given: list[object] = []
+    recorders: list[object] = []
     monkeypatch.setattr(engine, "choose_device", lambda name: torch.device(device))
     monkeypatch.setattr(engine, "cuda_graphs", lambda device: "recorder")
-    monkeypatch.setattr(engine, "load_vision", lambda *told: None)
-    monkeypatch.setattr(engine, "load_answerer", lambda *told: given.append(told[-1]))
-    FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu", cuda_graphs=wanted))
-    assert given == ["recorder" if recorded else None]
+    monkeypatch.setattr(engine, "load_vision", lambda *arguments: None)
+    monkeypatch.setattr(engine, "load_answer_model", lambda *arguments: recorders.append(arguments[-1]))
+    FusedEngine(unsigned(exported, fused_model.config), RuntimeConfig(device="cpu", cuda_graphs=enabled))
+    assert recorders == ["recorder" if records else None]
 
 
-def test_a_graph_is_captured_after_a_run_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+def test_a_graph_is_captured_after_a_run_on_a_side_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
 
     class Stream:
         def __init__(self, name: object) -> None:
             self.name = str(name)
 
         def wait_stream(self, other: Stream) -> None:
-            told.append(f"{self.name} waits for {other.name}")
+            events.append(f"{self.name} waits for {other.name}")
 
     class Graph:
         def replay(self) -> None:
-            told.append("replay")
+            events.append("replay")
 
     @contextmanager
-    def within(what: object, **options: object) -> Iterator[None]:
-        told.append(f"begin {options.get('pool', 'side')}")
+    def within(target: object, **options: object) -> Iterator[None]:
+        events.append(f"begin {options.get('pool', 'side')}")
         yield
-        told.append("end")
+        events.append("end")
 
     fakes = {"Stream": lambda device: Stream("side"), "current_stream": lambda device: Stream("main"),
              "CUDAGraph": Graph, "graph": within, "stream": within, "graph_pool_handle": lambda: "pool"}  # fmt: skip
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    cuda_graphs.cuda_graphs(torch.device("cuda"))(lambda: told.append("run"))()
-    warm = ["side waits for main", "begin side", "run", "end", "main waits for side"]
-    assert told == [*warm, "begin pool", "run", "end", "replay"]
+    cuda_graphs.cuda_graphs(torch.device("cuda"))(lambda: events.append("run"))()
+    warm_up = ["side waits for main", "begin side", "run", "end", "main waits for side"]
+    assert events == [*warm_up, "begin pool", "run", "end", "replay"]

@@ -1,4 +1,4 @@
-"""TensorRT engines as far as that goes without a GPU: against a stand-in for the tensorrt package and for the GPU."""
+"""TensorRT engines, with stand-ins for the tensorrt package and the GPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bundle(tmp_path: Path) -> Bundle:
     files = {bundles.VISION_FLOAT16: "ab" * 32, f"{bundles.VISION_FLOAT16}.data": "cd" * 32}
     for name in files:
         (root / name).write_bytes(b"graph")
-    return Bundle(root, Manifest(MODEL, {}, "", {}, files, {}, {}))
+    return Bundle(root, Manifest(MODEL, {}, {}, {}, files, {}, {}))
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ def install(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
     return trt
 
 
-def test_the_file_says_what_the_engine_fits(bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_name_holds_vision_gpu_and_version(bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     assert engine_key(bundle).file == "vision-ababababcdcdcdcd_Orin-nvgpu-_tensorrt-10.3.0.engine"
 
 
-def test_an_engine_is_built_with_a_profile_per_bucket_and_keeps_its_timings(
+def test_an_engine_has_a_profile_per_bucket_and_caches_timings(
     bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trt, folder, seen = install(monkeypatch), tmp_path / "engines", []
@@ -71,7 +71,7 @@ def test_an_engine_is_built_with_a_profile_per_bucket_and_keeps_its_timings(
     assert ("set_timing_cache", b"timings", False) in trt.config.calls
 
 
-def test_before_tensorrt_10_float16_is_a_flag_of_the_builder(
+def test_before_tensorrt_10_float16_is_a_builder_flag(
     bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     trt = install(monkeypatch, version="8.6.2")
@@ -83,11 +83,11 @@ def test_before_tensorrt_10_float16_is_a_flag_of_the_builder(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"readable": False}, r"TensorRT 10.3.0 cannot read it \(no such operator\). Run vision by onnx"),
+        ({"readable": False}, r"TensorRT 10.3.0 cannot parse it \(no such operator\). Use vision onnx"),
         ({"plan": None}, r"built no engine from .*: out of memory. Is there enough free GPU memory"),
     ],
 )
-def test_what_tensorrt_refuses_is_told_and_leaves_no_file(
+def test_a_failed_build_gives_the_reason_and_leaves_no_file(
     options: dict, error: str, bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     install(monkeypatch, **options)
@@ -96,11 +96,9 @@ def test_what_tensorrt_refuses_is_told_and_leaves_no_file(
     assert not list((tmp_path / "engines").glob("*"))
 
 
-def test_without_a_gpu_or_tensorrt_or_float16_it_is_said_what_is_missing(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_gpu_tensorrt_or_float16_graph_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(EngineError, match="needs a GPU that torch sees; here is none"):
+    with pytest.raises(EngineError, match="needs a GPU that torch sees; there is none here"):
         engine_key(bundle)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Orin")
@@ -112,21 +110,21 @@ def test_without_a_gpu_or_tensorrt_or_float16_it_is_said_what_is_missing(
         engine_key(bare)
 
 
-def test_only_an_engine_of_this_machine_is_found_and_a_stale_one_is_named(
+def test_only_this_machines_engine_is_used_and_a_stale_one_named(
     bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     install(monkeypatch)
     assert find_engine(bundle, tmp_path) is None and not caplog.text
     old = tmp_path / dataclasses.replace(engine_key(bundle), tensorrt="8.6.2").file
-    old.write_bytes(b"of yesterday")
+    old.write_bytes(b"stale")
     assert find_engine(bundle, tmp_path) is None
     assert f"{old.name} is for another GPU or TensorRT" in caplog.text and "export.engine" in caplog.text
     fresh = tmp_path / engine_key(bundle).file
-    fresh.write_bytes(b"of today")
+    fresh.write_bytes(b"fresh")
     assert find_engine(bundle, tmp_path) == fresh
 
 
-def test_a_named_engine_that_is_not_there_is_an_error_with_the_command(
+def test_a_missing_engine_is_an_error_with_the_command(
     bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     install(monkeypatch)
@@ -136,7 +134,7 @@ def test_a_named_engine_that_is_not_there_is_an_error_with_the_command(
 
 
 class Context(Stub):
-    """An execution context that fills its outputs through their addresses: with the number of pictures of its call."""
+    """An execution context that fills its outputs, through their addresses, with the number of images of the call."""
 
     def __init__(self, works: bool = True) -> None:
         super().__init__(works=works, shapes=[], addresses={}, calls=[])
@@ -159,7 +157,7 @@ def fake_engine(monkeypatch: pytest.MonkeyPatch, context: Context | None, most: 
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=7))
 
 
-def test_pictures_run_in_the_smallest_bucket_that_holds_them_and_too_many_in_parts(
+def test_views_run_in_the_smallest_bucket_or_in_parts(
     bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     context = Context()
@@ -171,11 +169,11 @@ def test_pictures_run_in_the_smallest_bucket_that_holds_them_and_too_many_in_par
         assert plain.shape == (count, 144, 192) and marked.shape == (144, 192) and plain.dtype == torch.float32
     assert [shape[0] for shape in context.shapes] == [2, 3, 5, 5, 2]
     profiles = [call[1:] for call in context.calls if call[0] == "set_optimization_profile_async"]
-    assert profiles == [(1, 7), (2, 7), (1, 7)]  # changed only where it must be, on torch's own stream
+    assert profiles == [(1, 7), (2, 7), (1, 7)]  # only when it differs, on torch's stream
     assert vision.name == "TensorRT 10.3.0 float16"
 
 
-def test_an_engine_that_fails_is_told(
+def test_an_engine_that_fails_raises(
     bundle: Bundle, gpu: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "it.engine").write_bytes(b"plan")
@@ -184,11 +182,11 @@ def test_an_engine_that_fails_is_told(
         TensorRtVision(bundle, tmp_path / "it.engine", CPU)
     fake_engine(monkeypatch, Context(works=False))
     vision = TensorRtVision(bundle, tmp_path / "it.engine", CPU)
-    with pytest.raises(RuntimeError, match="TensorRT could not run 1 pictures"):
+    with pytest.raises(RuntimeError, match="TensorRT failed on 1 views"):
         vision.encode(np.zeros((1, 144, 144, 3), np.uint8))
 
 
-def test_engines_lie_in_the_users_cache_unless_a_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_are_in_the_users_cache_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert engines.engine_folder(None) == Path("/cache/sf_ros/engines")
     monkeypatch.delenv("XDG_CACHE_HOME")
