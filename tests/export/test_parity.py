@@ -104,7 +104,7 @@ def test_an_answer_that_is_no_number_is_found_and_refused(model: FusedModel) -> 
     engine = Off(model, "domain", np.array([0.0, np.nan, 0.0], np.float32))
     parity = difference(model, engine)
     assert np.isnan(parity["domain"]["max_difference"]) and parity["relation"]["max_difference"] == 0
-    with pytest.raises(BundleError, match=r"answers differ from the checkpoint's by nan .* Nothing was signed"):
+    with pytest.raises(BundleError, match=r"answers differ from the checkpoint's by nan .* No manifest was written"):
         check_answers(Path("bundle"), parity)
 
 
