@@ -18,7 +18,7 @@ from training.model.lora import attach
 from training.studies import conflict
 from training.studies.grid.analysis import conflict_matrix
 from training.studies.grid.fused import FIVE_TASKS
-from training.studies.probing.towers import Pair
+from training.studies.grid.encoder_pairs import Pair
 from training.trainer.objective import Row, set_training
 
 TOY = dataclasses.replace(PRESETS["smoke"], model=CONFIG)

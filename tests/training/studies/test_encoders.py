@@ -12,7 +12,7 @@ from tests.model import published
 from tests.training import miniature
 from training.studies import encoders
 from training.studies.grid.fused import PAPER_FIGURES
-from training.studies.probing.towers import OWN, PAIRS
+from training.studies.grid.encoder_pairs import OWN, PAIRS
 
 
 def arguments(preset: str = "paper", **changed) -> encoders.Arguments:

@@ -1,4 +1,4 @@
-"""A linear layer on pooled frozen features (paper section 3.3; how the paper pools is not said)."""
+"""A linear layer on pooled frozen features (paper section 3.3, which does not say how it pools)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHUNK = 256  # samples whose features are in memory at once
 
 
 def pooled(data: CachedData) -> Tensor:
-    """Pooled features of a whole set (N, F): see `pool`; masks count where the question marks boxes."""
+    """Pooled features of a whole dataset (N, F), with masks for tasks that mark boxes (see `pool`)."""
     assert data.features is not None
     marks = bool(TASKS[data.views.task].boxes)
     chunks = []
@@ -32,7 +32,7 @@ def pooled(data: CachedData) -> Tensor:
 
 
 def pool(features: Tensor, masks: Tensor | None) -> Tensor:
-    """Features (B, P, dim) -> their mean (B, dim); with masks (B, P), beside it the mean of the marked (B, 2 dim)."""
+    """Mean of features (B, P, dim) over patches (B, dim); with masks (B, P) also over marked patches (B, 2 dim)."""
     whole = features.mean(1)
     if masks is None:
         return whole
@@ -42,7 +42,7 @@ def pool(features: Tensor, masks: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True)
 class Fitted(Generic[Probe]):
-    """A probe with the lowest loss on the validation set, and how many epochs were tried."""
+    """The probe with the lowest validation loss, and the number of epochs that were run."""
 
     layer: Probe
     epochs: int
@@ -51,7 +51,7 @@ class Fitted(Generic[Probe]):
 def best_of(
     probe: Probe, epoch: Callable[[], None], held_out_loss: Callable[[], float], *, epochs: int, patience: int
 ) -> Fitted[Probe]:
-    """Call `epoch`, which trains the probe, until `patience` of them bring no lower loss; a copy of the best."""
+    """Train by calling `epoch` until `patience` epochs bring no lower loss; returns a copy of the best probe."""
     best, lowest, last_better, number = copy.deepcopy(probe), float("inf"), 0, 0
     for number in range(1, epochs + 1):
         epoch()
@@ -76,9 +76,9 @@ def fit_probe(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
 ) -> Fitted[nn.Linear]:
-    """Cross-entropy by AdamW on inputs (N, F) and labels (N,), until `patience` epochs bring no lower validation loss.
+    """Fit a linear layer to inputs (N, F) and labels (N,) by AdamW on cross-entropy, with early stopping.
 
-    Inputs are standardised by the training set's mean and deviation, which the returned layer has taken in.
+    Inputs are standardised by the training set's mean and deviation, which are folded into the returned layer.
     """
     generator = torch.Generator().manual_seed(seed)
     mean, deviation = training[0].mean(0), training[0].std(0).clamp(min=1e-6)

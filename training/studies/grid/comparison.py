@@ -1,29 +1,50 @@
-"""Two groups of runs, figure by figure: how far apart, which is better, by how much. L2 is better when smaller."""
+"""Comparison of two groups of runs, figure by figure: difference, sign and gain. L2 is better when smaller."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from training.studies.grid import report
-from training.studies.grid.analysis import CLEAR, mean_and_spread, transfer_signs
+from training.studies.grid.figures import Values
 
+CLEAR = 2.0  # standard errors; a smaller difference of means counts as chance
+MISSING = "–"
 SMALLER_IS_BETTER = "L2"  # part of a figure's name
 SIGNS = {1: "+", 0: "0", -1: "-"}
 NOTE = f"Signs are 0 where the means are no further apart than {CLEAR:g} standard errors; L2 is better when smaller."
-Values = Mapping[str, Sequence[float]]  # figure -> its value in every run
+
+
+def mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sample standard deviation over runs (R, F) -> (F,) each; the deviation of a single run is 0."""
+    values = np.asarray(values, float)
+    return values.mean(0), values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+
+
+def standard_error(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Standard error (F,) of the difference of the means of two groups of runs (R, F) and (S, F), after Welch."""
+    return np.sqrt(sum(mean_and_spread(group)[1] ** 2 / len(group) for group in (first, second)))
+
+
+def transfer_signs(single: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Sign of transfer per figure (F,): 1 where joint runs (S, F) are better than single ones (R, F), -1 where worse.
+
+    0 where the means lie within CLEAR standard errors. More must be better in every column: negate distances. With one
+    run each it is the sign of the difference, as in the paper's table 1.
+    """
+    difference = mean_and_spread(joint)[0] - mean_and_spread(single)[0]
+    return np.where(np.abs(difference) > CLEAR * standard_error(single, joint), np.sign(difference), 0).astype(int)
 
 
 def difference_row(title: str, before: Values, after: Values, columns: Sequence[str]) -> list[str]:
-    """A line of a table: the difference of the means, after minus before, per column."""
+    """A table row: the difference of the means, after minus before, per column."""
     return [title, *(_difference(before.get(name, ()), after.get(name, ())) for name in columns)]
 
 
 def sign_row(title: str, before: Values, after: Values, columns: Sequence[str]) -> list[str]:
-    """A line of a table: '+' where after is better than before, '-' where worse, '0' where that may be chance."""
+    """A table row: '+' where after is better than before, '-' where worse, '0' where the difference may be chance."""
     signs = [sign(name, before, after) for name in columns]
-    return [title, *(report.MISSING if value is None else SIGNS[value] for value in signs)]
+    return [title, *(MISSING if value is None else SIGNS[value] for value in signs)]
 
 
 def sign(name: str, before: Values, after: Values) -> int | None:
@@ -38,7 +59,7 @@ def sign(name: str, before: Values, after: Values) -> int | None:
 
 
 def relative_gain(names: Sequence[str], before: Values, after: Values) -> float | None:
-    """Mean over figures of how much better after is, in percent of before; None where neither has any of them."""
+    """Mean over figures of how much better after is, in percent of before; None where no figure has both."""
     gains = [
         100 * direction(name) * (_mean(after[name]) - _mean(before[name])) / abs(_mean(before[name]))
         for name in names
@@ -58,5 +79,5 @@ def _mean(values: Sequence[float]) -> float:
 
 def _difference(before: Sequence[float], after: Sequence[float]) -> str:
     if not (len(before) and len(after)):
-        return report.MISSING
+        return MISSING
     return f"{_mean(after) - _mean(before):+.3f}"

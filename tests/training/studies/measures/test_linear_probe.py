@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from training.studies.probing.linear import fit_probe, pool
+from training.studies.measures.linear_probe import fit_probe, pool
 
 MEANS = torch.tensor([[0.0, 0.0], [40.0, 0.0], [0.0, 4_000.0]])  # columns of very different sizes
 

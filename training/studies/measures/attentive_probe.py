@@ -1,7 +1,7 @@
-"""A learned query that pools frozen features, and a linear layer behind it: what a probe finds that may look.
+"""A probe that pools frozen features by a learned query, followed by a linear layer.
 
-The mean of all patches (training.studies.probing.linear) hides what is small in the picture; this probe learns where to look,
-and stays linear in what it sees there. Features are read from disk batch by batch: they are too many for memory.
+The mean of all patches (training.studies.measures.linear_probe) hides small objects; this probe learns the weights of
+the patches and is linear in the pooled features. Features are read from disk in batches, since they exceed memory.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from sf_ros.core.tasks import TASKS
-from training.studies.probing.linear import CHUNK, Fitted, best_of
+from training.studies.measures.linear_probe import CHUNK, Fitted, best_of
 from training.trainer.objective import CachedData
 
 
 class AttentiveProbe(nn.Module):
-    """Softmax pooling by one query and, where boxes are marked, by a second one over the marked patches alone."""
+    """Softmax pooling by one query over all patches and, with marked boxes, a second one over the marked patches."""
 
     mean: Tensor
     deviation: Tensor
@@ -28,10 +28,10 @@ class AttentiveProbe(nn.Module):
     def __init__(
         self, mean: Tensor, deviation: Tensor, classes: int, *, marks: bool, generator: torch.Generator
     ) -> None:
-        """Features are standardised by `mean` and `deviation` (dim,) of the training set."""
+        """`mean` and `deviation` (dim,) of the training set standardise the features."""
         super().__init__()
         queries = 2 if marks else 1
-        self.queries = nn.Parameter(torch.zeros(queries, len(mean)))  # so that it starts as the mean
+        self.queries = nn.Parameter(torch.zeros(queries, len(mean)))  # starts as the mean of the patches
         self.layer = nn.Linear(queries * len(mean), classes)
         nn.init.normal_(self.layer.weight, std=0.01, generator=generator)
         nn.init.zeros_(self.layer.bias)
@@ -39,7 +39,7 @@ class AttentiveProbe(nn.Module):
         self.register_buffer("deviation", deviation)
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """Features (B, P, dim) and marked patches (B, P) bool, which mean nothing without marks -> logits (B, L)."""
+        """Logits (B, L) of features (B, P, dim); `masks` (B, P) bool are ignored without a second query."""
         features = (features - self.mean) / self.deviation
         scores = (features @ self.queries.T).transpose(1, 2) / features.shape[-1] ** 0.5  # (B, queries, P)
         if len(self.queries) > 1:
@@ -60,7 +60,7 @@ def fit_attentive(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
 ) -> Fitted[AttentiveProbe]:
-    """As fit_probe, on the features themselves."""
+    """Fit an attentive probe like fit_probe."""
     generator = torch.Generator().manual_seed(seed)
     marks = bool(TASKS[training.views.task].boxes)
     probe = AttentiveProbe(*moments(training), classes, marks=marks, generator=generator)
@@ -76,26 +76,26 @@ def fit_attentive(
 
     def held_out_loss() -> float:
         truth = torch.from_numpy(np.asarray(validation.views.labels))
-        return float(F.cross_entropy(logits(probe, validation), truth))
+        return float(F.cross_entropy(attentive_logits(probe, validation), truth))
 
     return best_of(probe, epoch, held_out_loss, epochs=epochs, patience=patience)
 
 
 def inputs(data: CachedData, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Features (B, P, dim) float32 and masks (B, P) of rows in ascending order."""
+    """Features (B, P, dim) float32 and masks (B, P) of rows, which must be in ascending order."""
     assert data.features is not None
     features = torch.from_numpy(np.asarray(data.features[rows], np.float32))
     return features, torch.from_numpy(data.views.masks[rows])
 
 
 @torch.no_grad()
-def logits(probe: AttentiveProbe, data: CachedData) -> Tensor:
-    """Of a whole set (N, L)."""
+def attentive_logits(probe: AttentiveProbe, data: CachedData) -> Tensor:
+    """Logits of a whole dataset (N, L)."""
     return torch.cat([probe(*inputs(data, rows)) for rows in chunks(data)])
 
 
 def moments(data: CachedData) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every channel over all patches of a set (dim,) each."""
+    """Mean and standard deviation (dim,) of every channel over all patches of a dataset."""
     total, squares, count = torch.zeros(()), torch.zeros(()), 0
     for rows in track(list(chunks(data)), description=f"moments of {data.views.task}"):
         features = inputs(data, rows)[0].double().flatten(0, 1)
@@ -105,5 +105,5 @@ def moments(data: CachedData) -> tuple[Tensor, Tensor]:
 
 
 def chunks(data: CachedData) -> Iterator[np.ndarray]:
-    """Rows of a set, as many at once as memory takes."""
+    """Rows of a dataset in chunks that fit into memory."""
     return (np.arange(first, min(first + CHUNK, len(data))) for first in range(0, len(data), CHUNK))

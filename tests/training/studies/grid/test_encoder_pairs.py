@@ -10,7 +10,7 @@ import pytest
 from training.config import PRESETS, preset
 from training.overrides import with_fields
 from training.studies.probing import towers
-from training.studies.probing.towers import OWN, PAIRS, Pair, TowerArguments
+from training.studies.grid.encoder_pairs import OWN, PAIRS, Pair, TowerArguments
 
 
 def arguments(name: str = "paper", **changed) -> TowerArguments:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from training.data.cache import ViewCache
-from training.studies.probing.attentive import AttentiveProbe, fit_attentive, logits, moments
-from training.studies.probing.linear import fit_probe, pooled
+from training.studies.measures.attentive_probe import AttentiveProbe, fit_attentive, logits, moments
+from training.studies.measures.linear_probe import fit_probe, pooled
 from training.trainer.objective import CachedData
 
 PATCHES, DIM = 30, 6
