@@ -20,11 +20,11 @@ from transformers import PreTrainedTokenizerFast
 
 from sf_ros.model.connector import Connector
 from training.config import TrainConfig
-from training.data.scenes.text.descriptions import Described
-from training.pretraining.encoder import draw_light, epoch_slice, normalised
+from training.data.scenes.text.descriptions import DescribedViews
+from training.pretraining.encoder import epoch_batch, normalise_with_jitter, sample_color_jitter
 from training.trainer import loop
 
-IGNORED = -100  # cross_entropy's mark of a place without a token
+IGNORE_INDEX = -100  # cross_entropy's mark of a place without a token
 
 
 class Captioner(nn.Module):
@@ -37,19 +37,19 @@ class Captioner(nn.Module):
         self.projector = Connector(model.encoder.dim, model.connector_hidden, model.llm.dim, marks=False)
 
     def forward(self, images: Tensor, texts: Tensor) -> Tensor:
-        """Pictures (B, 3, S, S) and token ids (B, T), IGNORED behind the end -> mean cross-entropy of the tokens."""
+        """Pictures (B, 3, S, S) and token ids (B, T), IGNORE_INDEX behind the end -> mean cross-entropy of the tokens."""
         visual = self.projector(self.encoder(images))  # (B, N, D)
         words = self.llm.embed_tokens(texts[:, :-1].clamp(min=0)).to(visual.dtype)
         states = self.llm(inputs_embeds=torch.cat([visual, words], 1), use_cache=False).last_hidden_state
         rows = cast(Tensor, self.llm.embed_tokens.weight)
         logits = F.linear(states[:, visual.shape[1] - 1 :], rows.to(states.dtype))
-        return F.cross_entropy(logits.float().flatten(0, 1), texts.flatten(), ignore_index=IGNORED)
+        return F.cross_entropy(logits.float().flatten(0, 1), texts.flatten(), ignore_index=IGNORE_INDEX)
 
 
 def pretrain_captions(
     config: TrainConfig,
     tokenizer: PreTrainedTokenizerFast,
-    described: Described,
+    described: DescribedViews,
     encoder: nn.Module,
     llm: nn.Module,
     out: Path,
@@ -64,16 +64,16 @@ def pretrain_captions(
     assert config.captioning is not None
     torch.manual_seed(config.seed)
     captioner = Captioner(copy.deepcopy(encoder), copy.deepcopy(llm), config).requires_grad_(True)
-    texts = padded(tokenizer, described.texts)
+    texts = pad_texts(tokenizer, described.texts)
     batch_size, seed = config.captioning.batch_size, config.seed
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
-        chosen = epoch_slice(len(texts), batch_size, step, seed)
-        light = draw_light(len(chosen), np.random.default_rng([seed, 15, step]))
+        chosen = epoch_batch(len(texts), batch_size, step, seed)
+        jitter = sample_color_jitter(len(chosen), np.random.default_rng([seed, 15, step]))
         device = next(captioner.parameters()).device
         views = torch.from_numpy(np.asarray(described.views[chosen])).to(device)
-        longest = int((texts[chosen] != IGNORED).sum(1).max())
-        return normalised(views, config.model.encoder, *light), texts[chosen, :longest].to(device)
+        longest = int((texts[chosen] != IGNORE_INDEX).sum(1).max())
+        return normalise_with_jitter(views, config.model.encoder, *jitter), texts[chosen, :longest].to(device)
 
     def loss(step: int) -> loop.Losses:
         captioner.train()
@@ -89,8 +89,8 @@ def pretrain_captions(
     return captioner.encoder.requires_grad_(False).eval(), history
 
 
-def padded(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
-    """Token ids (N, T) of the texts, each with the end token behind it and IGNORED from there on."""
+def pad_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Tensor:
+    """Token ids (N, T) of the texts, each with the end token behind it and IGNORE_INDEX from there on."""
     ids = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts]
     longest = max(map(len, ids))
-    return torch.tensor([row + [IGNORED] * (longest - len(row)) for row in ids])
+    return torch.tensor([row + [IGNORE_INDEX] * (longest - len(row)) for row in ids])

@@ -1,6 +1,6 @@
-"""The tiny encoder learns to see: contrastive pre-training of picture regions against the phrases that describe them.
+"""The tiny encoder learns to encode: contrastive pre-training of picture regions against the phrases that describe them.
 
-As in CLIP (Radford et al. 2021) pictures and text meet in a shared space; as in RegionCLIP (Zhong et al. 2022) the unit
+As in CLIP (Radford et al. 2021) region_views and text meet in a shared space; as in RegionCLIP (Zhong et al. 2022) the unit
 is a region, and as in UniCL (Yang et al. 2022) a region's positives are all texts that say the same, so that equal
 phrases in a batch are not each other's negatives. Where a region is a head, the patch that it looks at is told from the
 other patches of the picture in the same way (grounding, as in GLIP, Li et al. 2022).
@@ -20,15 +20,15 @@ from transformers import PreTrainedTokenizerFast
 from sf_ros.core.config import EncoderConfig
 from sf_ros.model.encoders import build_encoder
 from training.config import TrainConfig
-from training.data.scenes.text.regions import VIEW_SHARES, Pictures
+from training.data.scenes.text.regions import VIEW_SHARES, RegionViews
 from training.trainer import loop
 
 JOINT_DIM = 128
 GROUNDING_WEIGHT = 3.0
-LOOKED_AT_SIGMA = 0.7  # patches; how sharp the place is that a head looks at
+GAZE_SIGMA = 0.7  # patches; how sharp the place is that a head looks at
 
 
-class RegionText(nn.Module):
+class RegionTextModel(nn.Module):
     """The contrastive part, thrown away after pre-training: pooling, towers of texts and of patches, temperatures."""
 
     def __init__(self, dim: int, attributes: int, vocabulary: int) -> None:
@@ -70,7 +70,7 @@ class RegionText(nn.Module):
 def pretrain_encoder(
     config: TrainConfig,
     tokenizer: PreTrainedTokenizerFast,
-    pictures: Pictures,
+    region_views: RegionViews,
     out: Path,
     *,
     stop_after: int | None = None,
@@ -79,53 +79,53 @@ def pretrain_encoder(
     assert config.encoder is not None
     torch.manual_seed(config.seed)
     encoder = build_encoder(config.model.encoder).to(memory_format=torch.channels_last)
-    contrast = RegionText(config.model.encoder.dim, len(pictures.attributes), len(tokenizer))
+    contrast = RegionTextModel(config.model.encoder.dim, len(region_views.attributes), len(tokenizer))
     both = nn.ModuleDict({"encoder": encoder, "contrast": contrast})
-    see = torch.compile(encoder) if config.compile else encoder
-    texts = [_tokens(tokenizer, phrases) for phrases in pictures.phrases]
-    mirrored = [mirrored_phrases(phrases) for phrases in pictures.phrases]
+    encode = torch.compile(encoder) if config.compile else encoder
+    texts = [_tokens(tokenizer, phrases) for phrases in region_views.phrases]
+    mirrored = [mirrored_phrases(phrases) for phrases in region_views.phrases]
     grid, batch_size, seed = config.model.encoder.grid, config.encoder.batch_size, config.seed
 
     def loss(step: int) -> loop.Losses:
         encoder.train()
         device = contrast.queries.device
         generator = np.random.default_rng([seed, 13, step])
-        chosen = draw_views(pictures.kinds, batch_size, step, seed)
+        chosen = sample_views(region_views.kinds, batch_size, step, seed)
         flipped = generator.random(len(chosen)) < 0.5
         views = np.stack(
-            [view[:, ::-1] if flip else view for view, flip in zip(pictures.views[chosen], flipped, strict=True)]
+            [view[:, ::-1] if flip else view for view, flip in zip(region_views.views[chosen], flipped, strict=True)]
         )
-        for position in np.flatnonzero(pictures.crops[chosen]):
-            views[position] = jitter_place(views[position], generator)
-        images = normalised(
-            torch.from_numpy(views).to(device), config.model.encoder, *draw_light(len(views), generator)
+        for position in np.flatnonzero(region_views.crops[chosen]):
+            views[position] = jitter_geometry(views[position], generator)
+        images = normalise_with_jitter(
+            torch.from_numpy(views).to(device), config.model.encoder, *sample_color_jitter(len(views), generator)
         )
-        features = see(images.contiguous(memory_format=torch.channels_last))  # (B, N, dim)
-        rows, owners = pictures.regions_of(chosen)
-        flip = flipped[owners]
-        row_masks = np.where(flip[:, None], mirrored_masks(pictures.masks[rows], grid), pictures.masks[rows])
-        places, masks = side_by_side(owners, row_masks, len(chosen))
+        features = encode(images.contiguous(memory_format=torch.channels_last))  # (B, N, dim)
+        rows, view_indices = region_views.regions_of(chosen)
+        flip = flipped[view_indices]
+        row_masks = np.where(flip[:, None], mirrored_masks(region_views.masks[rows], grid), region_views.masks[rows])
+        places, masks = pad_regions(view_indices, row_masks, len(chosen))
         seen = contrast.regions(features, torch.from_numpy(masks).to(device))
         losses = {}
-        for attribute, name in enumerate(pictures.attributes):
-            said = pictures.said[rows, attribute]  # phrase index or -1
+        for attribute, name in enumerate(region_views.attributes):
+            said = region_views.said[rows, attribute]  # phrase index or -1
             said = np.where(flip & (said >= 0), mirrored[attribute][said], said)
             keep = np.flatnonzero(said >= 0)
             if len(keep) < 2:
                 continue
-            vectors = seen[torch.from_numpy(owners[keep]), torch.from_numpy(places[keep]), attribute]
-            spoken = contrast.phrases(*(part.to(device) for part in texts[attribute]))
-            logits = contrast.log_scale.exp().clamp(max=50) * vectors @ spoken.T
+            vectors = seen[torch.from_numpy(view_indices[keep]), torch.from_numpy(places[keep]), attribute]
+            text_vectors = contrast.phrases(*(part.to(device) for part in texts[attribute]))
+            logits = contrast.log_scale.exp().clamp(max=50) * vectors @ text_vectors.T
             truth = torch.from_numpy(said[keep].astype(np.int64)).to(device)
-            balance = torch.from_numpy(pictures.balance[attribute]).to(device)
-            losses[name] = F.cross_entropy(logits, truth, balance) * pictures.weight(name)
-        points = pictures.looked_at[rows]
+            balance = torch.from_numpy(region_views.balance[attribute]).to(device)
+            losses[name] = F.cross_entropy(logits, truth, balance) * region_views.weight(name)
+        points = region_views.looked_at[rows]
         heads = np.flatnonzero(~np.isnan(points[:, 0]))
         if len(heads):
             points = np.where(flip[heads, None], [1, 0] + points[heads] * [-1, 1], points[heads])
             targets = torch.from_numpy(patch_targets(points, grid)).to(device)
             logits = contrast.grounding(
-                features[torch.from_numpy(owners[heads])], torch.from_numpy(row_masks[heads]).to(device)
+                features[torch.from_numpy(view_indices[heads])], torch.from_numpy(row_masks[heads]).to(device)
             )
             losses["looked_at"] = F.cross_entropy(logits, targets) * GROUNDING_WEIGHT
         return losses
@@ -137,7 +137,7 @@ def pretrain_encoder(
     return encoder.to(memory_format=torch.contiguous_format).requires_grad_(False).eval(), history
 
 
-def draw_views(kinds: np.ndarray, batch_size: int, step: int, seed: int) -> np.ndarray:
+def sample_views(kinds: np.ndarray, batch_size: int, step: int, seed: int) -> np.ndarray:
     """Indices (B,) of a batch's views, ascending: every kind has its share, and its views come in shuffled epochs."""
     drawn, end = [], 0.0
     total = sum(share for kind, share in enumerate(VIEW_SHARES.values()) if (kinds == kind).any())
@@ -147,11 +147,11 @@ def draw_views(kinds: np.ndarray, batch_size: int, step: int, seed: int) -> np.n
             continue
         start, end = end, end + share / total * batch_size
         count = round(end) - round(start)
-        drawn.append(members[epoch_slice(len(members), count, step, seed + kind)])
+        drawn.append(members[epoch_batch(len(members), count, step, seed + kind)])
     return np.sort(np.concatenate(drawn))
 
 
-def epoch_slice(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+def epoch_batch(count: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """The indices of batch `step` when epochs are shuffled one after the other."""
     per_epoch = max(count // max(batch_size, 1), 1)
     order = np.random.default_rng([seed, 14, step // per_epoch]).permutation(count)
@@ -159,15 +159,15 @@ def epoch_slice(count: int, batch_size: int, step: int, seed: int) -> np.ndarray
     return np.sort(order[start : start + batch_size])
 
 
-def side_by_side(owners: np.ndarray, masks: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_regions(view_indices: np.ndarray, masks: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Regions (R, N) of `count` views, ascending by owner -> each region's place in its view, and masks (count, K, N).
 
-    TokenLayout without a region see the whole view; nothing is said of them.
+    Places without a region encode the whole view; nothing is said of them.
     """
-    first = np.searchsorted(owners, np.arange(count))
-    places = np.arange(len(owners)) - first[owners]
+    first = np.searchsorted(view_indices, np.arange(count))
+    places = np.arange(len(view_indices)) - first[view_indices]
     table = np.ones((count, int(places.max()) + 1, masks.shape[1]), bool)
-    table[owners, places] = masks
+    table[view_indices, places] = masks
     return places, table
 
 
@@ -186,25 +186,25 @@ def mirrored_masks(masks: np.ndarray, grid: int) -> np.ndarray:
 def patch_targets(points: np.ndarray, grid: int) -> np.ndarray:
     """Points (R, 2), x and y in 0..1 -> probabilities (R, grid * grid) over the patches around them, float32."""
     centres = np.arange(grid) + 0.5
-    along = np.exp(-((points[:, :, None] * grid - centres) ** 2) / (2 * LOOKED_AT_SIGMA**2))  # (R, 2, grid)
+    along = np.exp(-((points[:, :, None] * grid - centres) ** 2) / (2 * GAZE_SIGMA**2))  # (R, 2, grid)
     spread = (along[:, 1, :, None] * along[:, 0, None, :]).reshape(len(points), -1)
     return (spread / spread.sum(1, keepdims=True)).astype(np.float32)
 
 
-def draw_light(count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def sample_color_jitter(count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Random gain (B, 3) and offset (B, 1) of the 8-bit colours, so that colours are no key to the phrases."""
     return generator.uniform(0.8, 1.25, (count, 3)), generator.uniform(-15, 15, (count, 1))
 
 
-def normalised(views: Tensor, encoder: EncoderConfig, gain: np.ndarray, offset: np.ndarray) -> Tensor:
-    """What `core.views.normalise` makes of uint8 views (B, S, S, 3) under another light: float32 (B, 3, S, S)."""
-    light = torch.from_numpy(np.stack([gain, np.broadcast_to(offset, gain.shape)]).astype(np.float32)).to(views.device)
+def normalise_with_jitter(views: Tensor, encoder: EncoderConfig, gain: np.ndarray, offset: np.ndarray) -> Tensor:
+    """What `core.views.normalise` makes of uint8 views (B, S, S, 3) under another jitter: float32 (B, 3, S, S)."""
+    jitter = torch.from_numpy(np.stack([gain, np.broadcast_to(offset, gain.shape)]).astype(np.float32)).to(views.device)
     mean, std = (torch.tensor(v, dtype=torch.float32, device=views.device) * 255 for v in (encoder.mean, encoder.std))
-    lit = torch.addcmul(light[1][:, None, None], views.float(), light[0][:, None, None]).clamp_(0, 255)
-    return lit.sub_(mean).div_(std).permute(0, 3, 1, 2)
+    jittered = torch.addcmul(jitter[1][:, None, None], views.float(), jitter[0][:, None, None]).clamp_(0, 255)
+    return jittered.sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
-def jitter_place(view: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def jitter_geometry(view: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """A crop (S, S, 3) a little zoomed, turned and moved; frame views stay, their regions are places."""
     size = view.shape[0]
     matrix = cv2.getRotationMatrix2D((size / 2, size / 2), generator.uniform(-6, 6), generator.uniform(0.94, 1.08))

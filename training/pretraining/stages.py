@@ -18,8 +18,8 @@ from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_llm
 from training import lock
 from training.config import TrainConfig
-from training.data.scenes.text.descriptions import Described, load_or_describe
-from training.data.scenes.text.regions import Pictures, load_or_render
+from training.data.scenes.text.descriptions import DescribedViews, load_or_render_descriptions
+from training.data.scenes.text.regions import RegionViews, load_or_render
 from training.pretraining.captioning import pretrain_captions
 from training.pretraining.encoder import pretrain_encoder
 from training.pretraining.llm import pretrain_llm
@@ -37,12 +37,14 @@ def pretrained_parts(config: TrainConfig, out: Path) -> tuple[PreTrainedTokenize
     model = config.model
 
     @functools.cache
-    def pictures() -> Pictures:
+    def pictures() -> RegionViews:
         size, grid = model.encoder.image_size, model.encoder.grid
         return load_or_render(out / "pictures", config.scenes, "train", size, grid, config.data_seed)
 
-    def frames() -> Described:
-        return load_or_describe(out / "described", config.described, model.encoder.image_size, config.data_seed)
+    def frames() -> DescribedViews:
+        return load_or_render_descriptions(
+            out / "described", config.described, model.encoder.image_size, config.data_seed
+        )
 
     histories: Histories = {}
     with PartialState().main_process_first():

@@ -31,12 +31,12 @@ from sf_ros.io.truth import compare
 from sf_ros.perception.detectors.yolo import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
 from training.data.scenes.clips import sample_clip
-from training.data.scenes.dataset import SPLITS, shows_expression, shows_gesture
+from training.data.scenes.dataset import SPLITS, expression_is_readable, gesture_is_readable
 from training.data.scenes.render import Annotation
 
 FPS = 15.0
 PEOPLE = 3
-SHARES = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")
+CUES = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
         for seed in track(seeds, "clips", console=Console(stderr=True)):
             video, truth = folder / f"{seed}.mp4", folder / f"{seed}.json"
             write_clip(video, truth, seed, arguments.split, arguments.seconds, arguments.fps, arguments.people)
-            runs.append((json.loads(truth.read_text()), watch(pipeline, video)))
+            runs.append((json.loads(truth.read_text()), run_pipeline(pipeline, video)))
     return {
         "split": arguments.split,
         "clips": {str(seed): compare(*run) for seed, run in zip(seeds, runs, strict=True)},
-        "total": compare(*joined(runs)),
+        "total": compare(*concatenate(runs)),
     }
 
 
@@ -139,8 +139,8 @@ def truth_of(annotation: Annotation) -> dict[str, Any]:
             if person.gaze_point_norm is None
             else [round(v, 4) for v in person.gaze_point_norm],
             "looking_at_me": person.looking_at_me,
-            "expression": person.expression if shows_expression(person) else None,
-            "gesture": person.gesture if shows_gesture(person) else None,
+            "expression": person.expression if expression_is_readable(person) else None,
+            "gesture": person.gesture if gesture_is_readable(person) else None,
             "visibility": round(person.visibility, 2),
         }
         for person in annotation.people
@@ -148,14 +148,14 @@ def truth_of(annotation: Annotation) -> dict[str, Any]:
     return {"people": people, "relations": [list(relation) for relation in annotation.relations]}
 
 
-def watch(pipeline: Pipeline, video: Path) -> list[FrameCues]:
+def run_pipeline(pipeline: Pipeline, video: Path) -> list[FrameCues]:
     """The cues of every frame of a video, from a pipeline that has forgotten what it saw before."""
     pipeline.reset()
     with VideoSource(video) as source:
         return [_without_heatmaps(pipeline.step(frame)) for frame in source]
 
 
-def joined(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict[str, Any], list[FrameCues]]:
+def concatenate(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict[str, Any], list[FrameCues]]:
     """Several clips of one frame rate as if they were one, with people of their own."""
     truth: dict[str, Any] = {"fps": runs[0][0]["fps"], "frames": []}
     cues: list[FrameCues] = []
@@ -175,12 +175,12 @@ def tables(result: dict[str, Any]) -> list[Table]:
     people = Table(
         "clip", "tracked (least)", "false", "id switches", title=f"people in clips of '{result['split']}'", **narrow
     )
-    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in SHARES]
+    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in CUES]
     cues = Table("clip", *headings, "gaze error", title="cues: right of those given (of settled ones)", **narrow)
     for name, scores in [*result["clips"].items(), ("total", result["total"])]:
         tracked = f"{_percent(scores['tracked'])} ({_percent(scores['tracked_least'])})"
         people.add_row(name, tracked, _percent(scores["false_persons"]), str(scores["id_switches"]))
-        shares = [scores.get(cue, {}) for cue in SHARES]
+        shares = [scores.get(cue, {}) for cue in CUES]
         cells = [f"{_percent(s.get('right'))} ({_percent(s.get('right_settled'))})" if s else "-" for s in shares]
         error = scores.get("gaze", {}).get("distance_norm")
         cues.add_row(name, *cells, "-" if error is None else f"{error:.3f}")

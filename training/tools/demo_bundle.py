@@ -178,7 +178,10 @@ def _write_clip(arguments: Arguments) -> dict[str, Any]:
     video, truth = arguments.work / "clip.mp4", arguments.work / "truth.json"
     clips.write_clip(video, truth, arguments.clip_seed, "test", arguments.seconds)
     pipeline = load_pipeline(arguments.work / "bundle", RuntimeConfig(device="cpu"))
-    return {"seed": arguments.clip_seed, **clips.compare(json.loads(truth.read_text()), clips.watch(pipeline, video))}
+    return {
+        "seed": arguments.clip_seed,
+        **clips.compare(json.loads(truth.read_text()), clips.run_pipeline(pipeline, video)),
+    }
 
 
 def _score_clips(arguments: Arguments) -> dict[str, Any]:
@@ -206,7 +209,7 @@ def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, depart
         person=f"{found['map50']['person']:.3f}",
         face=f"{found['map50']['face']:.3f}",
         scores="\n".join(_score_rows(facts["scores"])),
-        confidences="\n".join(_confidence_rows(facts["calibration"]["questions"])),
+        confidences="\n".join(_confidence_rows(facts["calibration"]["tasks"])),
         clip_seed=facts["clip"]["seed"],
         clips=len(facts["clips"]["clips"]),
         clip_rows="\n".join(_clip_rows(facts["clips"]["total"], facts["clip"])),
@@ -251,7 +254,7 @@ def _clip_rows(total: Mapping[str, Any], shipped: Mapping[str, Any]) -> list[str
     rows = [f"| {name} | {_figure(total[key])} | {_figure(shipped[key])} |" for name, key in
             (("people tracked", "tracked"), ("the same, of the person tracked least", "tracked_least"),
              ("persons found where nobody is", "false_persons"), ("id switches", "id_switches"))]  # fmt: skip
-    for cue in clips.SHARES:
+    for cue in clips.CUES:
         values = [
             " of ".join(_figure(scores.get(cue, {}).get(share)) for share in ("right", "given"))
             for scores in (total, shipped)

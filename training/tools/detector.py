@@ -24,7 +24,7 @@ import onnx
 import tyro
 from rich.progress import track
 
-from training.data.scenes.clips import sample_moment
+from training.data.scenes.clips import sample_clip_state
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
 from training.data.scenes.scene import sample_scene
 from training.data.workers import worker_pool
@@ -150,7 +150,7 @@ def scene(split: str, number: int, seed: int) -> tuple[np.ndarray, Annotation, i
     """Picture, truth and JPEG quality of one scene: a pure function of its arguments."""
     rng = np.random.default_rng([seed, SPLITS[split], number])
     kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
-    state = sample_moment(rng, split) if kind == CLIP else sample_scene(rng, split, kind)
+    state = sample_clip_state(rng, split) if kind == CLIP else sample_scene(rng, split, kind)
     image, annotation = render(state, rng)
     return image, annotation, int(rng.integers(*JPEG_QUALITY))
 

@@ -14,11 +14,11 @@ from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_llm
 from tests.training.pretraining.test_stages import TOY, VOCABULARY
 from training.config import PRESETS, StageConfig
-from training.data.scenes.setting.objects import PROPS
 from training.data.scenes.render import render
-from training.data.scenes.text import captions, descriptions
-from training.data.scenes.text.descriptions import Described, color_word, description, place_word
 from training.data.scenes.scene import sample_scene
+from training.data.scenes.setting.objects import PROPS
+from training.data.scenes.text import captions, descriptions
+from training.data.scenes.text.descriptions import DescribedViews, cell_word, color_word, description
 from training.pretraining import captioning, stages, tokenizer
 
 STAGE = dataclasses.replace(TOY, captioning=StageConfig(steps=16, batch_size=8, learning_rate=1e-2, warmup=2))
@@ -84,7 +84,7 @@ def test_a_description_counts_the_people_and_places_the_things() -> None:
 
 def test_colours_and_spots_have_the_nearest_word() -> None:
     assert [color_word(rgb) for rgb in ((200, 60, 60), (58, 118, 205), (250, 250, 250))] == ["red", "blue", "white"]
-    assert [place_word(spot) for spot in ((0.0, 0.0), (0.5, 0.4), (1.0, 1.0))] == [
+    assert [cell_word(spot) for spot in ((0.0, 0.0), (0.5, 0.4), (1.0, 1.0))] == [
         "top left", "middle centre", "bottom right",
     ]  # fmt: skip
 
@@ -95,11 +95,11 @@ def words(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
 
 
 @pytest.fixture(scope="module")
-def described() -> Described:
+def described() -> DescribedViews:
     """Eight pictures of two kinds, and which one it is."""
     views = np.zeros((8, 48, 48, 3), np.uint8)
     views[0::2, ..., 0] = views[1::2, ..., 2] = 200
-    return Described(views, ("a red wall.", "a blue wall.") * 4)
+    return DescribedViews(views, ("a red wall.", "a blue wall.") * 4)
 
 
 def parts() -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -112,13 +112,15 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
 
 
 def test_texts_end_with_the_end_token_and_nothing_behind(words) -> None:
-    ids = captioning.padded(words, ["a red wall.", "a red"])
+    ids = captioning.pad_texts(words, ["a red wall.", "a red"])
     assert words.decode(ids[0]) == "a red wall.<end>"
-    length = int((ids[1] != captioning.IGNORED).sum())
-    assert words.decode(ids[1, :length]) == "a red<end>" and (ids[1, length:] == captioning.IGNORED).all()
+    length = int((ids[1] != captioning.IGNORE_INDEX).sum())
+    assert words.decode(ids[1, :length]) == "a red<end>" and (ids[1, length:] == captioning.IGNORE_INDEX).all()
 
 
-def test_an_encoder_learns_to_caption_and_what_it_came_from_stays(words, described: Described, tmp_path: Path) -> None:
+def test_an_encoder_learns_to_caption_and_what_it_came_from_stays(
+    words, described: DescribedViews, tmp_path: Path
+) -> None:
     encoder, body = parts()
     before = weights(encoder), weights(body)
     after, history = captioning.pretrain_captions(STAGE, words, described, encoder, body, tmp_path)
@@ -131,15 +133,15 @@ def test_an_encoder_learns_to_caption_and_what_it_came_from_stays(words, describ
 def test_padding_changes_no_loss(words) -> None:
     captioner = captioning.Captioner(*parts(), TOY).eval()
     images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
-    short, long = (captioning.padded(words, [text]) for text in ("a wall.", "a red wall and a blue wall."))
+    short, long = (captioning.pad_texts(words, [text]) for text in ("a wall.", "a red wall and a blue wall."))
     alone = [captioner(images[[i]], ids).item() for i, ids in enumerate((short, long))]
-    together = captioner(images, captioning.padded(words, ["a wall.", "a red wall and a blue wall."]))
+    together = captioner(images, captioning.pad_texts(words, ["a wall.", "a red wall and a blue wall."]))
     counts = [short.shape[1], long.shape[1]]
     assert together.item() == pytest.approx(np.average(alone, weights=counts), abs=1e-5)
 
 
 def test_a_stage_that_was_stopped_and_resumed_equals_an_unbroken_one(
-    words, described: Described, tmp_path: Path
+    words, described: DescribedViews, tmp_path: Path
 ) -> None:
     config = dataclasses.replace(STAGE, captioning=StageConfig(steps=3, batch_size=4, warmup=1))
     unbroken, history = captioning.pretrain_captions(config, words, described, *parts(), tmp_path / "a")

@@ -95,7 +95,7 @@ def test_truth_keeps_what_the_comparison_reads(clip: tuple[Path, dict[str, Any]]
 def test_a_clip_watched_by_somebody_who_knows_is_all_right(clip: tuple[Path, dict[str, Any]]) -> None:
     path, truth = clip
     oracle = Oracle(truth)
-    found = clips.watch(Pipeline(oracle, oracle, RuntimeConfig(budget_ms=1e6)), path)  # type: ignore[arg-type]
+    found = clips.run_pipeline(Pipeline(oracle, oracle, RuntimeConfig(budget_ms=1e6)), path)  # type: ignore[arg-type]
     scores = compare(truth, found)
     assert (scores["tracked"], scores["id_switches"]) == (1.0, 0)
     for cue in ("expression", "looking_at_me", "domain", "relation"):
@@ -135,7 +135,7 @@ def one_clip(expressions: list[str], relation: str) -> tuple[dict[str, Any], lis
 
 def test_several_clips_score_as_the_frames_they_have_and_nobody_is_confused_between_them() -> None:
     runs = [one_clip(["neutral", "neutral"], "friends"), one_clip(["anger"], "couple")]
-    total = compare(*clips.joined(runs))
+    total = compare(*clips.concatenate(runs))
     assert total["tracked"] == 1.0 and total["id_switches"] == 0
     assert total["expression"]["frames"] == 6 and total["expression"]["right"] == pytest.approx(4 / 6, abs=1e-4)
     assert total["relation"]["right"] == pytest.approx(2 / 3, abs=1e-4)
@@ -144,7 +144,7 @@ def test_several_clips_score_as_the_frames_they_have_and_nobody_is_confused_betw
 def test_the_table_has_a_line_for_every_clip_and_the_total() -> None:
     runs = [one_clip(["neutral"], "friends"), one_clip(["anger"], "couple")]
     result = {"split": "test", "clips": {"4": compare(*runs[0]), "9": compare(*runs[1])}}
-    result["total"] = compare(*clips.joined(runs))
+    result["total"] = compare(*clips.concatenate(runs))
     people, shown = clips.tables(result)
     assert [list(table.columns[0].cells) for table in (people, shown)] == [["4", "9", "total"]] * 2
     column = next(c for c in shown.columns if c.header == "expression")

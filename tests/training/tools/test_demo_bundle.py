@@ -32,7 +32,7 @@ FACTS: dict[str, Any] = {
         },
     },
     "calibration": {
-        "questions": {
+        "tasks": {
             "gesture": {
                 "temperature": 1.25, "before": {"ece": {"value": 0.04}},
                 "after": {"ece": {"value": 0.02}, "ece_by_chance": 0.015},

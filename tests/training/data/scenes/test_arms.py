@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from training.data.scenes.painter import Camera, Painter
-from training.data.scenes.person.gestures import FINGER_STARTS
 from training.data.scenes.person.arms import GESTURES, TWO_HANDED, draw_arm, draw_hand, pose_arms
+from training.data.scenes.person.gestures import FINGER_STARTS
 
 DISTANCE_M = 2.0
 VIEW_M, VIEW_PX = 0.9, 144  # the upper-body square the model sees

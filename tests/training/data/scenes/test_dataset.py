@@ -14,7 +14,7 @@ import pytest
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
-from training.data.scenes.dataset import Scenes, samples_of, shaken, target_order
+from training.data.scenes.dataset import Scenes, jitter_box, scene_samples, target_order
 from training.data.scenes.render import Annotation, PersonAnnotation
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
@@ -40,7 +40,7 @@ def person(track_id: int = 1, **changes: object) -> PersonAnnotation:
 
 def samples(task: str, *people: PersonAnnotation, relations: tuple = ()) -> list[Sample]:
     annotation = Annotation(640, 480, people, relations)
-    return list(samples_of(task, IMAGE, annotation, np.random.default_rng(0)))
+    return list(scene_samples(task, IMAGE, annotation, np.random.default_rng(0)))
 
 
 def equal(first: Sample, second: Sample) -> bool:
@@ -163,9 +163,9 @@ def test_a_gaze_target_is_before_or_after_the_heads_first_patch(point: tuple[flo
 
 def test_a_shaken_box_is_off_by_a_few_percent_and_still_a_box() -> None:
     generator = np.random.default_rng(1)
-    boxes = np.array([dataclasses.astuple(shaken((100.0, 50.0, 200.0, 250.0), generator)) for _ in range(400)])
+    boxes = np.array([dataclasses.astuple(jitter_box((100.0, 50.0, 200.0, 250.0), generator)) for _ in range(400)])
     assert boxes.mean(0) == pytest.approx([100, 50, 200, 250], abs=1.5)
     assert boxes.std(0) == pytest.approx([4, 8, 4, 8], rel=0.2)
-    assert all(isinstance(shaken((0.0, 0.0, 0.1, 0.1), generator), Box) for _ in range(20))
-    tiny = [shaken((0.0, 0.0, 0.1, 0.1), generator, amount=5.0) for _ in range(50)]
+    assert all(isinstance(jitter_box((0.0, 0.0, 0.1, 0.1), generator), Box) for _ in range(20))
+    tiny = [jitter_box((0.0, 0.0, 0.1, 0.1), generator, amount=5.0) for _ in range(50)]
     assert all(box.width >= 2 - 1e-9 and box.height >= 2 - 1e-9 for box in tiny)

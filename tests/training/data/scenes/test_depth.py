@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.calibration.space_study import depth_image, measured
+from tests.calibration.gaze_accuracy import depth_image, measured
 from training.data.scenes.scene import sample_scene
 
 

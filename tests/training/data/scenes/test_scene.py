@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from training.data.scenes import clips
-from training.data.scenes.gaze_targets import stands_alone
-from training.data.scenes.clips import blend_arms, sample_clip
+from training.data.scenes.clips import interpolate_arms, sample_clip
+from training.data.scenes.gaze_targets import is_unambiguous_target
 from training.data.scenes.pairs import DOMAIN_OF, DOMAINS, RELATIONS
 from training.data.scenes.person import state as people
-from training.data.scenes.person.head import EXPRESSIONS
 from training.data.scenes.person.arms import GESTURES, TWO_HANDED
+from training.data.scenes.person.head import EXPRESSIONS
 from training.data.scenes.person.state import angle_between, angles, unit, wrap
-from training.data.scenes.setting import objects, rooms
 from training.data.scenes.render import render
+from training.data.scenes.scene import FOCUSES, gesture_with_free_hands, sample_scene
+from training.data.scenes.setting import objects, rooms
 from training.data.scenes.text.captions import COMPASS, caption, gaze_words, pair_phrases, person_phrases
-from training.data.scenes.scene import FOCUSES, perform_free, sample_scene
 
 SPLITS = ("train", "val", "test")
 
@@ -161,7 +161,7 @@ def test_what_stands_in_front_lowers_visibility():
     "pools",
     [
         objects.OBJECT_KINDS, objects.OBJECT_COLORS, people.CASUAL, people.CLOTH_COLORS, rooms.WALL_PATTERNS,
-        rooms.PLACES, rooms.WALL_COLORS, rooms.FLOOR_COLORS, rooms.WOOD_COLORS,
+        rooms.ROOM_KINDS, rooms.WALL_COLORS, rooms.FLOOR_COLORS, rooms.WOOD_COLORS,
     ],
 )  # fmt: skip
 def test_test_assets_never_occur_in_training(pools):
@@ -199,7 +199,7 @@ def test_nothing_else_is_in_line_with_what_somebody_looks_at():
                 things = np.array([*heads, *(item.center for item in state.objects)])
                 others = things[np.linalg.norm(things - person.gaze_point, axis=1) > 1e-9]
                 assert len(others) == len(things) - 1
-                assert stands_alone(state.camera, person, person.gaze_point, others)
+                assert is_unambiguous_target(state.camera, person, person.gaze_point, others)
                 looked += 1
     assert looked > 40
 
@@ -214,7 +214,7 @@ def test_whoever_has_one_hand_free_gestures_with_it_and_keeps_the_other_where_it
                 continue
             assert len(free) == 1 and person.gesture not in TWO_HANDED
             before = person.arms
-            perform_free(np.random.default_rng(seed), state.camera, person, free)
+            gesture_with_free_hands(np.random.default_rng(seed), state.camera, person, free)
             for hand, old in zip(person.arms.hands, before.hands, strict=True):
                 assert (hand.side in free) != (hand.joints is old.joints)
             gestured += 1
@@ -265,8 +265,8 @@ def test_what_is_in_line_does_not_stand_alone():
     (person,) = state.people
     point = person.head_center + [0.5, 0.0, 0.0]
     beyond, across = person.head_center + [0.9, 0.05, 0.0], person.head_center + [0.0, 0.5, 0.0]
-    assert stands_alone(state.camera, person, point, across[None])
-    assert not stands_alone(state.camera, person, point, np.stack([across, beyond]))
+    assert is_unambiguous_target(state.camera, person, point, across[None])
+    assert not is_unambiguous_target(state.camera, person, point, np.stack([across, beyond]))
 
 
 def test_gazes_to_be_located_mostly_differ_within_a_picture():
@@ -360,19 +360,19 @@ def test_hands_that_touch_somebody_go_on_doing_so_in_clips(monkeypatch):
         state = sample_scene(*arguments)
         for person in state.people:
             for hand in person.arms.hands:
-                if (person.track_id, hand.side) in state.busy:
+                if (person.track_id, hand.side) in state.occupied_hands:
                     staged[hand.joints.tobytes()] = person.gesture
         return state
 
     monkeypatch.setattr(clips, "sample_scene", sampled)
     monkeypatch.setattr(clips, "render", lambda state, rng: (state, None))
-    monkeypatch.setattr(clips, "_suitability", lambda state, related: float(bool(state.busy)))
+    monkeypatch.setattr(clips, "_suitability", lambda state, related: float(bool(state.occupied_hands)))
     kept = []
     for seed in range(1, 7):
         state, _ = next(sample_clip(seed, "train", seconds=0.2, fps=5))
         for person in state.people:
             for hand in person.arms.hands:
-                if (person.track_id, hand.side) in state.busy:
+                if (person.track_id, hand.side) in state.occupied_hands:
                     kept.append(staged.get(hand.joints.tobytes()))
     assert None not in kept and any(gesture != "none" for gesture in kept)
 
@@ -396,7 +396,7 @@ def test_fingers_keep_their_length_while_a_gesture_changes():
     rng = np.random.default_rng(0)
     palm, fist = (people.gesture_arms(name, rng, 1.0, "left") for name in ("palm", "dislike"))
     for share in (0.25, 0.5, 0.75):
-        mixed = blend_arms(palm, fist, share)
+        mixed = interpolate_arms(palm, fist, share)
         for hand in mixed.hands:
             a, b = (next(h.joints for h in arms.hands if h.side == hand.side) for arms in (palm, fist))
             bone_a, bone, bone_b = (np.linalg.norm(j[6] - j[5]) for j in (a, hand.joints, b))
