@@ -1,4 +1,4 @@
-"""Any candidate is trained on the paper's mixture, resumes exactly, and is scored as all are."""
+"""A baseline is trained on the paper's mixture, resumes exactly, and is scored like every model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from training import train
 from training.baselines.gaze_lle import GazeLle, GazeLleConfig
 from training.config import StageConfig, preset
 from training.data.sample import Sample
-from training.studies.grid import candidates, fused
+from training.studies.grid import baseline_cells
+from training.studies.grid.arguments import TrainingArguments
 
 TOY = dataclasses.replace(
     preset("smoke"), joint=StageConfig(steps=5, batch_size=4, learning_rate=1e-2, warmup=1, accumulate=2)
@@ -24,7 +25,7 @@ TOY = dataclasses.replace(
 
 
 class Noise:
-    """Random pictures; every fifth cannot be read."""
+    """Random images, of which every fifth is unreadable."""
 
     def __init__(self, task: str, size: int) -> None:
         self.task, self.identity, self._size = task, f"noise/{task}", size
@@ -43,50 +44,50 @@ def gaze_lle() -> GazeLle:
     return GazeLle(build_encoder(CONFIG.encoder), CONFIG.encoder, GazeLleConfig(dim=32, layers=1, heads=2))
 
 
-def test_batches_are_the_papers_mixture_part_by_part() -> None:
+def test_batches_are_the_papers_mixture() -> None:
     sizes = {"gaze": 9, "domain": 8, "expression": 13}
     datasets = {task: Noise(task, size) for task, size in sizes.items()}
-    parts = [candidates.SampleBatches(datasets, TOY)[number]["samples"] for number in range(12)]
+    parts = [baseline_cells.SampleBatches(datasets, TOY)[number]["samples"] for number in range(12)]
     batches = [parts[number] + parts[number + 1] for number in range(0, 12, 2)]
     kinds = [{TASKS[one.task].kind for one in batch} for batch in batches]
-    # 8 of each question: two batches of gaze, four of 16 text samples, none of both.
+    # 8 samples per task: two batches of gaze, four of 16 text samples, none mixed.
     assert sorted(kinds, key=str) == [{"heatmap"}] * 2 + [{"label"}] * 4
     counts = {task: sum(one.task == task for batch in batches for one in batch) for task in sizes}
     assert counts == {"gaze": 8, "domain": 8, "expression": 8}
 
 
-def test_what_cannot_be_read_is_replaced_by_the_next_and_told() -> None:
-    read = [candidates.SampleBatches({"domain": Noise("domain", 10)}, TOY)[number] for number in range(4)]
+def test_unreadable_samples_are_replaced_and_reported() -> None:
+    read = [baseline_cells.SampleBatches({"domain": Noise("domain", 10)}, TOY)[number] for number in range(4)]
     keys = [one.key for part in read for one in part["samples"]]
     broken = [text for part in read for text in part["broken"]]
     assert broken and set(broken) <= {"domain 4: cannot be read", "domain 9: cannot be read"}
     assert len(keys) == 8 and not {"domain 4", "domain 9"} & set(keys)
 
 
-def test_a_run_cut_off_anywhere_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     datasets = {"gaze": Noise("gaze", 20)}
     whole, broken, resumed = gaze_lle(), gaze_lle(), gaze_lle()
-    expected = candidates.fit(whole, datasets, TOY, tmp_path / "whole")
-    candidates.fit(broken, datasets, TOY, tmp_path / "broken", stop_after=3)
+    expected = baseline_cells.fit(whole, datasets, TOY, tmp_path / "whole")
+    baseline_cells.fit(broken, datasets, TOY, tmp_path / "broken", stop_after=3)
     torch.manual_seed(99)
-    found = candidates.fit(resumed, datasets, TOY, tmp_path / "broken")
-    assert found["loss"] == expected["loss"] and found["samples"] == {"gaze": 20} and expected["broken"]
+    facts = baseline_cells.fit(resumed, datasets, TOY, tmp_path / "broken")
+    assert facts["loss"] == expected["loss"] and facts["samples"] == {"gaze": 20} and expected["broken"]
     weights = whole.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in resumed.state_dict().items())
     start = gaze_lle().state_dict()
     assert any(not torch.equal(value, start[name]) for name, value in weights.items())
 
 
-def test_written_points_are_scored_without_ranking() -> None:
+def test_written_points_have_no_auc() -> None:
     result = {"metrics": {"AUC": 0.5, "min_L2": 0.1}, "chance": {"AUC": 0.5}, "target_before_head": {"AUC": 0.4}}
-    candidates.without_ranking(result)
+    baseline_cells.remove_auc(result)
     assert result == {"metrics": {"min_L2": 0.1}, "chance": {}, "target_before_head": {}}
 
 
-def test_a_candidate_trains_with_the_presets_joint_stage_and_says_what_it_depends_on() -> None:
-    told = fused.Arguments("smoke", "scenes", Path("out"), steps=7, set=("joint.batch_size=2",))
-    config = candidates.configured(told, ("gaze",), 3)
-    cell = candidates.cell("name", told, ("gaze",), config, gaze_lle, {"name": "x"})
+def test_a_cell_has_the_presets_joint_stage_and_settings() -> None:
+    arguments = TrainingArguments("smoke", "scenes", Path("out"), steps=7, set=("joint.batch_size=2",))
+    config = baseline_cells.baseline_config(arguments, ("gaze",), 3)
+    cell = baseline_cells.baseline_cell("name", arguments, ("gaze",), config, gaze_lle, {"name": "x"})
     assert (config.joint.steps, config.joint.batch_size, config.seed) == (7, 2, 3)
     assert cell.settings["config"]["joint"]["batch_size"] == 2 and cell.settings["seed"] == 3
     assert "lora_rank" not in cell.settings["config"] and cell.settings["model"] == {"name": "x"}
@@ -94,7 +95,7 @@ def test_a_candidate_trains_with_the_presets_joint_stage_and_says_what_it_depend
 
 
 @pytest.mark.parametrize("field", ["moments=3", "uncertainty=true", "checkpoint_activations=true"])
-def test_fields_that_nothing_would_obey_are_refused(field: str) -> None:
-    told = fused.Arguments("smoke", "scenes", Path("out"), set=(field,))
+def test_fields_of_the_fused_model_are_refused(field: str) -> None:
+    arguments = TrainingArguments("smoke", "scenes", Path("out"), set=(field,))
     with pytest.raises(ValueError, match="other models are trained without it"):
-        candidates.configured(told, ("gaze",), 0)
+        baseline_cells.baseline_config(arguments, ("gaze",), 0)

@@ -1,4 +1,4 @@
-"""Pairs of towers name presets; a study is told the same but its tower; differences have a sign and what is chance."""
+"""Encoder pairs name presets; arguments for one encoder differ in its weights; differences are marked as clear."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 
 from training.config import PRESETS, preset
 from training.overrides import with_fields
-from training.studies.probing import towers
-from training.studies.grid.encoder_pairs import OWN, PAIRS, Pair, TowerArguments
+from training.studies.grid import encoder_pairs
+from training.studies.grid.encoder_pairs import PAIRS, UNPUBLISHED, EncoderPairArguments, Pair
 
 
-def arguments(name: str = "paper", **changed) -> TowerArguments:
-    return TowerArguments(name, "scenes", Path("out"), **changed)
+def study_arguments(name: str = "paper", **changed) -> EncoderPairArguments:
+    return EncoderPairArguments(name, "scenes", Path("out"), **changed)
 
 
-@pytest.mark.parametrize("pair", [*PAIRS, *OWN.values()], ids=lambda pair: pair.name)
-def test_a_pair_is_two_presets_that_differ_in_nothing_but_the_encoder(pair: Pair) -> None:
+@pytest.mark.parametrize("pair", [*PAIRS, *UNPUBLISHED.values()], ids=lambda pair: pair.name)
+def test_a_pair_differs_only_in_the_encoder(pair: Pair) -> None:
     before, after = (preset(name) for name in (pair.before, pair.after))
     assert before.model.encoder != after.model.encoder or before.captioning != after.captioning
     like_before = dataclasses.replace(
@@ -32,56 +32,63 @@ def test_a_pair_is_two_presets_that_differ_in_nothing_but_the_encoder(pair: Pair
     assert like_before == before
 
 
-def test_paper_has_all_published_pairs_and_a_tower_its_own() -> None:
-    assert towers.pairs_of(arguments()) == PAIRS
-    assert [pair.name for pair in towers.pairs_of(arguments("paper-qwen2-vl-2b"))] == ["Qwen2-VL"]
-    assert [pair.name for pair in towers.pairs_of(arguments(pairs="MolmoE,InternVL3"))] == ["MolmoE", "InternVL3"]
+def test_paper_selects_all_pairs_and_an_encoder_its_own() -> None:
+    assert encoder_pairs.pairs_of(study_arguments()) == PAIRS
+    assert [pair.name for pair in encoder_pairs.pairs_of(study_arguments("paper-qwen2-vl-2b"))] == ["Qwen2-VL"]
+    assert [pair.name for pair in encoder_pairs.pairs_of(study_arguments(pairs="MolmoE,InternVL3"))] == [
+        "MolmoE",
+        "InternVL3",
+    ]
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-captioned"])
-def test_on_scenes_a_pair_is_the_tiny_encoder_and_the_captioned_one(name: str) -> None:
-    assert towers.pairs_of(arguments(name)) == (Pair("tiny", "tiny", "tiny-captioned"),)
+def test_tiny_is_paired_with_tiny_captioned(name: str) -> None:
+    assert encoder_pairs.pairs_of(study_arguments(name)) == (Pair("tiny", "tiny", "tiny-captioned"),)
 
 
-def test_a_tower_of_two_pairs_is_run_once_and_those_apart_on_demand() -> None:
-    presets = towers.presets_of(arguments())
+def test_presets_are_unique_and_unpaired_ones_optional() -> None:
+    presets = encoder_pairs.presets_of(study_arguments())
     assert len(presets) == len(set(presets)) == 2 * len(PAIRS) - 1 and "paper-dinov2" not in presets
-    assert towers.presets_of(arguments(apart=True)) == (*presets, "paper-dinov2")
-    assert towers.presets_of(arguments("paper-dinov2")) == ("paper-dinov2",)
+    assert encoder_pairs.presets_of(study_arguments(unpaired=True)) == (*presets, "paper-dinov2")
+    assert encoder_pairs.presets_of(study_arguments("paper-dinov2")) == ("paper-dinov2",)
     assert set(presets) < set(PRESETS)
 
 
-def test_what_has_no_pair_is_refused_with_what_has_one() -> None:
-    with pytest.raises(ValueError, match=r"'paper-clip\+dinov2' is in no pair of towers"):
-        towers.pairs_of(arguments("paper-clip+dinov2"))
+def test_unknown_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"'paper-clip\+dinov2' is in no encoder pair"):
+        encoder_pairs.pairs_of(study_arguments("paper-clip+dinov2"))
     with pytest.raises(ValueError, match=r"Unknown pair 'Molmo'\. Did you mean 'MolmoE'"):
-        towers.pairs_of(arguments(pairs="Molmo"))
+        encoder_pairs.pairs_of(study_arguments(pairs="Molmo"))
 
 
-def test_a_study_of_a_tower_has_its_preset_its_weights_and_the_common_body(tmp_path: Path) -> None:
-    told = arguments(set=("lora_rank=4",), weights=(f"paper-molmoe-1b={tmp_path}", "paper=some/hub"), llm=str(tmp_path))
-    molmo = towers.told(told, "paper-molmoe-1b")
+def test_an_encoder_has_its_preset_weights_and_common_llm(tmp_path: Path) -> None:
+    arguments = study_arguments(
+        set=("lora_rank=4",), weights=(f"paper-molmoe-1b={tmp_path}", "paper=some/hub"), llm=str(tmp_path)
+    )
+    molmo = encoder_pairs.for_encoder(arguments, "paper-molmoe-1b")
     config = with_fields(preset(molmo.preset), molmo.set)
     assert config.name == "paper-molmoe-1b" and config.lora_rank == 4 and config.weights is not None
     assert config.weights.encoder == (str(tmp_path),) and config.weights.llm == str(tmp_path)
-    assert (molmo.out, molmo.data, molmo.shared) == (told.out, told.data, told.shared)
-    other = with_fields(preset("paper"), towers.told(told, "paper").set)
+    assert (molmo.out, molmo.data, molmo.shared) == (arguments.out, arguments.data, arguments.shared)
+    other = with_fields(preset("paper"), encoder_pairs.for_encoder(arguments, "paper").set)
     assert other.weights is not None and other.weights.encoder == ("some/hub",)
 
 
-@pytest.mark.parametrize(("weights", "said"), [("paper", "expected PRESET=PLACE"), ("papre=x", "Did you mean 'paper'")])
-def test_weights_of_no_tower_are_refused(weights: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        towers.told(arguments(weights=(weights,)), "paper")
+@pytest.mark.parametrize(
+    ("weights", "message"), [("paper", "expected PRESET=SOURCE"), ("papre=x", "Did you mean 'paper'")]
+)
+def test_invalid_weights_are_refused(weights: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder_pairs.for_encoder(study_arguments(weights=(weights,)), "paper")
 
 
-def test_the_table_has_before_after_and_their_difference_then_what_is_apart() -> None:
+def test_rows_are_before_after_difference_then_unpaired() -> None:
     figures = {
         "a": {"gaze AUC": [0.8, 0.9], "domain mAP": [0.5]},
         "b": {"gaze AUC": [0.7, 0.9], "domain mAP": [0.4]},
         "c": {"gaze AUC": [0.6]},
     }
-    assert towers.comparison(figures, [Pair("P", "a", "b")], ["gaze AUC", "domain mAP", "gaze L2"]) == [
+    assert encoder_pairs.pair_rows(figures, [Pair("P", "a", "b")], ["gaze AUC", "domain mAP", "gaze L2"]) == [
         ["P", "before", "0.850 ± 0.071", "0.500", "–"],
         ["P", "after", "0.800 ± 0.141", "0.400", "–"],
         ["P", "after - before", "(-0.050)", "-0.100", "–"],
@@ -91,10 +98,12 @@ def test_the_table_has_before_after_and_their_difference_then_what_is_apart() ->
 
 def test_a_difference_is_clear_beyond_two_standard_errors() -> None:
     # Variances 0.0002 each, two runs each: the error is 0.0141, twice it 0.0283.
-    assert towers.difference([0.50, 0.52], [0.53, 0.55]) == "+0.030"
-    assert towers.difference([0.50, 0.52], [0.525, 0.545]) == "(+0.025)"
+    assert encoder_pairs.difference([0.50, 0.52], [0.53, 0.55]) == "+0.030"
+    assert encoder_pairs.difference([0.50, 0.52], [0.525, 0.545]) == "(+0.025)"
 
 
-def test_every_pair_of_the_paper_has_its_caveat() -> None:
-    assert len(towers.caveats(PAIRS)) == len(PAIRS)
-    assert all(pair.name.split(" from")[0] in text for pair, text in zip(PAIRS, towers.caveats(PAIRS), strict=True))
+def test_every_published_pair_has_a_caveat() -> None:
+    assert len(encoder_pairs.caveats(PAIRS)) == len(PAIRS)
+    assert all(
+        pair.name.split(" from")[0] in text for pair, text in zip(PAIRS, encoder_pairs.caveats(PAIRS), strict=True)
+    )
