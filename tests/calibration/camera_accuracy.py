@@ -1,8 +1,10 @@
-"""Thirty rendered cameras, calibrated and compared with the truth:  python -m tests.calibration.study [CAMERAS]
+"""Thirty rendered cameras, calibrated and compared with the truth:
 
-Prints a line per camera and, last, one JSON object. Focal length and principal point are compared in per cent of
-themselves, the models by where they see the same rays all over the picture, in pixels: as they are, and after the turn
-of the whole camera that makes them agree best.
+    python -m tests.calibration.camera_accuracy [CAMERAS]
+
+Prints a line per camera and, last, one JSON object. Errors of focal length and principal point are in per cent. The
+models are compared by the pixels of the same rays all over the image: as they are, and after the rotation of the whole
+camera that makes them agree best.
 """
 
 from __future__ import annotations
@@ -14,15 +16,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from calibration.camera.boards import Board, Pattern
-from calibration.camera.collect import Collection
-from calibration.camera.fit import Model, agreeing
-from calibration.camera.uncertainty import uncertainty_px
+from calibration.camera.board.board import Board, Pattern
+from calibration.camera.board.collection import Collection
+from calibration.camera.bundle_adjustment import uncertainty_px
+from calibration.camera.fit import Model, fit_robustly
 from sf_ros.core.camera import Camera
 from tests.calibration.rendering import Studio, varied_poses
 
 CAMERAS = 30
-PICTURES = 26
+IMAGES = 26
 MODELS: tuple[Model, ...] = ("plumb_bob", "rational_polynomial", "equidistant")
 PATTERNS: tuple[Pattern, ...] = ("charuco", "chessboard")
 SIZES = (640, 480), (800, 600), (848, 480), (1280, 720)
@@ -30,7 +32,7 @@ SIZES = (640, 480), (800, 600), (848, 480), (1280, 720)
 
 @dataclass(frozen=True)
 class Figures:
-    """One camera's calibration beside the truth."""
+    """One camera's calibration compared with the truth."""
 
     camera: int
     model: str
@@ -40,13 +42,13 @@ class Figures:
     rms_px: float
     focal_percent: float  # the worse of fx and fy
     centre_percent: float  # the worse of cx and cy
-    drift_px: float  # RMS over the picture, turned to agree
+    drift_px: float  # RMS over the image, after the best rotation
     drift_as_is_px: float
-    uncertainty_px: float  # what the fit itself expects of the former
+    uncertainty_px: float  # the fit's own estimate of drift_px
 
 
 def camera_of(number: int, rng: np.random.Generator) -> Camera:
-    """A camera with ordinary lens, sensor and faults."""
+    """A random camera with a typical lens and sensor."""
     model = MODELS[number % len(MODELS)]
     width, height = SIZES[number // len(MODELS) % len(SIZES)]
     focal = width * (rng.uniform(0.35, 0.5) if model == "equidistant" else rng.uniform(0.8, 1.3))
@@ -66,27 +68,27 @@ def camera_of(number: int, rng: np.random.Generator) -> Camera:
 
 
 def measure(number: int) -> Figures:
-    """Photograph a board with a camera, calibrate it and compare."""
+    """Render a board with a camera, calibrate it and compare."""
     rng = np.random.default_rng(number)
     truth = camera_of(number, rng)
     board = Board(pattern=PATTERNS[number // len(MODELS) % len(PATTERNS)])
     studio, collection = Studio(truth), Collection(board)
     blur_px, noise = rng.uniform(0.3, 1.2), rng.uniform(1, 6)
-    for index, pose in enumerate(varied_poses(board, truth, rng, PICTURES)):
+    for index, pose in enumerate(varied_poses(board, truth, rng, IMAGES)):
         collection.add(studio.photograph(board, pose, rng, blur_px, noise), str(index))
     collection.check()
-    found, _ = agreeing(collection.views, MODELS[number % len(MODELS)])
+    fit, _ = fit_robustly(collection.views, MODELS[number % len(MODELS)])
     grid = np.stack(np.meshgrid(np.linspace(0, truth.width - 1, 33), np.linspace(0, truth.height - 1, 25)), axis=-1)
-    as_is, turned = drift_px(truth, found.camera, grid.reshape(-1, 2))
-    expected = uncertainty_px(found.camera, found.covariance, grid.reshape(-1, 2))
-    ratio = 100 * np.abs(found.camera.matrix[[0, 1, 0, 1], [0, 1, 2, 2]] / truth.matrix[[0, 1, 0, 1], [0, 1, 2, 2]] - 1)
+    as_is, turned = drift_px(truth, fit.camera, grid.reshape(-1, 2))
+    expected = uncertainty_px(fit.camera, fit.covariance, grid.reshape(-1, 2))
+    ratio = 100 * np.abs(fit.camera.matrix[[0, 1, 0, 1], [0, 1, 2, 2]] / truth.matrix[[0, 1, 0, 1], [0, 1, 2, 2]] - 1)
     return Figures(
         camera=number,
         model=truth.model,
         pattern=board.pattern,
         size=(truth.width, truth.height),
-        views=len(found.views),
-        rms_px=round(found.rms_px, 3),
+        views=len(fit.views),
+        rms_px=round(fit.rms_px, 3),
         focal_percent=round(float(ratio[:2].max()), 3),
         centre_percent=round(float(ratio[2:].max()), 3),
         drift_px=round(turned, 3),
@@ -95,12 +97,12 @@ def measure(number: int) -> Figures:
     )
 
 
-def drift_px(truth: Camera, found: Camera, pixels: np.ndarray) -> tuple[float, float]:
-    """RMS over pixels (N, 2) of where two cameras see the same rays: as they are, and turned to agree best."""
+def drift_px(truth: Camera, camera: Camera, pixels: np.ndarray) -> tuple[float, float]:
+    """RMS over pixels (N, 2) between two cameras' projections of the same rays: as is, and after the best rotation."""
     rays = truth.rays(pixels)
     assert np.abs(truth.pixels(rays) - pixels).max() < 1e-3, "the true camera has no rays there"
-    turn = Rotation.align_vectors(found.rays(pixels), rays)[0]
-    errors = (found.pixels(seen) - pixels for seen in (rays, turn.apply(rays)))
+    turn = Rotation.align_vectors(camera.rays(pixels), rays)[0]
+    errors = (camera.pixels(directions) - pixels for directions in (rays, turn.apply(rays)))
     as_is, turned = (float(np.sqrt((error**2).sum(axis=1).mean())) for error in errors)
     return as_is, turned
 
