@@ -36,7 +36,7 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import preset
 from training.data.scenes.dataset import Scenes
-from training.evaluate import reference
+from training.evaluation.answers import reference
 from training.model import start
 from training.model.lora import attach, merge
 from training.trainer import checkpoint

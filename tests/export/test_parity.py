@@ -23,7 +23,7 @@ from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model
 from training.data.sample import Sample
-from training.evaluate import reference
+from training.evaluation.answers import reference
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
 BOXES = (Box(10, 5, 40, 50), Box(45, 10, 75, 58))

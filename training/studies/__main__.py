@@ -26,10 +26,9 @@ import json
 import os
 import sys
 
-import tyro
-
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import known
+from training.overrides import parse
 
 # Modules with Arguments and run(Arguments) -> JSON data.
 STUDIES = (
@@ -59,9 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # accelerate would join processes that run different cells
             raise ValueError("studies run without accelerate launch; start the command once per GPU (docs/studies.md).")
         study = importlib.import_module(f"training.studies.{known(name, STUDIES, 'study')}")
-        arguments = tyro.cli(
-            study.Arguments, args=rest, prog=f"python -m training.studies {name}", description=study.__doc__
-        )
+        arguments = parse(study.Arguments, rest, f"python -m training.studies {name}", study.__doc__)
         result = study.run(arguments)
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)

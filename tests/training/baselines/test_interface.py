@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from sf_ros.core.tasks import TASKS
 from sf_ros.model.encoders import build_encoder
 from tests.tiny_models import CONFIG
 from tests.training.baselines.trials import sample
@@ -19,8 +18,9 @@ from training.baselines.interface import Baseline, check_tasks
 from training.baselines.miniature import SMALL, qwen2_vl
 from training.baselines.registry import load_vlm
 from training.config import StageConfig
-from training.evaluate import score_gaze, score_labels
-from training.trainer import loop
+from training.evaluation.score import score
+from training.trainer.loop import Trainer
+from training.trainer.objective import Losses
 
 STAGE = StageConfig(steps=5, batch_size=2, learning_rate=1e-2, warmup=1)
 
@@ -56,10 +56,11 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 def fitted(baseline: Baseline, out: Path, stop_after: int | None = None) -> list[dict[str, float]]:
     assert isinstance(baseline, nn.Module)
 
-    def loss(step: int) -> loop.Losses:
-        return baseline.loss([sample(task, 10 * step + i) for i, task in enumerate(baseline.tasks)])
+    def objective(trained: Baseline, step: int) -> Losses:
+        return trained.loss([sample(task, 10 * step + i) for i, task in enumerate(baseline.tasks)])
 
-    return loop.fit("baseline", baseline, loss, STAGE, out, precision="no", seed=3, save_every=2, stop_after=stop_after)
+    trainer = Trainer("baseline", STAGE, out, precision="no", seed=3, save_every=2, stop_after=stop_after)
+    return trainer.fit(baseline, trainer.step_numbers, objective)
 
 
 def trained(baseline: Baseline) -> dict[str, torch.Tensor]:
@@ -81,7 +82,6 @@ def test_interrupted_training_ends_like_an_unbroken_one(make: Callable[[], Basel
 def test_evaluation_scores_every_task_of_a_baseline(make: Callable[[], Baseline]) -> None:
     baseline = make()
     for task in baseline.tasks:
-        score = score_gaze if TASKS[task].kind == "heatmap" else score_labels
         result = score(task, baseline.answer, iter([sample(task, 1), sample(task, 2)]))
         assert result["samples"] == 2 and all(np.isfinite(value) for value in result["metrics"].values())
 

@@ -25,7 +25,7 @@ from training.baselines.interface import load_trained, save_trained
 from training.baselines.miniature import SMALL, internvl, qwen2_vl, tokenizer
 from training.baselines.registry import load_vlm
 from training.baselines.vlm import IGNORED, Vlm, VlmConfig, collate
-from training.evaluate import score_gaze, score_labels
+from training.evaluation.score import score_heatmaps, score_labels
 
 KINDS = {"qwen2_vl": qwen2_vl, "internvl": internvl}
 BOXES = (Box(3, 4, 20, 30), Box(30, 8, 44, 40))
@@ -115,7 +115,7 @@ def test_training_teaches_answers_and_keeps_frozen_weights(vlm: Vlm) -> None:
     assert all(torch.equal(weight, frozen[name]) for name, weight in vlm.named_parameters() if name in frozen)
     for learned in batch[:2]:
         assert vlm.answer(learned).probabilities.argmax() == learned.label
-    scores = score_gaze("gaze", vlm.answer, iter(batch[2:]))
+    scores = score_heatmaps("gaze", vlm.answer, iter(batch[2:]))
     assert scores["metrics"]["min_L2"] < 2e-3 and (vlm.written, vlm.malformed) == (1, 0)
     assert score_labels("relation", vlm.answer, iter(batch[1:2]))["metrics"]["accuracy"] == 1
 
@@ -127,7 +127,7 @@ def test_heatmap_peaks_at_the_written_point(
     vlm: Vlm, monkeypatch: pytest.MonkeyPatch, text: str, point: tuple[float, float], malformed: int
 ) -> None:
     monkeypatch.setattr(vlm, "_write", lambda inputs: text)
-    scores = score_gaze("gaze", vlm.answer, iter([dataclasses.replace(sample("gaze"), points_norm=(point,))]))
+    scores = score_heatmaps("gaze", vlm.answer, iter([dataclasses.replace(sample("gaze"), points_norm=(point,))]))
     assert scores["metrics"]["min_L2"] == pytest.approx(0, abs=1e-9)
     assert (vlm.written, vlm.malformed) == (1, malformed)
 

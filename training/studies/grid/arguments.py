@@ -25,7 +25,7 @@ class StudyArguments:
     split: str = "val"  # val | test: the held-out samples that are scored
     samples: int = 1_000  # held-out samples per task, when the data is procedural
     seeds: str = "0,1,2"  # of fresh weights and of the order of samples; the samples themselves stay the same
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()  # FIELD=VALUE of the preset, in all cells
+    set: tyro.conf.Suppress[tuple[str, ...]] = ()  # changed fields of the preset in all cells, from --preset.FIELD
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:
