@@ -1,4 +1,4 @@
-"""Drawn heads: gaze is in the eyes, the expression in the mouth, and test appearances are made of unseen assets."""
+"""Heads: eyes show the gaze, the mouth shows the expression, and the test split has assets of its own."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def iris_middle(image: np.ndarray, end_column: int) -> np.ndarray:
 
 @pytest.mark.parametrize("yaw", [0, 45, -45])
 def test_every_pair_of_expressions_differs_in_many_pixels(appearance, yaw):
-    pictures = {name: draw(appearance, expression=name, rotation=turned(yaw)).astype(int) for name in EXPRESSIONS}
+    images = {name: draw(appearance, expression=name, rotation=turned(yaw)).astype(int) for name in EXPRESSIONS}
     for a, b in combinations(EXPRESSIONS, 2):
-        changed = (np.abs(pictures[a] - pictures[b]).sum(axis=2) > 60).sum()
+        changed = (np.abs(images[a] - images[b]).sum(axis=2) > 60).sum()
         assert changed > 40, (a, b)
 
 
-def test_the_same_seed_draws_the_same_head_and_another_one_does_not(appearance):
+def test_the_seed_determines_the_head(appearance):
     assert np.array_equal(draw(appearance, seed=1), draw(appearance, seed=1))
     assert np.array_equal(draw(appearance, seed=None), draw(appearance, seed=None))
     assert not np.array_equal(draw(appearance, seed=1), draw(appearance, seed=2))
@@ -86,7 +86,7 @@ def test_the_eyes_stop_at_their_limits(appearance):
     assert not np.array_equal(draw(appearance, looking(35.0)), draw(appearance, looking(25.0)))
 
 
-def test_hidden_eyes_do_not_tell_where_they_look(appearance):
+def test_hidden_eyes_do_not_reveal_the_gaze(appearance):
     hidden = frozenset({"eyes"})
     reference = draw(appearance, looking(30.0), hide=hidden)
     assert np.array_equal(reference, draw(appearance, looking(-20.0, 20.0), hide=hidden))
@@ -94,13 +94,13 @@ def test_hidden_eyes_do_not_tell_where_they_look(appearance):
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS[1:])
-def test_a_hidden_mouth_does_not_tell_the_expression(appearance, expression):
+def test_a_hidden_mouth_does_not_reveal_the_expression(appearance, expression):
     hidden = frozenset({"mouth"})
     assert np.array_equal(draw(appearance, hide=hidden), draw(appearance, expression=expression, hide=hidden))
     assert not np.array_equal(draw(appearance), draw(appearance, expression=expression))
 
 
-def test_hiding_brows_changes_the_brows_only(appearance):
+def test_hiding_brows_changes_only_the_brows(appearance):
     changed = np.nonzero((draw(appearance) != draw(appearance, hide=frozenset({"brows"}))).any(axis=2))
     assert len(changed[0]) > 20
     assert changed[0].max() < 120  # above the middle of the head
@@ -124,7 +124,7 @@ def test_the_back_of_the_head_shows_no_face(appearance, yaw):
 @pytest.mark.parametrize(
     "field", ["skins", "hair_styles", "hair_colors", "iris_colors", "glasses", "hats", "hat_colors"]
 )
-def test_train_and_test_looks_share_no_asset(field):
+def test_train_and_test_splits_share_no_face_asset(field):
     test = set(getattr(ASSETS["test"], field))
     assert test and test.isdisjoint(getattr(ASSETS["train"], field))
     assert test.isdisjoint(getattr(ASSETS["val"], field))
@@ -132,7 +132,7 @@ def test_train_and_test_looks_share_no_asset(field):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 @pytest.mark.parametrize("age", ["child", "adult", "elder"])
-def test_looks_come_from_their_split_and_fit_their_age(split, age):
+def test_appearances_fit_their_split_and_age(split, age):
     rng, pool = np.random.default_rng(0), ASSETS[split]
     appearances = [sample_appearance(rng, split, age) for _ in range(60)]
     for one in appearances:
@@ -152,7 +152,7 @@ def test_every_asset_can_be_drawn_from_all_sides(appearance):
 
 
 @pytest.mark.parametrize("yaw", [0, 50, 180])
-def test_the_outline_projects_around_the_center(appearance, yaw):
+def test_the_face_outline_surrounds_the_center(appearance, yaw):
     outline = draw_head(Painter(CAMERA), CENTER, turned(yaw), AT_CAMERA, "neutral", 1.0, appearance)
     assert outline.shape[1] == 3
     pixels = CAMERA.project(outline)
@@ -162,7 +162,7 @@ def test_the_outline_projects_around_the_center(appearance, yaw):
     assert 0.8 * height_px < high[1] - low[1] < 1.15 * height_px
 
 
-def test_a_child_s_head_is_smaller(appearance):
+def test_a_childs_head_is_smaller(appearance):
     full, small = (
         draw_head(Painter(CAMERA), CENTER, np.eye(3), AT_CAMERA, "neutral", 1.0, appearance, scale=scale)
         for scale in (1.0, 0.85)
