@@ -84,7 +84,7 @@ def pretrain_encoder(
     trained = nn.ModuleDict({"encoder": encoder, "contrast": contrast})
     encode = torch.compile(encoder) if config.compile else encoder
     texts = [_tokens(tokenizer, phrases) for phrases in region_views.phrases]
-    mirrored = [mirrored_phrases(phrases) for phrases in region_views.phrases]
+    counterparts = [mirrored_phrases(phrases) for phrases in region_views.phrases]
     grid, batch_size, seed = config.model.encoder.grid, config.encoder.batch_size, config.seed
 
     def objective(model: nn.ModuleDict, step: int) -> Losses:
@@ -93,25 +93,21 @@ def pretrain_encoder(
         device = contrast.queries.device
         generator = np.random.default_rng([seed, 13, step])
         chosen = sample_views(region_views.kinds, batch_size, step, seed)
-        flipped = generator.random(len(chosen)) < 0.5
-        views = np.stack(
-            [view[:, ::-1] if flip else view for view, flip in zip(region_views.views[chosen], flipped, strict=True)]
-        )
-        for position in np.flatnonzero(region_views.crops[chosen]):
-            views[position] = jitter_geometry(views[position], generator)
+        mirrored = generator.random(len(chosen)) < 0.5
+        views = _augmented(region_views, chosen, mirrored, generator)
         images = normalise_with_jitter(
             torch.from_numpy(views).to(device), config.model.encoder, *sample_color_jitter(len(views), generator)
         )
         features = encode(images.contiguous(memory_format=torch.channels_last))  # (B, N, dim)
         rows, view_indices = region_views.regions_of(chosen)
-        flip = flipped[view_indices]
-        row_masks = np.where(flip[:, None], mirrored_masks(region_views.masks[rows], grid), region_views.masks[rows])
-        slots, masks = pad_regions(view_indices, row_masks, len(chosen))
-        region_vectors = contrast.regions(features, torch.from_numpy(masks).to(device))
+        flip = mirrored[view_indices]
+        masks = np.where(flip[:, None], mirrored_masks(region_views.masks[rows], grid), region_views.masks[rows])
+        slots, padded_masks = pad_regions(view_indices, masks, len(chosen))
+        region_vectors = contrast.regions(features, torch.from_numpy(padded_masks).to(device))
         losses = {}
         for attribute, name in enumerate(region_views.attributes):
             phrase_ids = region_views.phrase_ids[rows, attribute]  # -1 for none
-            phrase_ids = np.where(flip & (phrase_ids >= 0), mirrored[attribute][phrase_ids], phrase_ids)
+            phrase_ids = np.where(flip & (phrase_ids >= 0), counterparts[attribute][phrase_ids], phrase_ids)
             labelled = np.flatnonzero(phrase_ids >= 0)
             if len(labelled) < 2:
                 continue
@@ -127,15 +123,26 @@ def pretrain_encoder(
         if len(heads):
             points = np.where(flip[heads, None], [1, 0] + points[heads] * [-1, 1], points[heads])
             targets = torch.from_numpy(patch_targets(points, grid)).to(device)
-            logits = contrast.grounding(
-                features[torch.from_numpy(view_indices[heads])], torch.from_numpy(row_masks[heads]).to(device)
-            )
+            head_features = features[torch.from_numpy(view_indices[heads])]
+            logits = contrast.grounding(head_features, torch.from_numpy(masks[heads]).to(device))
             losses["gaze_target"] = F.cross_entropy(logits, targets) * GROUNDING_WEIGHT
         return losses
 
     trainer = Trainer.of("encoder", config, config.encoder, out, stop_after=stop_after)
     history = trainer.fit(trained, trainer.step_numbers, objective)
     return encoder.to(memory_format=torch.contiguous_format).requires_grad_(False).eval(), history
+
+
+def _augmented(
+    region_views: RegionViews, chosen: np.ndarray, mirrored: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """The chosen views (B, S, S, 3), mirrored where `mirrored` (B,) says so, crops with geometric jitter."""
+    views = np.stack(
+        [view[:, ::-1] if flip else view for view, flip in zip(region_views.views[chosen], mirrored, strict=True)]
+    )
+    for position in np.flatnonzero(region_views.crops[chosen]):
+        views[position] = jitter_geometry(views[position], generator)
+    return views
 
 
 def sample_views(kinds: np.ndarray, batch_size: int, step: int, seed: int) -> np.ndarray:

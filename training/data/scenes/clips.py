@@ -174,11 +174,11 @@ def _state_at(base: SceneState, timelines: list[PersonTimeline], time_s: float) 
         entry_share = _smoothstep(time_s / 1.5)
         swing = timeline.sway[:, 0] * np.sin(2 * np.pi * timeline.sway[:, 1] * time_s + timeline.sway[:, 2])
         person.shoulders = person.shoulders + (1 - entry_share) * timeline.entry_offset + [swing[0], 0, swing[1]]
-        before, now, share = _transition(timeline.gestures, time_s)
-        person.gesture = (now if share >= 0.5 else before).name
-        person.arms = interpolate_arms(before.value, now.value, share)
-        before, now, share = _transition(timeline.expressions, time_s)
-        current = now if share >= 0.5 else before
+        before, after, share = _transition(timeline.gestures, time_s)
+        person.gesture = (after if share >= 0.5 else before).name
+        person.arms = interpolate_arms(before.value, after.value, share)
+        before, after, share = _transition(timeline.expressions, time_s)
+        current = after if share >= 0.5 else before
         person.expression = current.name
         person.intensity = float(current.value) * (0.4 + 0.6 * abs(2 * share - 1))
         to_blink_s = min((abs(time_s - blink) for blink in timeline.blinks_s), default=np.inf)
@@ -188,34 +188,34 @@ def _state_at(base: SceneState, timelines: list[PersonTimeline], time_s: float) 
     return state
 
 
-def _interpolate_gaze(state: SceneState, person: PersonState, before: Keyframe, now: Keyframe, share: float) -> None:
+def _interpolate_gaze(state: SceneState, person: PersonState, before: Keyframe, after: Keyframe, share: float) -> None:
     """Turn head and eyes by `share` (0..1) of the way from one gaze target to the next."""
     poses = []
-    for change in (before, now):
-        head_share, roll = change.value
-        look_at(person, _point(state, change.name), change.name, head_share, roll)
+    for keyframe in (before, after):
+        head_share, roll = keyframe.value
+        look_at(person, _point(state, keyframe.name), keyframe.name, head_share, roll)
         head = angles(person.head_rotation @ np.array([0.0, 0.0, -1.0]))
         poses.append((head, roll, angles(person.gaze_direction), np.linalg.norm(person.gaze_point - person.eye_point)))
     if share in (0.0, 1.0):
         if share == 0.0:
             look_at(person, _point(state, before.name), before.name, *before.value)
         return
-    (head_a, roll_a, eyes_a, far_a), (head_b, roll_b, eyes_b, far_b) = poses
+    (head_a, roll_a, eyes_a, distance_a), (head_b, roll_b, eyes_b, distance_b) = poses
     head = head_a + share * wrap(head_b - head_a)
     eyes = eyes_a + share * wrap(eyes_b - eyes_a)
     person.head_rotation = rotation(*head, roll_a + share * (roll_b - roll_a))
     ray = rotation(*eyes, 0.0) @ np.array([0.0, 0.0, -1.0])
-    person.gaze_point = person.eye_point + (far_a + share * (far_b - far_a)) * ray
-    person.gaze_target = (now if share >= 0.5 else before).name
+    person.gaze_point = person.eye_point + (distance_a + share * (distance_b - distance_a)) * ray
+    person.gaze_target = (after if share >= 0.5 else before).name
 
 
-def _transition(changes: tuple[Keyframe, ...], time_s: float) -> tuple[Keyframe, Keyframe, float]:
+def _transition(keyframes: tuple[Keyframe, ...], time_s: float) -> tuple[Keyframe, Keyframe, float]:
     """The keyframes before and after the current transition, and its progress (0..1)."""
-    for before, now in pairwise(changes):
-        share = (time_s - now.start_s) / CHANGE_S + 0.5
+    for before, after in pairwise(keyframes):
+        share = (time_s - after.start_s) / CHANGE_S + 0.5
         if share < 1:
-            return before, now, _smoothstep(share)
-    return changes[-1], changes[-1], 1.0
+            return before, after, _smoothstep(share)
+    return keyframes[-1], keyframes[-1], 1.0
 
 
 def _smoothstep(share: float) -> float:

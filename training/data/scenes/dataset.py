@@ -63,7 +63,7 @@ class Scenes:
         return self.count
 
     def __getitem__(self, index: int) -> Sample:
-        """Render sample `index`; neighbouring samples share a scene if it has enough of them. IndexError at the end."""
+        """Render sample `index`; neighbours share a scene that has enough samples. IndexError beyond the end."""
         if not 0 <= index < self.count:
             raise IndexError(f"Sample {index} of {self.count}.")
         shared_scene, position = divmod(index, SAMPLES_PER_SCENE)

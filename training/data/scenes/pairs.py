@@ -50,7 +50,7 @@ def stage_pair(
     rng: np.random.Generator, split: str, relation: str, ids: tuple[int, int], x: float, z: float, camera_height: float
 ):
     """A StagedPair of a relation around camera (x, z) metres. Raises KeyError for an unknown relation."""
-    act = {
+    stage = {
         "friends": _stage_friends, "family": _stage_family, "couple": _stage_couple,
         "professional": _stage_professional, "commercial": _stage_commercial, "none": _stage_strangers,
     }  # fmt: skip
@@ -58,18 +58,18 @@ def stage_pair(
         sample_person(rng, split, track_id, age=age, style=style)
         for track_id, (age, style) in zip(ids, sample_roles(rng, relation), strict=True)
     )
-    apart, deeper = float(rng.uniform(0.44, 0.72)), float(rng.uniform(-0.2, 0.2))
+    apart, depth_offset = float(rng.uniform(0.44, 0.72)), float(rng.uniform(-0.2, 0.2))
     # Pairs that do not touch stand closer, or one behind the other: boxes then overlap in every relation.
     if relation in ("professional", "commercial"):
         apart *= 0.8
     elif relation == "none":
-        apart, deeper = float(rng.uniform(0.15, 0.5)), 2 * deeper
+        apart, depth_offset = float(rng.uniform(0.15, 0.5)), 2 * depth_offset
     for person, side in ((left, -0.5), (right, 0.5)):
-        set_position(person, x + side * apart, z + side * deeper, camera_height)
+        set_position(person, x + side * apart, z + side * depth_offset, camera_height)
         person.yaw = yaw_to_camera(x + side * apart, z)
     _vary_heights(rng, left, right)
     pair = StagedPair((left, right), relation)
-    act[relation](rng, split, pair)
+    stage[relation](rng, split, pair)
     if not pair.furniture and rng.random() < 0.85 and _point_between(pair, _table_drop(pair), 0)[1] < 0.36 * z:
         # Else only the desks and counters of two relations would hide legs.
         _add_furniture(rng, split, pair, "table")
@@ -102,7 +102,7 @@ def _occupy_free_hands(rng: np.random.Generator, pair: StagedPair) -> None:
             if (person.track_id, side) in pair.occupied_hands or rng.random() < 0.4:
                 continue
             outward = 1 if side == "left" else -1
-            choice = int(rng.integers(len(poses) - (side == inner)))  # the last would reach for the other one
+            choice = int(rng.integers(len(poses) - (side == inner)))  # the last pose would touch the other person
             target = np.array(poses[choice]) + rng.normal(0, 0.03, 3)
             reach(person, side, person.to_camera(target * [outward, 1, 1]), bend=(1.0, 0.6, 0.3))
 

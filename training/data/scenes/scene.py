@@ -152,15 +152,15 @@ def _replace_side(base: Arms, gesture: Arms, side: str) -> Arms:
 
 def _stage_pairs(rng: np.random.Generator, split: str, state: SceneState, count: int) -> list[StagedPair]:
     """Stage one pair, or sometimes two of four people; adds their people, objects and furniture to the state."""
-    two = count == 4 and rng.random() < 0.5
-    if two:
-        places = [(175 + rng.normal(0, 15), rng.uniform(2.0, 2.4)), (465 + rng.normal(0, 15), rng.uniform(2.0, 2.4))]
+    two_pairs = count == 4 and rng.random() < 0.5
+    if two_pairs:
+        positions = [(175 + rng.normal(0, 15), rng.uniform(2.0, 2.4)), (465 + rng.normal(0, 15), rng.uniform(2.0, 2.4))]
     elif count > 2:
-        places = [(float(rng.choice([215, 425])) + rng.normal(0, 12), rng.uniform(1.7, 2.2))]
+        positions = [(float(rng.choice([215, 425])) + rng.normal(0, 12), rng.uniform(1.7, 2.2))]
     else:
-        places = [(320 + rng.normal(0, 45), rng.uniform(1.45, 2.3))]
+        positions = [(320 + rng.normal(0, 45), rng.uniform(1.45, 2.3))]
     staged = []
-    for number, (x_px, z) in enumerate(places):
+    for number, (x_px, z) in enumerate(positions):
         x = float((x_px - state.camera.center_px[0]) / state.camera.focal_px * z)
         ids = (2 * number + 1, 2 * number + 2)
         pair = stage_pair(rng, split, str(rng.choice(RELATIONS)), ids, x, float(z), state.room.camera_height)

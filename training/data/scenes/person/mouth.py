@@ -35,7 +35,7 @@ def mouth_parts(
 ) -> list[MouthPart]:
     """The parts of a mouth, in painting order.
 
-    intensity 0.6..1; skin and lips RGB; side -1 or 1, the raised corner of a smirk; stretch: factors of width and height.
+    intensity 0.6..1; skin and lips RGB; side -1 or 1, the raised corner of a smirk; stretch: width and height factors.
     Raises ValueError for an unknown expression.
     """
     if expression not in _MOUTHS:
