@@ -62,6 +62,7 @@ setup(
             "matplotlib>=3.9",
             "pillow>=10",
             "accelerate>=1.10",
+            "filelock>=3.16",
             "scikit-learn>=1.5",
             "tensorboard>=2.19",
             "tyro>=0.9",

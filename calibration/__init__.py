@@ -1,1 +1,1 @@
-"""Calibration, run from the checkout: cameras (intrinsics, extrinsics). Beside `sf_ros`, never imported by it."""
+"""Calibration, run from the checkout: cameras, confidences and smoothing. `sf_ros` never imports it."""

@@ -1,1 +1,1 @@
-"""From a checkpoint to the bundle a robot runs."""
+"""Export of checkpoints to bundles, and measurements on bundles."""

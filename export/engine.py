@@ -1,8 +1,8 @@
 """Build the TensorRT engine of a bundle's vision:  python -m export.engine BUNDLE [--engines DIR] [--again]
 
-Run it on the robot: an engine fits the GPU and the TensorRT that built it, and its file's name says so. The bundle must
-hold vision in float16 (python -m export.bundle ... --vision float16). The robot finds the engine by itself, in the
-user's cache or the folder that its parameter `engines` names. The last line of stdout is one JSON object.
+Run it on the robot: an engine only runs on the GPU model and TensorRT version that built it; the file name contains
+both. The bundle needs vision in float16 (python -m export.bundle ... --vision float16). The robot loads the engine from
+the user's cache, or from the folder in its parameter `engines`. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.engines.fused.tensorrt import BATCHES, EngineError, build_engine, engine_folder, engine_key
 
 
-def build(bundle: Bundle, folder: Path, batches: Sequence[int], again: bool) -> dict[str, object]:
-    """Build the engine unless it is there; what the JSON line says. EngineError when it cannot be built."""
+def build(bundle: Bundle, folder: Path, batches: Sequence[int], rebuild: bool) -> dict[str, object]:
+    """Facts for the JSON line; builds the engine unless the file exists. EngineError when it cannot be built."""
     path = folder / engine_key(bundle).file
-    if path.is_file() and not again:
+    if path.is_file() and not rebuild:
         return {"engine": str(path), "built": False, "megabytes": round(path.stat().st_size / 1e6, 1)}
     start = time.perf_counter()
     with Progress(console=Console(stderr=True), transient=True) as bars:
@@ -49,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--batches",
         default=",".join(map(str, BATCHES)),
-        help="numbers of pictures to tune for, rising (default: %(default)s)",
+        help="batch sizes (images) to tune for, ascending (default: %(default)s)",
     )
-    parser.add_argument("--again", action="store_true", help="build it even if it is there")
+    parser.add_argument("--again", action="store_true", help="rebuild an existing engine")
     options = parser.parse_args(argv)
     try:
         batches = [int(number) for number in options.batches.split(",")]
         if batches != sorted(set(batches)) or batches[0] < 1:
-            raise ValueError(f"--batches {options.batches}: expected rising numbers from 1 on.")
+            raise ValueError(f"--batches {options.batches}: expected ascending numbers of 1 or more.")
         result = build(bundles.load(options.bundle), engine_folder(options.engines), batches, options.again)
     except (EngineError, BundleError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

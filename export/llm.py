@@ -1,4 +1,4 @@
-"""The language side of a bundle: the LoRA-merged llm, embedded prompts, label rows, heatmap head."""
+"""Export of the LLM: LoRA-merged weights, embedded prompts, label rows and heatmap head."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PRECISION = torch.float16
 
 
 def export_llm(merged: FusedModel, root: Path) -> None:
-    """Write llm and answers in float16; no tokenizer and no vocabulary matrix travels along.
+    """Write LLM and ANSWERS in float16, without tokenizer and vocabulary matrix.
 
-    `merged` is a model without adapters (training.model.lora.merge).
+    `merged`: a model without adapters (training.model.lora.merge).
     """
     llm = {k: v.to(PRECISION).contiguous() for k, v in merged.llm.state_dict().items() if k != "embed_tokens.weight"}
     (root / LLM).parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""Workstation only: data, training, evaluation and studies."""
+"""Training and evaluation, for a workstation: data, trainer, baselines, studies and tools."""

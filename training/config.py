@@ -234,7 +234,7 @@ PRESETS["paper-mini-molmoe"] = dataclasses.replace(
         encoder=dataclasses.replace(PRESETS["paper-mini"].model.encoder, name="molmoe-1b", depth=2),
     ),
 )
-# The tiny encoder after a stage of captioning, as a VLM's encoder is after its pre-training (training.studies.probing.towers).
+# The tiny encoder after a stage of captioning, as a VLM's encoder is after its pre-training (training.studies.grid.encoder_pairs).
 PRESETS["tiny-captioned"] = dataclasses.replace(
     PRESETS["tiny"],
     name="tiny-captioned",

@@ -1,23 +1,47 @@
-"""Fields of a configuration by their dotted names: lora_alpha=32, joint.steps=900, model.encoder.layers=[-2]."""
+"""Changes to a preset: options such as --preset.joint.steps 900, and the same as text for studies: joint.steps=900."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
 
 from sf_ros.core.config import known
+from training.config import TrainConfig, preset
 
 T = TypeVar("T")
 Changes = dict[str, "Changes | str"]  # field -> its new value as text, or the changes inside it
+OPTION = "--preset."
+# Nested configurations become options of their own, and booleans take True or False.
+SETTINGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+
+
+def parse(kind: type[T], argv: Sequence[str], prog: str, description: str | None) -> T:
+    """The arguments of a command line PRESET [options], where --preset.FIELD changes any field of the preset.
+
+    `kind` has the fields `preset` and `set`; `set` gets the changes as texts for `with_fields`. Other kinds are parsed
+    as usual. ValueError for an unknown preset; as with every tyro command, SystemExit for other errors and --help.
+    """
+    takes_preset = "preset" in {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if not takes_preset or not argv or argv[0].startswith("-"):
+        return tyro.cli(kind, args=argv, prog=prog, description=description)
+    default = dataclasses.field(default=preset(argv[0]))
+    option = Annotated[TrainConfig, tyro.conf.arg(name=OPTION.strip("-."))]
+    command = dataclasses.make_dataclass(kind.__name__, [("changed", option, default)], bases=(kind,), frozen=True)
+    parsed: Any = tyro.cli(command, args=argv, prog=prog, description=description, config=SETTINGS)
+    names = [text.removeprefix(OPTION).partition("=")[0].replace("-", "_") for text in argv if text.startswith(OPTION)]
+    fields = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return kind(**fields | {"set": tuple(f"{name}={json.dumps(_value(parsed.changed, name))}" for name in names)})
 
 
 def with_fields(config: T, assignments: Iterable[str]) -> T:
     """A copy of a dataclass with the fields of 'a.b=value' texts changed, all at once.
 
-    Values are JSON; a bare word is a string. ValueError for an unknown field (with the nearest one), a value of another
-    type than the field has, and whatever the dataclasses refuse.
+    Values are JSON; a bare word is a string. ValueError for an unknown field (with the nearest name), for a value of
+    another type than the field's current one, and for whatever the dataclasses reject.
     """
     changes: Changes = {}
     for assignment in assignments:
@@ -25,34 +49,43 @@ def with_fields(config: T, assignments: Iterable[str]) -> T:
         if not sign:
             raise ValueError(f"'{assignment}': expected FIELD=VALUE, e.g. lora_alpha=32.")
         *outer, last = name.split(".")
-        inside = changes
+        inner = changes
         for part in outer:
-            deeper = inside.setdefault(part, {})
-            if isinstance(deeper, str):
+            nested = inner.setdefault(part, {})
+            if isinstance(nested, str):
                 raise ValueError(f"'{part}' is given as a whole and in parts.")
-            inside = deeper
-        if last in inside:
+            inner = nested
+        if last in inner:
             raise ValueError(f"'{name}' is given twice.")
-        inside[last] = text
+        inner[last] = text
     return _changed(config, changes)
 
 
-def _changed(config: Any, changes: Mapping[str, Changes | str], inside: str = "") -> Any:
+def _value(config: Any, name: str) -> Any:
+    """The value of a field by its dotted name; of a mapping by its key."""
+    for part in name.split("."):
+        config = config[part] if isinstance(config, Mapping) else getattr(config, part)
+    return config
+
+
+def _changed(config: Any, changes: Mapping[str, Changes | str], prefix: str = "") -> Any:
+    if isinstance(config, Mapping):
+        return {**config, **{key: _parsed(str(text), config.get(key), prefix + key) for key, text in changes.items()}}
     names = [field.name for field in dataclasses.fields(config)]
-    changed = {}
+    values = {}
     for name, change in changes.items():
         value = getattr(config, known(name, names, f"field of {type(config).__name__}"))
         if isinstance(change, str):
-            changed[name] = _parsed(change, value, inside + name)
-        elif dataclasses.is_dataclass(value):
-            changed[name] = _changed(value, change, f"{inside}{name}.")
+            values[name] = _parsed(change, value, prefix + name)
+        elif dataclasses.is_dataclass(value) or isinstance(value, Mapping):
+            values[name] = _changed(value, change, f"{prefix}{name}.")
         else:
-            raise ValueError(f"'{inside}{name}' is {value!r} here and has no field '{next(iter(change))}'.")
-    return dataclasses.replace(config, **changed)
+            raise ValueError(f"'{prefix}{name}' is {value!r} here and has no field '{next(iter(change))}'.")
+    return dataclasses.replace(config, **values)
 
 
 def _parsed(text: str, current: Any, name: str) -> Any:
-    """A value of the type that the field has now; anything where it has none."""
+    """A JSON value of the type of the field's current value; of any type where that is None."""
     try:
         value = json.loads(text)
     except ValueError:

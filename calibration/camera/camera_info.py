@@ -1,7 +1,7 @@
-"""The YAML file that camera_info_manager reads and writes (camera_calibration_parsers), with ROS's conventions.
+"""The YAML file of camera_info_manager (camera_calibration_parsers).
 
-K is 3x3, R the identity and P = [K' | 0] for a single camera, D has as many coefficients as its model: plumb_bob 5,
-rational_polynomial 8, equidistant 4 (sensor_msgs/CameraInfo, sensor_msgs/distortion_models.hpp).
+For a single camera R is the identity and P = [K' | 0]. D has plumb_bob 5, rational_polynomial 8, equidistant 4
+coefficients (sensor_msgs/CameraInfo, sensor_msgs/distortion_models.hpp).
 """
 
 from __future__ import annotations
@@ -21,16 +21,13 @@ SHAPES = {"camera_matrix": (3, 3), "rectification_matrix": (3, 3), "projection_m
 
 
 def check_name(name: str) -> None:
-    """CalibrationError where camera_info_manager would refuse a camera's name."""
+    """CalibrationError if camera_info_manager would refuse a camera's name."""
     if not re.fullmatch(r"\w+", name, re.ASCII):
-        raise CalibrationError(f"Camera name '{name}': letters, digits and _ only, as ROS wants it.")
+        raise CalibrationError(f"Camera name '{name}': ROS allows letters, digits and _ only.")
 
 
 def projection(camera: Camera) -> np.ndarray:
-    """P (3, 4) as ROS's calibrator has it: the rectified picture shows nothing but what the camera has seen.
-
-    A fisheye's keeps K, with which the middle keeps its scale.
-    """
+    """P (3, 4) as in ROS's calibrator: the largest rectified image without empty borders; for a fisheye K."""
     matrix = camera.matrix
     if camera.model not in FISHEYE:
         matrix = cv2.getOptimalNewCameraMatrix(matrix, camera.distortion, (camera.width, camera.height), 0.0)[0]
@@ -55,17 +52,17 @@ def write(path: Path, camera: Camera) -> None:
 
 
 def read(path: Path) -> Camera:
-    """The camera of such a file; CalibrationError where it is not there, or that names the field that is wrong."""
+    """The camera in a file. CalibrationError if there is no such file, or naming the wrong field."""
     if not path.is_file():
         raise CalibrationError(
-            f"{path}: no such file. Name the camera_info.yaml that calibration.camera.calibrate has written."
+            f"{path}: no such file. Expected a camera_info.yaml as python -m calibration.camera writes it."
         )
     try:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"{path} is no YAML: {error}") from error
+        raise CalibrationError(f"{path} is not YAML: {error}") from error
     if not isinstance(fields, dict):
-        raise CalibrationError(f"{path} is no camera_info file: expected image_width, camera_matrix and so on.")
+        raise CalibrationError(f"{path} is not a camera_info file: expected image_width, camera_matrix and so on.")
     try:
         matrices = {name: _numbers(fields[name], shape) for name, shape in SHAPES.items()}
         distortion = _numbers(fields["distortion_coefficients"], None)
@@ -73,7 +70,7 @@ def read(path: Path) -> Camera:
         model, name = str(fields.get("distortion_model", "plumb_bob")), str(fields.get("camera_name", "unknown"))
         return Camera.from_info(*size, matrices["camera_matrix"].ravel(), distortion.ravel(), model, name)
     except KeyError as error:
-        raise CalibrationError(f"{path}: no {error.args[0]}.") from error
+        raise CalibrationError(f"{path}: field {error.args[0]} is missing.") from error
     except (TypeError, ValueError) as error:
         raise CalibrationError(f"{path}: {error}") from error
 
@@ -84,7 +81,7 @@ def _matrix(values: np.ndarray) -> dict[str, Any]:
 
 
 def _numbers(field: Mapping[str, Any], shape: tuple[int, int] | None) -> np.ndarray:
-    found = int(field["rows"]), int(field["cols"])
-    if shape is not None and found != shape:
-        raise ValueError(f"a matrix of {found[0]}x{found[1]} where {shape[0]}x{shape[1]} was expected")
-    return np.array(field["data"], float).reshape(found)
+    actual = int(field["rows"]), int(field["cols"])
+    if shape is not None and actual != shape:
+        raise ValueError(f"a matrix of {actual[0]}x{actual[1]}; expected {shape[0]}x{shape[1]}")
+    return np.array(field["data"], float).reshape(actual)

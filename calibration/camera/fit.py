@@ -1,4 +1,4 @@
-"""From views to a camera: the least-squares fit, how sure it is, and which views do not agree with it."""
+"""Fits a camera to views by least squares, with its covariance, and rejects outliers."""
 
 from __future__ import annotations
 
@@ -10,45 +10,43 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from calibration.camera.boards import MIN_CORNERS
+from calibration.camera.board.board import MIN_CORNERS
+from calibration.camera.board.views import MIN_VIEWS, View, ViewsError
+from calibration.camera.bundle_adjustment import adjust, covariance, fisheye_start
 from calibration.camera.projection import Pose, locate, project
-from calibration.camera.uncertainty import covariance
-from calibration.camera.views import View, ViewsError
-from calibration.extrinsics.bundle_adjustment import adjust, fisheye_start
 from sf_ros.core.camera import COEFFICIENTS, FISHEYE, Camera
 
 Model = Literal["plumb_bob", "rational_polynomial", "equidistant"]
-MIN_VIEWS = 8
-OUTLIER = 6.0  # times the median error: corners further off are left out,
-OUTLIER_PX = 0.5  # if it is at least so far
+OUTLIER = 6.0  # times the median error: corners with a larger one are left out,
+OUTLIER_PX = 0.5  # if it is at least this large
 MIN_GOOD = 0.75  # of a view's corners; with fewer the view is left out
-ROUNDS = 5  # of leaving out and fitting again
+ROUNDS = 5  # of rejecting and fitting again
 MAX_OUTLIERS = 1 / 3  # of the views
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a camera leaves unexplained in views of a board."""
+    """Errors of a camera on views of a board."""
 
     camera: Camera
     views: tuple[View, ...]
     poses: tuple[Pose, ...]  # of the board, per view
-    errors: tuple[np.ndarray, ...]  # per view (N, 2): found minus projected, px
+    errors: tuple[np.ndarray, ...]  # per view (N, 2): observed minus projected, px
 
     @property
     def rms_px(self) -> float:
-        """Root of the mean squared distance between found and projected corners."""
+        """Root mean square of the distances between observed and projected corners."""
         return _rms(np.concatenate(self.errors))
 
     @property
     def view_rms_px(self) -> np.ndarray:
-        """The same of each view (V,)."""
+        """The same for each view (V,)."""
         return np.array([_rms(error) for error in self.errors])
 
 
 @dataclass(frozen=True)
 class Fit(Residuals):
-    """A camera that was fitted to these views, and how sure it is."""
+    """A camera fitted to these views, with its covariance."""
 
     covariance: np.ndarray  # (4 + D, 4 + D) of fx, fy, cx, cy and the distortion coefficients
 
@@ -59,16 +57,13 @@ class Fit(Residuals):
 
 
 def residuals(camera: Camera, views: Sequence[View]) -> Residuals:
-    """What a known camera leaves unexplained, the board being where it fits best in each view."""
+    """Errors of a given camera, with the board at its best pose in each view."""
     poses = tuple(locate(camera, view.points_m, view.pixels) for view in views)
     return Residuals(camera, tuple(views), poses, _errors(camera, views, poses))
 
 
-def fit(views: Sequence[View], model: Model) -> Fit:
-    """The camera that sees the boards where they were found, by least squares of the distances in the picture.
-
-    ViewsError where the optimiser finds no camera at all.
-    """
+def fit_camera(views: Sequence[View], model: Model) -> Fit:
+    """The camera of least squares of the distances in the image. ViewsError if the optimiser finds none."""
     size = views[0].size
     points, pixels = [view.points_m for view in views], [view.pixels for view in views]
     try:
@@ -86,33 +81,33 @@ def fit(views: Sequence[View], model: Model) -> Fit:
     return Fit(camera, tuple(views), tuple(poses), errors, covariance(camera, points, poses, errors))
 
 
-def agreeing(views: Sequence[View], model: Model) -> tuple[Fit, dict[str, float]]:
-    """A fit without the corners and views that contradict the others, and those views' errors in pixels by name.
+def fit_robustly(views: Sequence[View], model: Model) -> tuple[Fit, dict[str, float]]:
+    """A fit without outlying corners and views, and the left-out views' errors in pixels by name.
 
-    ViewsError where too many contradict or too few are left.
+    ViewsError if too many views are outliers or too few are left.
     """
-    kept, outliers = list(views), dict[str, float]()
+    inliers, outliers = list(views), dict[str, float]()
     for _ in range(ROUNDS):
-        found = fit(kept, model)
-        distances = [np.linalg.norm(error, axis=1) for error in found.errors]
+        fit = fit_camera(inliers, model)
+        distances = [np.linalg.norm(error, axis=1) for error in fit.errors]
         limit = max(OUTLIER_PX, OUTLIER * float(np.median(np.concatenate(distances))))
-        trimmed = [_trimmed(view, error < limit) for view, error in zip(kept, distances, strict=True)]
-        if all(before is after for before, after in zip(kept, trimmed, strict=True)):
-            return found, outliers
-        for view, after, rms in zip(kept, trimmed, found.view_rms_px, strict=True):
+        trimmed = [_trimmed(view, error < limit) for view, error in zip(inliers, distances, strict=True)]
+        if all(before is after for before, after in zip(inliers, trimmed, strict=True)):
+            return fit, outliers
+        for view, after, rms in zip(inliers, trimmed, fit.view_rms_px, strict=True):
             if after is None:
                 outliers[view.name] = float(rms)
-        kept = [view for view in trimmed if view is not None]
-        if len(outliers) > MAX_OUTLIERS * len(views) or len(kept) < MIN_VIEWS:
+        inliers = [view for view in trimmed if view is not None]
+        if len(outliers) > MAX_OUTLIERS * len(views) or len(inliers) < MIN_VIEWS:
             raise ViewsError(
                 f"{len(outliers)} of {len(views)} views contradict the others. Zoom, focus and resolution must not "
-                "change between pictures, and the board must be flat and rigid: glue it onto glass or aluminium."
+                "change between images, and the board must be flat and rigid: glue it onto glass or aluminium."
             )
-    return found, outliers
+    return fit, outliers
 
 
 def _trimmed(view: View, good: np.ndarray) -> View | None:
-    """A view without its corners that are not good (N,); the view itself if all are, None if too few are."""
+    """A view with only its good corners (N,); the view itself if all are good, None if too few are."""
     if good.all():
         return view
     if good.mean() < MIN_GOOD or good.sum() < MIN_CORNERS:
@@ -123,10 +118,10 @@ def _trimmed(view: View, good: np.ndarray) -> View | None:
 def _pinhole_start(
     points_m: Sequence[np.ndarray], pixels: Sequence[np.ndarray], size: tuple[int, int], model: Model
 ) -> tuple[Camera, list[Pose]]:
-    """OpenCV's fit (Zhang 2000) of the plumb_bob model, with as many coefficients as `model` has."""
+    """OpenCV's fit (Zhang 2000) of plumb_bob, padded with zeros to the coefficients of `model`."""
     points = [np.asarray(each, np.float32) for each in points_m]
-    seen = [np.asarray(each, np.float32) for each in pixels]
-    _, matrix, distortion, rotations, translations = cv2.calibrateCamera(points, seen, size, None, None)
+    corners = [np.asarray(each, np.float32) for each in pixels]
+    _, matrix, distortion, rotations, translations = cv2.calibrateCamera(points, corners, size, None, None)
     coefficients = np.zeros(COEFFICIENTS[model])
     coefficients[:5] = distortion.ravel()[:5]
     camera = Camera(*size, matrix, coefficients, model)

@@ -1,4 +1,4 @@
-"""Boards at a pose -> pixels with derivatives, and back: the arithmetic that every fit here rests on."""
+"""Projects boards at a pose to pixels, with derivatives, and finds the pose from pixels."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from scipy.spatial.transform import Rotation
 from sf_ros.core.camera import FISHEYE, Camera
 
 Pose = tuple[np.ndarray, np.ndarray]  # rotation vector (3,) and translation (3,) in metres: board -> camera
-STEPS = 10  # of refining a pose, or fewer once a step moves
-STILL = 1e-7  # no number of it by more than that
+STEPS = 10  # at most, of Gauss-Newton on a pose
+CONVERGED = 1e-7  # largest change of a pose's numbers in the last step
 TINY = 1e-12
 
 
 def project(camera: Camera, points_m: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points (N, 3) at a pose -> pixels (N, 2), with their derivatives by the camera and by the pose.
+    """Pixels (N, 2) of points (N, 3) at a pose, with derivatives by the camera and by the pose.
 
-    The camera's (2N, 4 + D) are by fx, fy, cx, cy and the D distortion coefficients; the pose's (2N, 6) by rotation
-    and translation. Rows alternate x and y.
+    By the camera (2N, 4 + D): fx, fy, cx, cy and D distortion coefficients; by the pose (2N, 6): rotation and
+    translation. Rows alternate x and y.
     """
     if camera.model in FISHEYE:
         return _project_fisheye(camera, points_m, pose)
     points = np.asarray(points_m, float)[:, None]
     pixels, slopes = cv2.projectPoints(points, *pose, camera.matrix, camera.distortion)
-    after = 10 + camera.distortion.size  # columns: rotation, translation, f, c, distortion
-    return pixels.reshape(-1, 2), slopes[:, 6:after], slopes[:, :6]
+    end = 10 + camera.distortion.size  # columns: rotation, translation, f, c, distortion
+    return pixels.reshape(-1, 2), slopes[:, 6:end], slopes[:, :6]
 
 
 def _project_fisheye(camera: Camera, points_m: np.ndarray, pose: Pose) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By the angle to the axis; cv2.fisheye divides by z, so that nothing beyond 90 degrees can be fitted with it."""
+    """By the angle to the axis. cv2.fisheye divides by z and cannot fit points beyond 90 degrees."""
     rotation, by_rotation = cv2.Rodrigues(pose[0])
     points = points_m @ rotation.T + pose[1]
     across = np.maximum(np.linalg.norm(points[:, :2], axis=1), TINY)
@@ -60,21 +60,20 @@ def _project_fisheye(camera: Camera, points_m: np.ndarray, pose: Pose) -> tuple[
 
 
 def locate(camera: Camera, points_m: np.ndarray, pixels: np.ndarray) -> Pose:
-    """Where a flat board is whose points (N, 3), z = 0, are seen at pixels (N, 2): the least squares in the picture."""
+    """The pose of a flat board with points (N, 3), z = 0, at pixels (N, 2), by least squares in the image."""
     rays = camera.rays(pixels)
-    middle = rays.mean(axis=0)
-    # Turned so that the board is straight ahead: a fisheye also sees behind itself.
-    ahead = Rotation.align_vectors(np.array([[0.0, 0.0, 1.0]]), middle[None])[0].as_matrix()
-    seen = rays @ ahead.T
+    # Rotate the rays so that the board is straight ahead: a fisheye also sees behind itself.
+    ahead = Rotation.align_vectors(np.array([[0.0, 0.0, 1.0]]), rays.mean(axis=0)[None])[0]
+    rotated = ahead.apply(rays)
     _, rotation, translation = cv2.solvePnP(
-        points_m, seen[:, :2] / np.maximum(seen[:, 2:], 0.05), np.eye(3), None, flags=cv2.SOLVEPNP_IPPE
+        points_m, rotated[:, :2] / np.maximum(rotated[:, 2:], 0.05), np.eye(3), None, flags=cv2.SOLVEPNP_IPPE
     )
-    turned = ahead.T @ cv2.Rodrigues(rotation)[0]
-    pose = np.concatenate([cv2.Rodrigues(turned)[0].ravel(), ahead.T @ translation.ravel()])
+    turn = ahead.inv() * Rotation.from_rotvec(rotation.ravel())
+    pose = np.concatenate([turn.as_rotvec(), ahead.inv().apply(translation.ravel())])
     for _ in range(STEPS):
-        found, _, slopes = project(camera, points_m, (pose[:3], pose[3:]))
-        step = np.linalg.lstsq(slopes, (pixels - found).ravel(), rcond=None)[0]
+        projected, _, slopes = project(camera, points_m, (pose[:3], pose[3:]))
+        step = np.linalg.lstsq(slopes, (pixels - projected).ravel(), rcond=None)[0]
         pose = pose + step
-        if np.abs(step).max() < STILL:
+        if np.abs(step).max() < CONVERGED:
             break
     return pose[:3], pose[3:]

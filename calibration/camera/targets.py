@@ -1,7 +1,9 @@
-"""A board to print, as a PDF at true scale:  python -m calibration.camera.targets board.pdf [--squares 10 7] [--paper a4]
+"""Writes a board to print, as a PDF at true scale:
 
-Print at 100 % ("actual size"), never "fit to page", and measure the ruler and one square on the print: the measured
-side is what every other command wants as --square-mm. The last line of stdout is one JSON object.
+    python -m calibration.camera.targets board.pdf [--squares 10 7] [--paper a4]
+
+Print at 100 % ("actual size"), never "fit to page", and measure the ruler and one square on the print. The
+measured side is --square-mm of every other command. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ import cv2
 import numpy as np
 import tyro
 
-from calibration.camera.boards import Board, BoardError, dictionary_of
+from calibration.camera.board.board import Board, BoardError, load_dictionary
 from calibration.command import command
 
-# Width and height in millimetres, landscape; 'board' is a page as large as the board needs.
+# Width and height in millimetres, landscape.
 PAPERS = {"a4": (297.0, 210.0), "a3": (420.0, 297.0), "a2": (594.0, 420.0), "letter": (279.4, 215.9)}
 Paper = Literal["a4", "a3", "a2", "letter", "board"]
 MM_PER_INCH = 25.4
-MARGIN_MM = 8.0  # that no printer can print on
-LINE_MM = 5.0  # of text and ruler below the board
+MARGIN_MM = 8.0  # printers cannot print on
+LINE_MM = 5.0  # height of a line of text or the ruler below the board
 RULER_MM = 100.0
 USER_ERRORS = (BoardError, OSError)
 
@@ -39,14 +41,14 @@ class Arguments:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: 0, or 2 after an error that its user can mend."""
-    return command("targets", Arguments, run, __doc__, USER_ERRORS, argv)
+    """Run the command line and return its exit status."""
+    return command("camera.targets", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Write the board and say what to do with it; what the JSON line says."""
+    """Write the board; returns the JSON line's content."""
     if arguments.out.suffix.lower() != ".pdf":
-        raise BoardError(f"{arguments.out}: a board is written as a PDF, which keeps its size: name a file.pdf.")
+        raise BoardError(f"{arguments.out}: boards are PDFs, which preserve their size; expected a file.pdf.")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     page_mm = write_pdf(arguments.out, arguments.board, arguments.paper)
     print(f"{arguments.out}: {arguments.board}. Print it at 100 % and measure a square.")
@@ -54,7 +56,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def write_pdf(path: Path, board: Board, paper: Paper) -> tuple[float, float]:
-    """Write the board onto a page and return the page's width and height in mm. BoardError where it does not fit."""
+    """Write the board and return the page's width and height in mm. BoardError if the board does not fit."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -63,19 +65,19 @@ def write_pdf(path: Path, board: Board, paper: Paper) -> tuple[float, float]:
     from matplotlib.path import Path as Outline
 
     size = 1000 * board.size_m
-    white = board.square_mm  # around the board: detectors find it better
+    white = board.square_mm  # margin: detectors find the board better
     needed = size + 2 * np.array([MARGIN_MM, MARGIN_MM]) + [0, 2 * LINE_MM]
     page = np.array(PAPERS[paper]) if paper != "board" else needed + 2 * white
     if (needed > page).any():
         raise BoardError(
             f"The board needs {needed[0]:.0f} x {needed[1]:.0f} mm with its margins, {paper} has {page[0]:.0f} x "
-            f"{page[1]:.0f} mm: smaller --square-mm, fewer --squares or a larger --paper."
+            f"{page[1]:.0f} mm: choose a smaller --square-mm, fewer --squares or a larger --paper."
         )
     figure = pyplot.figure(figsize=tuple(page / MM_PER_INCH), frameon=False)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, page[0]), ylim=(page[1], 0))  # millimetres from the top left
     axes.axis("off")
     corner = (page - size - [0, 2 * LINE_MM]) / 2
-    # All in one outline: rectangles filled one by one would show hairlines where they touch.
+    # One outline: rectangles filled separately would show hairlines where they touch.
     pieces = [_rectangle(corner + low, corner + high) for low, high in black_rectangles_mm(board)]
     axes.add_patch(PathPatch(Outline.make_compound_path(*map(Outline, pieces)), facecolor="black", linewidth=0))
     bottom = corner[1] + size[1]
@@ -88,32 +90,32 @@ def write_pdf(path: Path, board: Board, paper: Paper) -> tuple[float, float]:
 
 
 def black_rectangles_mm(board: Board) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Top left and bottom right of everything black, in millimetres from the board's top left corner."""
-    side, found, marker = board.square_mm, [], 0
+    """Top left and bottom right corners of all black rectangles, millimetres from the board's top left corner."""
+    side, rectangles, marker = board.square_mm, [], 0
     for row in range(board.squares[1]):
         for column in range(board.squares[0]):
             corner = side * np.array([column, row], float)
             if (row + column) % 2 == 0:
-                found.append((corner, corner + side))
+                rectangles.append((corner, corner + side))
             elif board.pattern == "charuco":
                 inset = corner + (side - board.marker_mm) / 2
-                found += [(inset + low, inset + high) for low, high in _marker(board, marker)]
+                rectangles += [(inset + low, inset + high) for low, high in _marker(board, marker)]
                 marker += 1
-    return found
+    return rectangles
 
 
 def _marker(board: Board, number: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Black runs of a marker's rows, in millimetres from its top left corner."""
-    dictionary = dictionary_of(board.dictionary)
+    """Black runs in a marker's rows, millimetres from its top left corner."""
+    dictionary = load_dictionary(board.dictionary)
     count = dictionary.markerSize + 2  # with the black frame
     cells = cv2.aruco.generateImageMarker(dictionary, number, count) == 0
     cell = board.marker_mm / count
-    found = []
+    runs = []
     for row, black in enumerate(cells):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], black.astype(np.int8), [0]])))
         for start, end in edges.reshape(-1, 2):
-            found.append((cell * np.array([start, row], float), cell * np.array([end, row + 1], float)))
-    return found
+            runs.append((cell * np.array([start, row], float), cell * np.array([end, row + 1], float)))
+    return runs
 
 
 def _rectangle(low: np.ndarray, high: np.ndarray) -> np.ndarray:

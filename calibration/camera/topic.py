@@ -1,4 +1,4 @@
-"""Pictures from a ROS 2 image topic as a Source; rclpy is imported only when one is opened."""
+"""A ROS 2 image topic as a Source; rclpy is imported only when one is opened."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sf_ros.core.types import Frame
 from sf_ros.io.sources import STOPPED_AFTER_S, UNKNOWN_FPS, Source, SourceError
 
 LOG = logging.getLogger(__name__)
-PREFIX = "topic:"  # of a topic among the names of sources
-COMPRESSED = "/compressed"  # end of the name of a topic of sensor_msgs/CompressedImage (image_transport)
-FIRST_S = 10.0  # to wait for the first image
+PREFIX = "topic:"  # of a topic's name on the command line
+COMPRESSED = "/compressed"  # suffix of CompressedImage topics (image_transport)
+FIRST_S = 10.0  # wait for the first image
 
 
 class TopicSource(Source):
-    """The newest image of a topic, whenever one is asked for; taken best effort, which matches every camera.
+    """Iterates over a topic's newest images; subscribes best effort, which matches every camera.
 
-    Images that cannot be read are skipped and counted. SourceError where ROS 2 is missing or no image comes.
+    Unreadable images are skipped and counted. SourceError if ROS 2 is missing or no image arrives.
     """
 
     def __init__(self, topic: str, first_s: float = FIRST_S) -> None:
@@ -33,7 +33,7 @@ class TopicSource(Source):
         except ImportError as error:
             raise SourceError(
                 f"{PREFIX}{topic} needs ROS 2, and {error.name} cannot be imported. Source its setup.bash first, and "
-                "use a Python for which it was built; or record pictures into a folder."
+                "use a Python for which it was built; or record images into a folder."
             ) from error
         from sf_ros.msgs.topics import QOS
 
@@ -74,8 +74,8 @@ class TopicSource(Source):
         self._newest = message
 
     def _next(self, patience_s: float | None) -> Any:
-        """The newest message; SourceError where none comes within `patience_s`, None: wait, and say so once."""
-        since, told = time.monotonic(), False
+        """The newest message; SourceError if none arrives within `patience_s` (None: waits and logs once)."""
+        since, logged = time.monotonic(), False
         while self._newest is None:
             self._executor.spin_once(timeout_sec=STOPPED_AFTER_S / 4)
             waited_s = time.monotonic() - since
@@ -85,11 +85,11 @@ class TopicSource(Source):
                 ]
                 raise SourceError(
                     f"No image on {self.name} within {patience_s:g} s. "
-                    f"Image topics here: {', '.join(images) or 'none'}. "
+                    f"Image topics: {', '.join(images) or 'none'}. "
                     "Check the name, that the camera runs, and ROS_DOMAIN_ID."
                 )
-            if not told and waited_s > STOPPED_AFTER_S:
+            if not logged and waited_s > STOPPED_AFTER_S:
                 LOG.warning("%s gave no image for %.0f s; waiting for it to come back.", self.name, STOPPED_AFTER_S)
-                told = True
+                logged = True
         message, self._newest = self._newest, None
         return message

@@ -1,7 +1,4 @@
-"""A bundle's answers with their true labels, as `python -m training.evaluate BUNDLE --answers FILE.npz` writes them.
-
-A file is made once and read as often as wanted: answering a split takes minutes, what follows from it seconds.
-"""
+"""Reads a bundle's answers with true labels, as `python -m training.evaluate BUNDLE --answers FILE.npz` writes them."""
 
 from __future__ import annotations
 
@@ -15,17 +12,17 @@ import numpy as np
 
 from sf_ros.core.tasks import TASKS
 
-MIN_SAMPLES = 100  # of a question in either file
+MIN_SAMPLES = 100  # of a task in either file
 COMMAND = "python -m training.evaluate BUNDLE --split SPLIT --answers"
 
 
 class AnswersError(ValueError):
-    """Answers that no calibration can rest on: says the file, what is wrong and what to do."""
+    """Answers that cannot be used for calibration; the message names the file, the problem and the remedy."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to one question. `logits` (N, L) are log-probabilities before calibration; `labels` (N,) indices."""
+    """The answers to one task. `logits` (N, L) are log-probabilities before calibration; `labels` (N,) indices."""
 
     logits: np.ndarray
     labels: np.ndarray
@@ -34,63 +31,62 @@ class Answers:
 
 @dataclass(frozen=True)
 class AnswersFile:
-    """What a file holds: answers by question, what they are about ('scenes/val'), and by which weights."""
+    """Answers by task, the data set and split they are about ('scenes/val'), and the weights that answered."""
 
-    questions: Mapping[str, Answers]
+    tasks: Mapping[str, Answers]
     data: str
     weights: str  # sf_ros.core.bundle.Manifest.weights
 
 
 def read(path: Path, weights: str) -> AnswersFile:
-    """Read a file of the bundle with these weights; AnswersError where it is not one."""
+    """Read a file of answers by these weights; AnswersError if it is not one."""
     if not path.is_file():
         raise AnswersError(f"{path}: no such file. Make it with: {COMMAND} {path}")
     try:
         if not zipfile.is_zipfile(path):
-            raise ValueError("no .npz file")  # numpy would advise to unpickle it
+            raise ValueError("not an .npz file")  # numpy's own error suggests unpickling
         with path.open("rb") as stream, np.load(stream) as stored:
             about = json.loads(str(stored["about"]))
             names = [name for name in TASKS if f"{name}/labels" in stored]
-            questions = {
+            tasks = {
                 name: Answers(*(stored[f"{name}/{part}"] for part in ("log_probabilities", "labels", "keys")))
                 for name in names
             }
-            found = AnswersFile(questions, about["data"], about["weights"])
+            file = AnswersFile(tasks, about["data"], about["weights"])
     except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise AnswersError(f"{path}: not a file of answers ({error}). Make one with: {COMMAND} {path}") from error
-    if found.weights != weights:
+    if file.weights != weights:
         raise AnswersError(
-            f"{path}: answers of a bundle with weights {found.weights}, this one has {weights}. "
+            f"{path}: answers of a bundle with weights {file.weights}, this one has {weights}. "
             "Make them again with this bundle."
         )
-    for name, answers in questions.items():
+    for name, answers in tasks.items():
         _check(path, name, answers)
-    return found
+    return file
 
 
-def common(fit: AnswersFile, test: AnswersFile, wanted: Collection[str] = ()) -> list[str]:
-    """The questions answered in both files, of `wanted` if given, in their own order.
+def common_tasks(fit: AnswersFile, test: AnswersFile, wanted: Collection[str] = ()) -> list[str]:
+    """The tasks answered in both files, of `wanted` if given, in the order of TASKS.
 
-    AnswersError where there is none, where answers are too few, or where the two files share samples: what was fitted
-    on cannot tell how good a fit is.
+    AnswersError if there is none, if answers are too few, or if the files share samples.
     """
-    both = [name for name in TASKS if name in fit.questions and name in test.questions]
+    both = [name for name in TASKS if name in fit.tasks and name in test.tasks]
     if missing := [name for name in wanted if name not in both]:
-        raise AnswersError(f"'{missing[0]}' is not answered in both files; these are: {', '.join(both) or 'none'}.")
+        raise AnswersError(f"'{missing[0]}' is not answered in both files. Tasks in both: {', '.join(both) or 'none'}.")
     names = [name for name in both if not wanted or name in wanted]
     if not names:
-        raise AnswersError("No question with labels is answered in both files.")
+        raise AnswersError("No task with labels is answered in both files.")
     for name in names:
-        for one in (fit, test):
-            if (count := len(one.questions[name].labels)) < MIN_SAMPLES:
+        for file in (fit, test):
+            if (count := len(file.tasks[name].labels)) < MIN_SAMPLES:
                 raise AnswersError(
-                    f"{count} answers to '{name}' about {one.data} are too few; {MIN_SAMPLES} are needed."
+                    f"{count} answers to '{name}' about {file.data} are too few; at least {MIN_SAMPLES} are needed."
                 )
-        shared = np.intersect1d(fit.questions[name].keys, test.questions[name].keys)
+        shared = np.intersect1d(fit.tasks[name].keys, test.tasks[name].keys)
         if shared.size:
             raise AnswersError(
                 f"{shared.size} samples of '{name}' are in both files ({shared[0]}, ...): "
-                "take another split, or figures would be those of the samples that were fitted on."
+                "use another split for --test, or the figures would be those of fitted samples."
             )
     return names
 

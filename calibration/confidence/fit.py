@@ -1,12 +1,12 @@
-"""Probabilities that mean what they say, and thresholds:
+"""Calibrates a bundle's probabilities and chooses thresholds:
 
     python -m training.evaluate BUNDLE --split val --answers val.npz        (likewise --split test)
     python -m calibration.confidence BUNDLE --fit val.npz --test test.npz --out DIR
 
-For each question with labels a temperature is fitted on the answers of --fit and written into the bundle's manifest,
-where the engine finds it; every figure is measured on the answers of --test. DIR gets reliability.png, report.json and
-cues.yaml, the thresholds as parameters of the node. Gaze is left out: its heatmap holds a sigmoid for each cell and no
-softmax over answers. The last line of stdout is one JSON object.
+For each task with labels the command fits a temperature on the answers of --fit and writes it into the bundle's
+manifest, which the engine reads; all figures are measured on the answers of --test. It writes reliability.png,
+report.json and cues.yaml, the thresholds as parameters of the node. Gaze is left out: its heatmap is a sigmoid per
+cell, not a softmax over labels. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.special import softmax
 
-from calibration.command import command
+from calibration.command import check_new, command
 from calibration.confidence import answers, operating, reliability, scores
 from calibration.confidence.answers import Answers, AnswersError
 from calibration.confidence.reliability import Judged
@@ -36,7 +36,7 @@ from sf_ros.core.bundle import BundleError, Manifest, OperatingPoint
 from sf_ros.core.tasks import TASKS
 
 T = TypeVar("T")
-DOUBTFUL_DEVIATION = 0.1  # of a temperature, relative
+DOUBTFUL_DEVIATION = 0.1  # of a temperature, relative; larger ones are warned of
 USER_ERRORS = (AnswersError, BundleError, OSError)
 SHOWN = ("ece", "nll", "brier", "accuracy")
 
@@ -45,17 +45,17 @@ SHOWN = ("ece", "nll", "brier", "accuracy")
 class Arguments:
     """Command line of the confidences."""
 
-    # the exported model whose manifest gets what is found
+    # the exported model whose manifest gets the calibration
     bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]
-    fit: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # answers to fit on, as training.evaluate --answers writes them
-    test: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # answers to others, to measure on
+    fit: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # answers to fit on, by training.evaluate --answers
+    test: Annotated[Path, tyro.conf.arg(metavar="FILE")]  # answers to other samples, to measure on
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for reliability.png, report.json and cues.yaml
-    # questions; all that both files answer, unless given
+    # default: all tasks that both files answer
     tasks: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
-    method: Literal["temperature", "vector"] = "temperature"  # vector: a scale and a bias for each label
-    # wanted share of right ones among the labels announced; 0.9 unless either is given
+    method: Literal["temperature", "vector"] = "temperature"  # vector: a scale and a bias per label
+    # wanted share of right labels among those announced; default 0.9
     precision: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
-    # or: wanted share of wrong ones among the answers that could be wrong
+    # alternatively: wanted share of false alarms among the answers that could be one
     false_alarm_rate: Annotated[float | None, tyro.conf.arg(metavar="P")] = None
     write: bool = True  # --no-write: leave the bundle as it is
     replace: bool = False  # replace the results of an earlier run in --out
@@ -63,9 +63,9 @@ class Arguments:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """One question: what was fitted (None: it stays as it is), and held-out answers before and after."""
+    """The calibration of one task (None: unchanged), and its held-out answers before and after."""
 
-    change: Temperature | Vector | None
+    scaling: Temperature | Vector | None
     before: Judged
     after: Judged
     point: OperatingPoint | None
@@ -74,40 +74,40 @@ class Calibrated:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: 0, or 2 after an error that its user can mend."""
+    """Run the command line and return its exit status."""
     return command("confidence", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Fit, measure, write the files and the manifest, print the table; what the JSON line says."""
+    """Fit, measure, write the files and the manifest, print the table; returns the JSON line's content."""
     precision, false_alarm_rate = _wanted(arguments)
-    picture, report, parameters = (arguments.out / name for name in ("reliability.png", "report.json", "cues.yaml"))
-    if not arguments.replace and any(path.exists() for path in (picture, report, parameters)):
-        raise AnswersError(f"{arguments.out} holds a calibration's results: name another --out, or give --replace.")
+    files = [arguments.out / name for name in ("reliability.png", "report.json", "cues.yaml")]
+    chart, report, parameters = files
+    check_new(files, arguments.replace)
     bundle = bundles.load(arguments.bundle)
     fit, test = (answers.read(path, bundle.manifest.weights) for path in (arguments.fit, arguments.test))
-    names = answers.common(fit, test, arguments.tasks.split(",") if arguments.tasks else ())
-    found = {
-        name: calibrate(name, fit.questions[name], test.questions[name], arguments.method, precision, false_alarm_rate)
+    names = answers.common_tasks(fit, test, arguments.tasks.split(",") if arguments.tasks else ())
+    calibrated = {
+        name: calibrate(name, fit.tasks[name], test.tasks[name], arguments.method, precision, false_alarm_rate)
         for name in track(names, "calibrate", console=Console(stderr=True), transient=True)
     }
-    points = {name: one.point for name, one in found.items() if one.point is not None}
+    points = {name: task.point for name, task in calibrated.items() if task.point is not None}
     arguments.out.mkdir(parents=True, exist_ok=True)
     title = f"{arguments.bundle} on {test.data}, fitted on {fit.data}"
-    reliability.draw({name: (one.before, one.after) for name, one in found.items()}, picture, title)
-    operating.write_parameters(parameters, points)
+    reliability.draw({name: (task.before, task.after) for name, task in calibrated.items()}, chart, title)
+    operating.write_thresholds(parameters, points)
     if arguments.write:
-        bundles.write(bundle.root, updated(bundle.manifest, found))
+        bundles.write(bundle.root, updated(bundle.manifest, calibrated))
     result = {
         "bundle": str(arguments.bundle),
         "fit": fit.data,
         "test": test.data,
         "method": arguments.method,
         "written": arguments.write,
-        "questions": {name: _rounded(one.figures) for name, one in found.items()},
-        "left_out": [name for name in TASKS if name not in found],
-        "warnings": [f"{name}: {text}" for name, one in found.items() for text in one.warnings],
-        "files": [str(path) for path in (picture, report, parameters)],
+        "tasks": {name: _rounded(task.figures) for name, task in calibrated.items()},
+        "left_out": [name for name in TASKS if name not in calibrated],
+        "warnings": [f"{name}: {text}" for name, task in calibrated.items() for text in task.warnings],
+        "files": [str(path) for path in files],
     }
     report.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     _print(result, title)
@@ -115,10 +115,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _wanted(arguments: Arguments) -> tuple[float | None, float | None]:
-    """The precision or the false-alarm rate that thresholds are chosen for."""
+    """The wanted precision and false-alarm rate, one of them None."""
     precision, rate = arguments.precision, arguments.false_alarm_rate
     if precision is not None and rate is not None:
-        raise AnswersError("--precision and --false-alarm-rate each choose the threshold; give one of them.")
+        raise AnswersError("--precision and --false-alarm-rate both choose the threshold: give only one of them.")
     if precision is not None and not 0 < precision <= 1:
         raise AnswersError(f"--precision is {precision:g}; it must be above 0 and at most 1.")
     if rate is not None and not 0 <= rate < 1:
@@ -129,13 +129,13 @@ def _wanted(arguments: Arguments) -> tuple[float | None, float | None]:
 def calibrate(
     name: str, fit: Answers, test: Answers, method: str, precision: float | None, false_alarm_rate: float | None
 ) -> Calibrated:
-    """Fit one question, choose its threshold on the same answers, and measure both on others."""
-    change: Temperature | Vector | None
-    change = (fit_temperature if method == "temperature" else fit_vector)(fit.logits, fit.labels)
-    fitted, after = (one.logits if change is None else change.logits(one.logits) for one in (fit, test))
+    """Fit one task, choose its threshold on the same answers, and measure both on other answers."""
+    scaling: Temperature | Vector | None
+    scaling = (fit_temperature if method == "temperature" else fit_vector)(fit.logits, fit.labels)
+    fitted, after = (split.logits if scaling is None else scaling.logits(split.logits) for split in (fit, test))
     point = None
-    if change is not None:  # otherwise nothing is wrong: any threshold would do, and the bundle's own stays
-        point = operating.point(
+    if scaling is not None:  # otherwise all answers are right and any threshold would do
+        point = operating.operating_point(
             operating.alarms(name, softmax(fitted, axis=1), fit.labels),
             operating.alarms(name, softmax(after, axis=1), test.labels),
             precision=precision,
@@ -143,21 +143,21 @@ def calibrate(
         )
     figures: dict[str, Any] = {
         "samples": {"fit": len(fit.labels), "test": len(test.labels)},
-        **_described(change),
+        **_described(scaling),
         "before": measured(test.logits, test.labels),
         "after": measured(after, test.labels),
         "operating_point": None if point is None else dataclasses.asdict(point),
     }
-    warnings = _warnings(change, point)
+    warnings = _warnings(scaling, point)
     if figures["after"]["nll"]["value"] > figures["before"]["nll"]["value"]:
-        warnings.append("its NLL on --test is worse than before: fit on more samples, or leave it as it is (--tasks)")
-    return Calibrated(change, _judged(test.logits, test.labels), _judged(after, test.labels), point, figures, warnings)
+        warnings.append("NLL on --test got worse: fit on more samples, or exclude it by --tasks")
+    return Calibrated(scaling, _judged(test.logits, test.labels), _judged(after, test.labels), point, figures, warnings)
 
 
 def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Scores of logits (N, L), each with its 95 % interval, and accuracy by coverage.
 
-    ece_by_chance is what perfectly calibrated answers with these confidences would show.
+    ece_by_chance is that of perfectly calibrated answers with these confidences.
     """
     rng = np.random.default_rng(0)
     judged, losses = _judged(logits, labels), nll(logits, labels)
@@ -168,8 +168,8 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "brier": lambda i: float(distances[i].mean()),
         "accuracy": lambda i: float(judged.right[i].mean()),
     }
-    most = {"ece": 1.0, "nll": np.inf, "brier": 2.0, "accuracy": 1.0}
-    estimates = {name: scores.bootstrap(figure, len(labels), rng, most[name]) for name, figure in figures.items()}
+    largest = {"ece": 1.0, "nll": np.inf, "brier": 2.0, "accuracy": 1.0}
+    estimates = {name: scores.bootstrap(figure, len(labels), rng, largest[name]) for name, figure in figures.items()}
     return {
         **{name: dataclasses.asdict(estimate) for name, estimate in estimates.items()},
         "ece_by_chance": scores.expected_error(judged.confidences, rng),
@@ -177,23 +177,20 @@ def measured(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
-def updated(manifest: Manifest, found: dict[str, Calibrated]) -> Manifest:
-    """The manifest with the new calibration of these questions in place of their old one; others keep theirs.
-
-    So do those of which nothing could be fitted.
-    """
-    found = {name: one for name, one in found.items() if one.change is not None}
-    temperatures = {name: one.change.value for name, one in found.items() if isinstance(one.change, Temperature)}
-    scaling = {name: one.change.field() for name, one in found.items() if isinstance(one.change, Vector)}
-    points = {name: one.point for name, one in found.items() if one.point is not None}
+def updated(manifest: Manifest, calibrated: dict[str, Calibrated]) -> Manifest:
+    """The manifest with the new calibration of these tasks. Tasks without a fit keep their old one."""
+    fitted = {name: task for name, task in calibrated.items() if task.scaling is not None}
+    temperatures = {name: task.scaling.value for name, task in fitted.items() if isinstance(task.scaling, Temperature)}
+    vectors = {name: task.scaling.field() for name, task in fitted.items() if isinstance(task.scaling, Vector)}
+    points = {name: task.point for name, task in fitted.items() if task.point is not None}
 
     def others(old: Mapping[str, T]) -> dict[str, T]:
-        return {name: value for name, value in old.items() if name not in found}
+        return {name: value for name, value in old.items() if name not in fitted}
 
     return dataclasses.replace(
         manifest,
         temperatures=others(manifest.temperatures) | temperatures,
-        vector_scaling=others(manifest.vector_scaling) | scaling,
+        vector_scaling=others(manifest.vector_scaling) | vectors,
         operating_points=others(manifest.operating_points) | points,
     )
 
@@ -202,48 +199,46 @@ def _judged(logits: np.ndarray, labels: np.ndarray) -> Judged:
     return Judged(softmax(logits, axis=1).max(1), logits.argmax(1) == labels)
 
 
-def _described(change: Temperature | Vector | None) -> dict[str, Any]:
-    if isinstance(change, Vector):
-        return {"scale": change.scale.tolist(), "bias": change.bias.tolist()}
-    if change is None:
+def _described(scaling: Temperature | Vector | None) -> dict[str, Any]:
+    if isinstance(scaling, Vector):
+        return {"scale": scaling.scale.tolist(), "bias": scaling.bias.tolist()}
+    if scaling is None:
         return {"temperature": None, "deviation": None}
-    return {"temperature": change.value, "deviation": change.deviation}
+    return {"temperature": scaling.value, "deviation": scaling.deviation}
 
 
-def _warnings(change: Temperature | Vector | None, point: OperatingPoint | None) -> list[str]:
+def _warnings(scaling: Temperature | Vector | None, point: OperatingPoint | None) -> list[str]:
     warnings = []
-    if change is None:
+    if scaling is None:
+        warnings.append("all answers of --fit are right, so nothing is fitted or changed; answer more samples")
+    if isinstance(scaling, Temperature) and scaling.deviation > DOUBTFUL_DEVIATION * scaling.value:
         warnings.append(
-            "no answer of --fit is wrong, so nothing can be fitted and it stays as it is; answer more samples"
-        )
-    if isinstance(change, Temperature) and change.deviation > DOUBTFUL_DEVIATION * change.value:
-        warnings.append(
-            f"the temperature {change.value:.2f} is uncertain by {change.deviation / change.value:.0%}; "
+            f"the temperature {scaling.value:.2f} is uncertain by {scaling.deviation / scaling.value:.0%}; "
             "answer more samples for --fit"
         )
-    if change is not None and point is None:
-        warnings.append("no threshold reaches what is wanted on --fit, so it has none")
+    if scaling is not None and point is None:
+        warnings.append("no threshold reaches the wanted precision or rate on --fit, so none is set")
     return warnings
 
 
 def _rounded(value: Any) -> Any:
-    """Plain data with its numbers rounded for reading."""
+    """JSON data with its numbers rounded."""
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: _rounded(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
+        return [_rounded(entry) for entry in value]
     return round(value, 4) if isinstance(value, float) else value
 
 
 def _print(result: dict[str, Any], title: str) -> None:
-    """The human-readable tables, on stdout."""
+    """Print the tables."""
     console = Console()
-    table = Table("question", "fitted", "", "ECE (95 %)", "by chance", "NLL", "Brier", "accuracy", title=title)
-    for name, one in result["questions"].items():
-        temperature = one.get("temperature")
-        fitted = "vector" if "scale" in one else "as it is" if temperature is None else f"T {temperature:.3f}"
+    table = Table("task", "fitted", "", "ECE (95 %)", "by chance", "NLL", "Brier", "accuracy", title=title)
+    for name, task in result["tasks"].items():
+        temperature = task.get("temperature")
+        fitted = "vector" if "scale" in task else "unchanged" if temperature is None else f"T {temperature:.3f}"
         for when in ("before", "after"):
-            values, ece = one[when], one[when]["ece"]
+            values, ece = task[when], task[when]["ece"]
             table.add_row(
                 *((name, fitted) if when == "before" else ("", "")),
                 when,
@@ -252,17 +247,17 @@ def _print(result: dict[str, Any], title: str) -> None:
                 *(f"{values[key]['value']:.3f}" for key in SHOWN[1:]),
             )
     console.print(table)
-    table = Table("question", "wanted", "threshold", "precision", "false alarms", "coverage", title="operating points")
-    for name, one in result["questions"].items():
-        if (point := one["operating_point"]) is not None:
+    table = Table("task", "wanted", "threshold", "precision", "false alarms", "coverage", title="operating points")
+    for name, task in result["tasks"].items():
+        if (point := task["operating_point"]) is not None:
             wanted = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in point["wanted"].items())
-            told = ("-" if value is None else f"{value:.3f}" for value in point["measured"].values())
-            table.add_row(name, wanted, f"{point['threshold']:.3f}", *told)
+            measures = ("-" if value is None else f"{value:.3f}" for value in point["measured"].values())
+            table.add_row(name, wanted, f"{point['threshold']:.3f}", *measures)
     if table.row_count:
         console.print(table)
-    console.print("'gaze' is left out: a heatmap has no softmax over answers.", highlight=False)
-    done = "written into" if result["written"] else "--no-write: not written into"
-    console.print(f"{done} {result['bundle']}/{bundles.MANIFEST}", highlight=False, markup=False)
+    console.print("'gaze' is left out: a heatmap has no softmax over labels.", highlight=False)
+    status = "written to" if result["written"] else "--no-write: not written to"
+    console.print(f"{status} {result['bundle']}/{bundles.MANIFEST}", highlight=False, markup=False)
     for warning in result["warnings"]:
         console.print(f"[yellow]warning:[/] {warning}.")
 

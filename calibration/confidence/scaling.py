@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: temperature and vector scaling (Guo et al. 2017, sections 4.2 and 5)."""
+"""Temperature and vector scaling of probabilities (Guo et al. 2017, sections 4.2 and 5)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scipy.special import log_softmax, softmax
 
 from sf_ros.core.bundle import VectorScaling
 
-BOUNDS = (0.05, 20.0)  # of a temperature; beyond them nothing was learned
+BOUNDS = (0.05, 20.0)  # of a temperature; values beyond mean an untrained model
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Logits are divided by `value`, which changes no order. `deviation` is its standard deviation."""
+    """Divides logits by `value`, which keeps their order. `deviation` is its standard deviation."""
 
     value: float
     deviation: float
@@ -27,7 +27,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class Vector:
-    """Log-probabilities become scale * log p + bias, label by label; another label may win."""
+    """Maps log-probabilities to scale * log p + bias for each label; another label may win."""
 
     scale: np.ndarray  # (L,)
     bias: np.ndarray  # (L,)
@@ -37,7 +37,7 @@ class Vector:
         return log_softmax(logits, axis=1) * self.scale + self.bias
 
     def field(self) -> VectorScaling:
-        """As a bundle's manifest has it."""
+        """As stored in a bundle's manifest."""
         return VectorScaling(tuple(self.scale.tolist()), tuple(self.bias.tolist()))
 
 
@@ -47,10 +47,10 @@ def nll(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature | None:
-    """The temperature with the least NLL; None where no answer is wrong, since any smaller one would then be better.
+    """The temperature of least NLL; None if no answer is wrong, since every smaller one would be better.
 
-    The NLL is convex in 1/T. Its second derivative there is the sum of the logits' variances under the calibrated
-    probabilities, and one over that the variance of 1/T (the inverse of the observed Fisher information).
+    The NLL is convex in 1/T. Its second derivative is the sum of the logits' variances under the calibrated
+    probabilities (the observed Fisher information), whose inverse is the variance of 1/T.
     """
     if (logits.argmax(1) == labels).all():
         return None
@@ -58,8 +58,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature | Non
     def loss(log_temperature: float) -> float:
         return float(nll(logits / np.exp(log_temperature), labels).mean())
 
-    found = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
-    value = float(np.exp(found.x))
+    best = minimize_scalar(loss, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
+    value = float(np.exp(best.x))
     probabilities = softmax(logits / value, axis=1)
     mean = (probabilities * logits).sum(1, keepdims=True)
     information = float((probabilities * (logits - mean) ** 2).sum())
@@ -67,10 +67,10 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature | Non
 
 
 def fit_vector(logits: np.ndarray, labels: np.ndarray) -> Vector | None:
-    """Scales and biases with the least NLL, with a Gaussian prior of deviation 1 around no change; else as above.
+    """Scales and biases of least NLL with a Gaussian prior of deviation 1 around no change; None if no answer is wrong.
 
-    The prior weighs as much as one sample. It fixes what the NLL leaves open: a bias common to all labels, and labels
-    of which the split has no sample, whose bias would run away.
+    The prior weighs as much as one sample. It determines a bias common to all labels, and the bias of labels without
+    samples, which would diverge.
     """
     if (logits.argmax(1) == labels).all():
         return None
@@ -86,6 +86,6 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray) -> Vector | None:
         return value / count, gradient / count
 
     start = np.concatenate([np.ones(classes), np.zeros(classes)])
-    bounds = [(0.0, None)] * classes + [(None, None)] * classes  # more evidence for a label never speaks against it
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000})
-    return Vector(found.x[:classes], found.x[classes:])
+    bounds = [(0.0, None)] * classes + [(None, None)] * classes  # more evidence never lowers a label's probability
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000})
+    return Vector(best.x[:classes], best.x[classes:])

@@ -1,4 +1,4 @@
-"""How far probabilities may be trusted: calibration error, proper scores and abstention, with their uncertainty."""
+"""Calibration error, proper scores and abstention of probabilities, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ COVERAGES = (1.0, 0.9, 0.8, 0.5)
 
 @dataclass(frozen=True)
 class Bins:
-    """Answers by confidence: how many, how sure, and how many of them right; a row for each bin that is not empty."""
+    """Answers binned by confidence; a row for each bin that is not empty."""
 
     count: np.ndarray
     confidence: np.ndarray  # mean
-    accuracy: np.ndarray
+    accuracy: np.ndarray  # share of right answers
 
     @property
     def error(self) -> float:
@@ -37,16 +37,16 @@ class Estimate:
 
 
 def bins(confidences: np.ndarray, right: np.ndarray, count: int = BINS) -> Bins:
-    """Sort confidences (N,) and whether the answer is right (N,) into bins of equal mass.
+    """Bins of equal mass of confidences (N,) and whether the answers are right (N,). Equal confidences share a bin.
 
-    Of equal mass, not of equal width: a good model's confidences crowd just below 1, where bins of equal width would be
-    one full bin and fourteen with a handful each, whose noise then counts as error. Equal confidences share a bin.
+    A good model's confidences are mostly just below 1: bins of equal width would be one full bin and fourteen nearly
+    empty ones, whose noise would count as error.
     """
     edges = np.quantile(confidences, np.linspace(0, 1, count + 1)[1:-1])
-    place = np.searchsorted(edges, confidences, side="right")
-    sizes = np.bincount(place, minlength=count)
+    indices = np.searchsorted(edges, confidences, side="right")
+    sizes = np.bincount(indices, minlength=count)
     filled = sizes > 0
-    sums = (np.bincount(place, weights=of, minlength=count)[filled] for of in (confidences, right.astype(float)))
+    sums = (np.bincount(indices, values, count)[filled] for values in (confidences, right.astype(float)))
     confidence, accuracy = (total / sizes[filled] for total in sums)
     return Bins(sizes[filled], confidence, accuracy)
 
@@ -57,10 +57,10 @@ def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
 
 
 def expected_error(confidences: np.ndarray, rng: np.random.Generator) -> float:
-    """The calibration error that perfectly calibrated answers of these confidences (N,) would show by chance.
+    """Mean calibration error of perfectly calibrated answers with these confidences (N,).
 
-    Bins of few answers differ from their confidence even then: whether each is right is drawn anew with the
-    probability that it claims (consistency resampling, Broecker and Smith 2007).
+    It is not 0, since bins hold few answers. By consistency resampling: whether each answer is right is drawn with its
+    own confidence (Broecker and Smith 2007).
     """
     drawn = rng.random((RESAMPLES, confidences.size)) < confidences
     return float(np.mean([calibration_error(confidences, right) for right in drawn]))
@@ -74,11 +74,11 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def bootstrap(
     figure: Callable[[np.ndarray], float], count: int, rng: np.random.Generator, most: float = np.inf
 ) -> Estimate:
-    """A figure (0 to `most`) of the samples with these indices, and its interval by the basic bootstrap.
+    """A figure (0 to `most`) of the samples with given indices, and its interval by the basic bootstrap.
 
-    Basic, not percentile (Davison and Hinkley 1997, section 5.2): a calibration error of few answers is too high, that
-    of answers drawn from them with replacement is so twice, and percentiles would add where this takes away. The
-    interval of an error that is mostly chance may therefore lie below the figure.
+    Basic, not percentile (Davison and Hinkley 1997, section 5.2): the calibration error of few answers is biased
+    upwards, that of resampled answers twice as much. The basic bootstrap subtracts this bias, percentiles would add it.
+    So the interval of an error that is mostly chance may lie below the figure.
     """
     value = figure(np.arange(count))
     low, high = np.percentile([figure(rng.integers(0, count, count)) for _ in range(RESAMPLES)], INTERVAL)
@@ -86,7 +86,7 @@ def bootstrap(
 
 
 def risk_coverage(confidences: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Accuracy (N,) of the 1 ... N most confident answers: what abstaining from the others buys (Geifman 2017)."""
+    """Accuracy (N,) of the 1 ... N most confident answers (Geifman 2017)."""
     order = np.argsort(-confidences, kind="stable")
     return np.cumsum(right[order]) / np.arange(1, len(order) + 1)
 

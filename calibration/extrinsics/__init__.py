@@ -1,1 +1,1 @@
-"""Where a camera sits on the robot's head."""
+"""Pose of a camera on the robot's head."""

@@ -1,4 +1,4 @@
-"""Poses over time as /tf tells them: which frame is where in which, at any moment between two messages."""
+"""Poses as (4, 4) matrices, and a log of transforms (/tf) that interpolates between messages."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from scipy.spatial.transform import Rotation, Slerp
 
 
 class PoseError(ValueError):
-    """Poses that cannot be read or do not exist: says which."""
+    """Poses that cannot be read or do not exist."""
 
 
-def matrix(translation_m: np.ndarray, rotation_xyzw: np.ndarray) -> np.ndarray:
-    """Translation (3,) and quaternion (4,) -> (4, 4). PoseError where the quaternion is not of length 1."""
-    if not abs(np.linalg.norm(rotation_xyzw) - 1) < 1e-2:
-        raise PoseError(f"Quaternion {list(rotation_xyzw)} has not length 1; the order is x, y, z, w.")
+def pose_matrix(rotation: Rotation, translation_m: np.ndarray) -> np.ndarray:
+    """The pose as a matrix (4, 4)."""
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = Rotation.from_quat(rotation_xyzw).as_matrix(), translation_m
+    pose[:3, :3], pose[:3, 3] = rotation.as_matrix(), translation_m
     return pose
 
 
+def pose_from_quaternion(translation_m: np.ndarray, rotation_xyzw: np.ndarray) -> np.ndarray:
+    """The pose (4, 4) of a translation (3,) and a quaternion (4,). PoseError if the quaternion is not normalised."""
+    if not abs(np.linalg.norm(rotation_xyzw) - 1) < 1e-2:
+        raise PoseError(f"Quaternion {list(rotation_xyzw)} is not normalised; the order is x, y, z, w.")
+    return pose_matrix(Rotation.from_quat(rotation_xyzw), translation_m)
+
+
 class TransformLog:
-    """Transforms between frames as they were announced; frames make a tree, as in tf2."""
+    """A tree of frames with their recorded transforms, as in tf2."""
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}
@@ -32,25 +37,25 @@ class TransformLog:
         self._poses: dict[str, list[np.ndarray]] = defaultdict(list)
 
     def add(self, parent: str, child: str, stamp_s: float, pose: np.ndarray, static: bool = False) -> None:
-        """The child (4, 4) in its parent, at a time or (static) always."""
+        """Add the child's pose (4, 4) in its parent, at a time or (static) at all times."""
         self._parents[child] = parent
         if static:
             self._static[child] = pose
             return
         stamps = self._stamps[child]
-        place = bisect_left(stamps, stamp_s)
-        stamps.insert(place, stamp_s)
-        self._poses[child].insert(place, pose)
+        index = bisect_left(stamps, stamp_s)
+        stamps.insert(index, stamp_s)
+        self._poses[child].insert(index, pose)
 
     def pose(self, base: str, frame: str, stamp_s: float) -> np.ndarray | None:
-        """The frame (4, 4) in the base at a time; None outside the time that was recorded.
+        """The pose (4, 4) of a frame in the base at a time; None outside the recorded time.
 
-        PoseError where no chain of transforms leads from one to the other.
+        PoseError if the frames are not connected.
         """
         up, down = self._ancestors(frame), self._ancestors(base)
         if not (shared := [name for name in up if name in down]):
-            known = ", ".join(sorted({*self._parents, *self._parents.values()})) or "none"
-            raise PoseError(f"No transforms lead from {base} to {frame}. Frames recorded: {known}.")
+            recorded = ", ".join(sorted({*self._parents, *self._parents.values()})) or "none"
+            raise PoseError(f"No transforms connect {base} and {frame}. Recorded frames: {recorded}.")
         to_frame, to_base = self._climb(frame, shared[0], stamp_s), self._climb(base, shared[0], stamp_s)
         return None if to_frame is None or to_base is None else np.linalg.inv(to_base) @ to_frame
 
@@ -62,7 +67,7 @@ class TransformLog:
         return names
 
     def _climb(self, frame: str, ancestor: str, stamp_s: float) -> np.ndarray | None:
-        """The frame in one of its ancestors."""
+        """The pose of a frame in one of its ancestors."""
         pose = np.eye(4)
         while frame != ancestor:
             step = self._static[frame] if frame in self._static else self._between(frame, stamp_s)
@@ -72,7 +77,7 @@ class TransformLog:
         return pose
 
     def _between(self, frame: str, stamp_s: float) -> np.ndarray | None:
-        """The frame in its parent, between the two messages around that time."""
+        """The pose of a frame in its parent, interpolated between the two messages around that time."""
         stamps, poses = self._stamps[frame], self._poses[frame]
         if not stamps[0] <= stamp_s <= stamps[-1]:
             return None
@@ -80,8 +85,6 @@ class TransformLog:
         if len(stamps) == 1 or stamps[after] == stamps[after - 1]:
             return poses[after]
         share = (stamp_s - stamps[after - 1]) / (stamps[after] - stamps[after - 1])
-        pose = np.eye(4)
-        turns = Rotation.from_matrix([poses[after - 1][:3, :3], poses[after][:3, :3]])
-        pose[:3, :3] = Slerp([0.0, 1.0], turns)(share).as_matrix()
-        pose[:3, 3] = (1 - share) * poses[after - 1][:3, 3] + share * poses[after][:3, 3]
-        return pose
+        rotations = Rotation.from_matrix([poses[after - 1][:3, :3], poses[after][:3, :3]])
+        translation = (1 - share) * poses[after - 1][:3, 3] + share * poses[after][:3, 3]
+        return pose_matrix(Slerp([0.0, 1.0], rotations)(share), translation)

@@ -1,13 +1,13 @@
-"""Smoothing chosen from recorded answers instead of guessed: flicker per minute against reaction delay:
+"""Chooses smoothing parameters by replaying recorded answers:
 
-    python -m calibration.smoothing.record BUNDLE clips/*.mp4 --out answers          (others for --test)
+    python -m calibration.smoothing.record BUNDLE clips/*.mp4 --out answers          (likewise others)
     python -m calibration.smoothing BUNDLE --answers answers --test others --out DIR
 
-Each cue's answers are replayed through the robot's own filters with every setting of half-life, enter and leave (gaze:
-half-life alone). The rule: of the settings with at most --flicker needless changes a minute, the one that follows true
-changes soonest, a change never followed counting for as long as its truth held; where no setting is that steady, the
-steadiest. DIR gets curve.png, report.json and smoothing.yaml, parameters of the node; --test says what the choice is
-worth on clips it was not made on. The last line of stdout is one JSON object.
+The command replays each cue's answers through the robot's filters with every setting of half-life, enter and leave
+(gaze: half-life only). It chooses the setting with the least delay among those with at most --flicker false changes per
+minute; a change that is missed counts with its whole duration. If no setting is that steady, it takes the steadiest. It
+writes curve.png, report.json and smoothing.yaml, parameters of the node; --test measures the choice on other clips. The
+last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -23,29 +23,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from calibration.camera import streams
-from calibration.camera.streams import Recording, StreamsError
-from calibration.command import command
+from calibration.command import check_new, command, write_parameters
 from calibration.smoothing import curve
 from calibration.smoothing.curve import Choice, Tried, front
-from calibration.smoothing.steadiness import Steadiness, steadiness
+from calibration.smoothing.recordings import Recording, RecordingError, read_folder, streams_of
+from calibration.smoothing.steadiness import Steadiness, total_steadiness
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import CUES, CueConfig, RuntimeConfig, known
 from sf_ros.perception.smoothing import CUE_OF
 
-USER_ERRORS = (StreamsError, BundleError, OSError)
+USER_ERRORS = (RecordingError, BundleError, OSError)
 FIELDS = ("half_life_s", "enter", "leave")
 HALF_LIVES_S = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0)
 ENTER = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 LEAVE = (0.1, 0.2, 0.3, 0.35, 0.4, 0.5)
-FEW_CHANGES = 20  # true changes; from fewer, delays are doubtful
+FEW_CHANGES = 20  # with fewer true changes, delays are doubtful
 SAME_DELAY_S = 0.01  # delays closer than this are equal
 
 
@@ -54,43 +52,44 @@ class Arguments:
     """Command line of the smoothing."""
 
     bundle: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="BUNDLE")]  # the exported model that answered
-    # folder of recordings to choose on, as calibration.smoothing.record writes them
+    # folder of recordings to choose on, by calibration.smoothing.record
     answers: Annotated[Path, tyro.conf.arg(metavar="DIR")]
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for curve.png, report.json and smoothing.yaml
     # folder of recordings of other clips, to measure the choice on
     test: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    flicker: float = 10.0  # needless changes per minute that are allowed
-    # which ones; all whose truth changes, unless given
+    flicker: float = 10.0  # allowed false changes per minute
+    # default: all whose truth changes
     cues: Annotated[str | None, tyro.conf.arg(metavar="A,B")] = None
     replace: bool = False  # replace the results of an earlier run in --out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line: 0, or 2 after an error that its user can mend."""
+    """Run the command line and return its exit status."""
     return command("smoothing", Arguments, run, __doc__, USER_ERRORS, argv)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Replay, choose, measure, write the files, print the table; what the JSON line says."""
+    """Replay, choose, measure, write the files, print the table; returns the JSON line's content."""
     if not arguments.flicker >= 0:
-        raise StreamsError(f"--flicker is {arguments.flicker:g}; it must be 0 or more changes per minute.")
-    picture, report, parameters = (arguments.out / name for name in ("curve.png", "report.json", "smoothing.yaml"))
-    if not arguments.replace and any(path.exists() for path in (picture, report, parameters)):
-        raise StreamsError(f"{arguments.out} holds results already: name another --out, or give --replace.")
+        raise RecordingError(f"--flicker is {arguments.flicker:g}; it must be 0 or more changes per minute.")
+    files = [arguments.out / name for name in ("curve.png", "report.json", "smoothing.yaml")]
+    chart, report, parameters = files
+    check_new(files, arguments.replace)
     weights = bundles.load(arguments.bundle).manifest.weights
-    fit = streams.read_folder(arguments.answers, weights)
-    test = streams.read_folder(arguments.test, weights) if arguments.test else []
-    if shared := {one.clip for one in fit} & {one.clip for one in test}:
-        raise StreamsError(f"{min(shared)} is in both folders: choose on some clips and measure on others.")
-    names, left_out = changing(fit, arguments.cues.split(",") if arguments.cues else ())
+    fit = read_folder(arguments.answers, weights)
+    test = read_folder(arguments.test, weights) if arguments.test else []
+    if shared := {recording.clip for recording in fit} & {recording.clip for recording in test}:
+        raise RecordingError(f"{min(shared)} is in both folders: --test must have other clips.")
+    names, left_out = changing_cues(fit, arguments.cues.split(",") if arguments.cues else ())
     choices = {}
     for name in track(names, "cues", console=Console(stderr=True), transient=True):
         today = RuntimeConfig().cue(name)
-        choices[name] = choose(try_all(fit, name, today), today, arguments.flicker)
+        choices[name] = choose_setting(try_all(fit, name, today), today, arguments.flicker)
     arguments.out.mkdir(parents=True, exist_ok=True)
     title = f"{arguments.bundle}, {len(fit)} clips"
-    curve.draw(choices, arguments.flicker, picture, title)
-    write_parameters(parameters, {name: choice.chosen.cue for name, choice in choices.items()})
+    curve.draw(choices, arguments.flicker, chart, title)
+    chosen = {name: _settings(choice.chosen.cue, name) for name, choice in choices.items()}
+    write_parameters(parameters, {f"{name}.{key}": chosen[name][key] for name in chosen for key in chosen[name]})
     result = {
         "bundle": str(arguments.bundle),
         "clips": len(fit),
@@ -99,10 +98,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "cues": {name: _described(name, choice, test) for name, choice in choices.items()},
         "left_out": left_out,
         "warnings": [text for name, choice in choices.items() for text in _warnings(name, choice, arguments.flicker)],
-        "files": [str(path) for path in (picture, report, parameters)],
+        "files": [str(path) for path in files],
     }
     curves = {
-        name: [_settings(one.cue, name) | one.found.figures() for one in front(choice.tried)]
+        name: [_settings(trial.cue, name) | trial.measured.figures() for trial in front(choice.tried)]
         for name, choice in choices.items()
     }
     report.write_text(json.dumps(result | {"curves": curves}, indent=2) + "\n", encoding="utf-8")
@@ -110,84 +109,78 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return result
 
 
-def changing(recordings: Sequence[Recording], wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The cues whose truth changes in these recordings, of `wanted` if given, and why the others are left out.
+def changing_cues(recordings: Sequence[Recording], wanted: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The cues whose truth changes in these recordings, of `wanted` if given, and the reasons to leave out others.
 
-    StreamsError where a wanted one is unknown or does not change, or where none does.
+    RecordingError if a wanted cue is unknown or does not change, or if none changes.
     """
     for name in wanted:
         try:
             known(name, CUES, "cue")
         except ValueError as error:
-            raise StreamsError(str(error)) from None
-    why: dict[str, str] = {}
+            raise RecordingError(str(error)) from None
+    reasons: dict[str, str] = {}
     for name in wanted or CUES:
-        given = [stream for task in questions(name) for stream in streams.of_task(recordings, task)]
-        if not given:
-            why[name] = "nothing was asked whose truth is known"
-        elif not steadiness(given, RuntimeConfig().cue(name)).changes:
-            why[name] = "its truth never changes, so no delay can be measured"
-    if wanted and why:
-        name, reason = next(iter(why.items()))
-        raise StreamsError(f"'{name}': {reason}. Record clips in which it changes, or leave it out of --cues.")
-    if len(why) == len(CUES):
-        raise StreamsError("The truth of no cue changes in these recordings. Record clips in which something happens.")
-    return [name for name in CUES if name in (wanted or CUES) and name not in why], why
+        streams = [stream for task in tasks_of(name) for stream in streams_of(recordings, task)]
+        if not streams:
+            reasons[name] = "no answers with ground truth"
+        elif not total_steadiness(streams, RuntimeConfig().cue(name)).changes:
+            reasons[name] = "its truth never changes, so no delay can be measured"
+    if wanted and reasons:
+        name, reason = next(iter(reasons.items()))
+        raise RecordingError(f"'{name}': {reason}. Record clips in which it changes, or leave it out of --cues.")
+    if len(reasons) == len(CUES):
+        raise RecordingError("No cue's truth changes in these recordings. Record clips in which it does.")
+    return [name for name in CUES if name in (wanted or CUES) and name not in reasons], reasons
 
 
-def questions(cue: str) -> list[str]:
-    """The questions that a cue's settings hold for."""
+def tasks_of(cue: str) -> list[str]:
+    """The tasks that a cue's settings apply to."""
     return [task for task, name in CUE_OF.items() if name == cue]
 
 
 def grid(name: str, today: CueConfig) -> list[CueConfig]:
-    """Every setting to try for a cue; today's is among them."""
+    """All settings to try for a cue, including today's."""
     if name == "gaze":  # a heatmap has no hysteresis
         return [dataclasses.replace(today, half_life_s=value) for value in sorted({*HALF_LIVES_S, today.half_life_s})]
-    found = [
+    settings = [
         dataclasses.replace(today, half_life_s=half_life_s, enter=enter, leave=leave)
         for half_life_s, enter, leave in product(HALF_LIVES_S, ENTER, LEAVE)
         if leave <= enter
     ]
-    return found if today in found else [today, *found]
+    return settings if today in settings else [today, *settings]
 
 
-def measured(recordings: Sequence[Recording], name: str, cue: CueConfig) -> Steadiness:
-    """How steady a cue is in these recordings with one setting."""
-    return steadiness((one for task in questions(name) for one in streams.of_task(recordings, task)), cue)
+def measure_setting(recordings: Sequence[Recording], name: str, cue: CueConfig) -> Steadiness:
+    """Flicker, delay and accuracy of a cue in these recordings with one setting."""
+    return total_steadiness((stream for task in tasks_of(name) for stream in streams_of(recordings, task)), cue)
 
 
 def try_all(recordings: Sequence[Recording], name: str, today: CueConfig) -> list[Tried]:
-    """Every setting of a cue, replayed."""
-    return [Tried(cue, measured(recordings, name, cue)) for cue in grid(name, today)]
+    """Measure all settings of a cue."""
+    return [Tried(cue, measure_setting(recordings, name, cue)) for cue in grid(name, today)]
 
 
-def choose(tried: Sequence[Tried], today: CueConfig, limit_per_min: float) -> Choice:
-    """The setting that follows soonest among those that flicker at most so often; else the one that flickers least.
+def choose_setting(tried: Sequence[Tried], today: CueConfig, limit_per_min: float) -> Choice:
+    """The setting of least delay within the limit of flicker; if none is within it, the one of least flicker.
 
-    Of settings that are equal in that the steadiest, then the one nearest to the truth (gaze) or most often right, then
-    the one nearest to today's.
+    Ties are broken by flicker, then accuracy (gaze: distance from the truth), then distance from today's setting.
     """
 
-    def nearness(one: Tried) -> float:
-        return sum(abs(getattr(one.cue, name) - getattr(today, name)) for name in FIELDS)
+    def difference(trial: Tried) -> float:
+        return sum(abs(getattr(trial.cue, name) - getattr(today, name)) for name in FIELDS)
 
-    def rank(one: Tried) -> tuple[float, ...]:
-        found = one.found
-        wrong = 1 - found.accuracy if math.isnan(found.error_norm) else found.error_norm
-        return round(found.delay_s / SAME_DELAY_S), found.flicker_per_min, round(wrong, 3), nearness(one)
+    def rank(trial: Tried) -> tuple[float, ...]:
+        measured = trial.measured
+        error = 1 - measured.accuracy if math.isnan(measured.error_norm) else measured.error_norm
+        delay = round(measured.delay_s / SAME_DELAY_S)
+        return delay, measured.flicker_per_min, round(error, 3), difference(trial)
 
-    steady = [one for one in tried if one.found.flicker_per_min <= limit_per_min]
+    steady = [trial for trial in tried if trial.measured.flicker_per_min <= limit_per_min]
     if not steady:
-        least = min(one.found.flicker_per_min for one in tried)
-        steady = [one for one in tried if one.found.flicker_per_min == least]
-    return Choice(tried, next(one for one in tried if one.cue == today), min(steady, key=rank))
-
-
-def write_parameters(path: Path, chosen: dict[str, CueConfig]) -> None:
-    """Write the settings as parameters of the node (YAML, for params_file:=)."""
-    parameters = {f"{name}.{key}": value for name, cue in chosen.items() for key, value in _settings(cue, name).items()}
-    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}, sort_keys=False), encoding="utf-8")
+        least = min(trial.measured.flicker_per_min for trial in tried)
+        steady = [trial for trial in tried if trial.measured.flicker_per_min == least]
+    return Choice(tried, next(trial for trial in tried if trial.cue == today), min(steady, key=rank))
 
 
 def _settings(cue: CueConfig, name: str) -> dict[str, float]:
@@ -198,28 +191,28 @@ def _described(name: str, choice: Choice, test: Sequence[Recording]) -> dict[str
     both = {"today": choice.today, "chosen": choice.chosen}
     return {
         when: {
-            "settings": _settings(one.cue, name),
-            "fit": one.found.figures(),
-            **({"test": measured(test, name, one.cue).figures()} if test else {}),
+            "settings": _settings(trial.cue, name),
+            "fit": trial.measured.figures(),
+            **({"test": measure_setting(test, name, trial.cue).figures()} if test else {}),
         }
-        for when, one in both.items()
+        for when, trial in both.items()
     } | {"tried": len(choice.tried)}
 
 
 def _warnings(name: str, choice: Choice, limit_per_min: float) -> list[str]:
-    warnings, found = [], choice.chosen.found
-    if found.flicker_per_min > limit_per_min:
+    warnings, measured = [], choice.chosen.measured
+    if measured.flicker_per_min > limit_per_min:
         warnings.append(
-            f"{name}: no setting flickers as little as {limit_per_min:g} times per minute, so the steadiest was taken; "
+            f"{name}: all settings flicker more than {limit_per_min:g} times per minute, so the steadiest was chosen; "
             "its answers are wrong too often, or --flicker is too strict"
         )
-    if found.changes < FEW_CHANGES:
-        warnings.append(f"{name}: its truth changes {found.changes} times only, so delays are doubtful; record more")
+    if measured.changes < FEW_CHANGES:
+        warnings.append(f"{name}: its truth changes only {measured.changes} times, so delays are doubtful; record more")
     return warnings
 
 
 def _print(result: dict[str, Any], title: str) -> None:
-    """The human-readable tables, on stdout."""
+    """Print the tables."""
     console = Console()
     for part, name in (("fit", title), ("test", f"{result['test_clips']} other clips")):
         if part == "test" and not result["test_clips"]:
@@ -236,18 +229,18 @@ def _print(result: dict[str, Any], title: str) -> None:
             title=f"{name}: flicker per minute, half-life and delay in s",
             box=SIMPLE,
         )
-        for cue, one in result["cues"].items():
+        for cue, choice in result["cues"].items():
             for when in ("today", "chosen"):
-                found = one[when][part]
+                figures = choice[when][part]
                 table.add_row(
                     cue if when == "today" else "",
                     when,
-                    ", ".join(f"{value:g}" for value in one[when]["settings"].values()),
-                    _shown(found["flicker_per_min"], 1),
-                    _shown(found["delay_s"], 2),
-                    f"{found['missed']}/{found['changes']}",
-                    _shown(found["accuracy"], 3),
-                    _shown(found["jitter_norm"], 4),
+                    ", ".join(f"{value:g}" for value in choice[when]["settings"].values()),
+                    _shown(figures["flicker_per_min"], 1),
+                    _shown(figures["delay_s"], 2),
+                    f"{figures['missed']}/{figures['changes']}",
+                    _shown(figures["accuracy"], 3),
+                    _shown(figures["jitter_norm"], 4),
                 )
         console.print(table)
     for cue, reason in result["left_out"].items():

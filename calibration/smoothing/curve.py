@@ -1,4 +1,4 @@
-"""Flicker against reaction delay as a picture: every setting tried, the best of them, today's and the chosen one."""
+"""Plots flicker against delay: all settings, their Pareto front, today's setting and the chosen one."""
 
 from __future__ import annotations
 
@@ -12,32 +12,37 @@ from sf_ros.core.config import CueConfig
 
 @dataclass(frozen=True)
 class Tried:
-    """One setting of a cue and how steady it was."""
+    """One setting of a cue with its measurement."""
 
     cue: CueConfig
-    found: Steadiness
+    measured: Steadiness
 
 
 @dataclass(frozen=True)
 class Choice:
-    """All settings of a cue that were tried, and two of them."""
+    """All settings tried for a cue, today's and the chosen one."""
 
     tried: Sequence[Tried]
     today: Tried
     chosen: Tried
 
 
+def _point(trial: Tried) -> tuple[float, float]:
+    """Delay and flicker."""
+    return trial.measured.delay_s, trial.measured.flicker_per_min
+
+
 def front(tried: Sequence[Tried]) -> list[Tried]:
-    """The settings that no other one beats in both flicker and delay, by ascending delay (Pareto)."""
+    """The Pareto front in flicker and delay, by ascending delay."""
     best: list[Tried] = []
-    for one in sorted(tried, key=lambda one: (one.found.delay_s, one.found.flicker_per_min)):
-        if not best or one.found.flicker_per_min < best[-1].found.flicker_per_min:
-            best.append(one)
+    for trial in sorted(tried, key=_point):
+        if not best or trial.measured.flicker_per_min < best[-1].measured.flicker_per_min:
+            best.append(trial)
     return best
 
 
 def draw(choices: Mapping[str, Choice], limit_per_min: float, path: Path, title: str) -> None:
-    """Write the picture (PNG), a panel for each cue; gaze gets a second one, jitter over half-life."""
+    """Write the plot (PNG), a panel per cue; gaze gets a second one with jitter over half-life."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -62,32 +67,32 @@ def draw(choices: Mapping[str, Choice], limit_per_min: float, path: Path, title:
 
 
 def _flicker(panel, choice: Choice, limit_per_min: float, name: str) -> None:
-    points = [(one.found.delay_s, one.found.flicker_per_min) for one in choice.tried]
+    points = [_point(trial) for trial in choice.tried]
     colors = panel.scatter(
-        *zip(*points, strict=True), c=[one.cue.half_life_s for one in choice.tried], s=8, cmap="viridis", alpha=0.6
+        *zip(*points, strict=True), c=[trial.cue.half_life_s for trial in choice.tried], s=8, cmap="viridis", alpha=0.6
     )
     panel.figure.colorbar(colors, ax=panel, shrink=0.7, label="half-life, s")
-    best = [(one.found.delay_s, one.found.flicker_per_min) for one in front(choice.tried)]
+    best = [_point(trial) for trial in front(choice.tried)]
     panel.plot(*zip(*best, strict=True), color="black", linewidth=0.8, drawstyle="steps-post", label="best")
     panel.axhline(limit_per_min, color="tab:red", linewidth=0.8, linestyle="--", label="limit")
-    _marked(panel, [(one.found.delay_s, one.found.flicker_per_min) for one in (choice.today, choice.chosen)])
-    panel.set(title=name, xlabel="delay, s (a miss: as long as the truth held)", ylabel="flicker per minute")
+    _mark(panel, [_point(choice.today), _point(choice.chosen)])
+    panel.set(title=name, xlabel="delay, s (a missed change: how long it lasted)", ylabel="flicker per minute")
     panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
     panel.legend(fontsize=7)
 
 
 def _jitter(panel, choice: Choice) -> None:
-    ordered = sorted(choice.tried, key=lambda one: one.cue.half_life_s)
-    points = [(one.cue.half_life_s, one.found.jitter_norm) for one in ordered]
+    ordered = sorted(choice.tried, key=lambda trial: trial.cue.half_life_s)
+    points = [(trial.cue.half_life_s, trial.measured.jitter_norm) for trial in ordered]
     panel.plot(*zip(*points, strict=True), "o-", markersize=3)
-    _marked(panel, [(one.cue.half_life_s, one.found.jitter_norm) for one in (choice.today, choice.chosen)])
-    panel.set(title="gaze, jitter", xlabel="half-life, s", ylabel="way from look to look, of the picture")
+    _mark(panel, [(trial.cue.half_life_s, trial.measured.jitter_norm) for trial in (choice.today, choice.chosen)])
+    panel.set(title="gaze, jitter", xlabel="half-life, s", ylabel="movement between queries, of the image")
     panel.set_ylim(0, 1.1 * panel.get_ylim()[1])
     panel.legend(fontsize=7)
 
 
-def _marked(panel, points: Sequence[tuple[float, float]]) -> None:
-    """Today's setting and the chosen one."""
+def _mark(panel, points: Sequence[tuple[float, float]]) -> None:
+    """Mark today's setting and the chosen one."""
     for point, label, marker, color in zip(points, ("today", "chosen"), "s*", ("tab:orange", "tab:red"), strict=True):
         panel.plot(*point, marker, color=color, markersize=10, markeredgecolor="black", linestyle="none", label=label)
     panel.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""How steady a cue is, and how soon it follows: recorded answers replayed through the robot's own filters."""
+"""Flicker, delay and accuracy of cues: recorded answers replayed through the robot's filters."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import Any
 
 import numpy as np
 
-from calibration.camera.streams import Stream
+from calibration.smoothing.recordings import Stream
 from sf_ros.core.config import CueConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.io.truth import GAZE_NEAR_NORM
 from sf_ros.perception.smoothing import GazeFilter, LabelFilter
 
-GAP_S = 0.25  # frames further apart tell nothing of what was true between them
-MOVING_NORM_S = 0.15  # of the picture per second: a true gaze point that is faster is on its way
-TRANSIT_S = 0.8  # the longest way from one true gaze point to the next
-EARLY_S = 0.2  # a cue may show what comes next so much before the truth switches, in the middle of a movement
-WATCHED_S = 1.0  # a change whose new truth is seen for less is not asked whether it was followed
+GAP_S = 0.25  # the truth between frames further apart is unknown
+MOVING_NORM_S = 0.15  # of the image per second: a true gaze point that is faster is moving to another target
+TRANSIT_S = 0.8  # longest movement from one true gaze point to the next
+EARLY_S = 0.2  # a cue may change this much before the truth, which switches in the middle of a movement
+WATCHED_S = 1.0  # a change whose new truth lasts less is not scored
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A time in which the truth stays as it is: from `start_s` to `end_s`, seen in the frames first..last."""
+    """A time of constant truth from `start_s` to `end_s`, in the frames first..last."""
 
     start_s: float
     end_s: float
     first: int
     last: int
-    follows: bool  # another truth gave way to this one, in sight
+    follows: bool  # whether an observed change of the truth starts it
 
 
 @dataclass
 class Steadiness:
-    """Counts of one question (or several) with one setting; they add up by `+=`."""
+    """Counts of one or several tasks with one setting; `+=` adds them up."""
 
-    flickers: int = 0  # changes of what is published while the truth stays, other than the one that follows it
-    still_s: float = 0.0  # time in which the truth stays
+    flickers: int = 0  # published changes during constant truth, except the one that follows a true change
+    still_s: float = 0.0  # time of constant truth
     delays_s: list[float] = field(default_factory=list)  # from a true change to the published one
-    missed_s: list[float] = field(default_factory=list)  # how long the truth held that was never followed
-    frames: int = 0  # with a readable truth and something published
+    missed_s: list[float] = field(default_factory=list)  # durations of truths that were never published
+    frames: int = 0  # with a known truth and a published answer
     right: int = 0
     distance_norm: float = 0.0  # gaze: from the truth, summed over frames
-    travel_norm: list[float] = field(default_factory=list)  # gaze: way from look to look while the truth stays
+    travel_norm: list[float] = field(default_factory=list)  # gaze: movements between queries during constant truth
 
     def __iadd__(self, other: Steadiness) -> Steadiness:
         self.flickers += other.flickers
@@ -60,7 +60,7 @@ class Steadiness:
 
     @property
     def changes(self) -> int:
-        """True changes that could be followed."""
+        """Number of true changes that are scored."""
         return len(self.delays_s) + len(self.missed_s)
 
     @property
@@ -69,7 +69,7 @@ class Steadiness:
 
     @property
     def delay_s(self) -> float:
-        """Mean over all true changes; one never followed counts for as long as its truth held."""
+        """Mean over all true changes; a missed one counts with the duration of its truth."""
         return float(np.mean(self.delays_s + self.missed_s)) if self.changes else math.nan
 
     @property
@@ -83,11 +83,11 @@ class Steadiness:
 
     @property
     def jitter_norm(self) -> float:
-        """Mean way of the gaze point from look to look while the truth stays; its median is 0, by the map's cells."""
+        """Mean movement of the gaze point between queries during constant truth (the median is 0: points are cells)."""
         return float(np.mean(self.travel_norm)) if self.travel_norm else math.nan
 
     def figures(self) -> dict[str, Any]:
-        """Plain numbers, rounded for reading; NaN becomes None."""
+        """Rounded numbers for JSON; NaN becomes None."""
         values = {
             "flicker_per_min": self.flicker_per_min,
             "delay_s": self.delay_s,
@@ -100,8 +100,8 @@ class Steadiness:
         return {**rounded, "changes": self.changes, "missed": len(self.missed_s), "still_s": round(self.still_s, 1)}
 
 
-def steadiness(streams: Iterable[Stream], cue: CueConfig) -> Steadiness:
-    """All streams with the settings of one cue."""
+def total_steadiness(streams: Iterable[Stream], cue: CueConfig) -> Steadiness:
+    """The sum over streams with the settings of one cue."""
     total = Steadiness()
     for stream in streams:
         total += measure(stream, replay(stream, cue))
@@ -109,76 +109,77 @@ def steadiness(streams: Iterable[Stream], cue: CueConfig) -> Steadiness:
 
 
 def replay(stream: Stream, cue: CueConfig) -> np.ndarray:
-    """What the robot publishes from each look on: indices of labels (N,), or gaze points (N, 2)."""
+    """The published answer after each query: indices of labels (N,), or gaze points (N, 2)."""
     published: list[Any] = []
     if TASKS[stream.task].kind == "heatmap":
-        looks = GazeFilter(cue)
-        for stamp, heatmap in zip(stream.looks.tolist(), stream.answers.astype(np.float32), strict=True):
-            looks.update(heatmap, stamp)
-            published.append((0.0, 0.0) if looks.believed is None else looks.believed.point_norm)
+        gazes = GazeFilter(cue)
+        for stamp, heatmap in zip(stream.queries.tolist(), stream.answers.astype(np.float32), strict=True):
+            gazes.update(heatmap, stamp)
+            published.append((0.0, 0.0) if gazes.believed is None else gazes.believed.point_norm)
     else:
         labels = LabelFilter(cue, TASKS[stream.task].labels)
-        for stamp, probabilities in zip(stream.looks.tolist(), stream.answers.astype(np.float64), strict=True):
+        for stamp, probabilities in zip(stream.queries.tolist(), stream.answers.astype(np.float64), strict=True):
             labels.update(probabilities, stamp)
             published.append(labels.chosen)
     return np.array(published)
 
 
 def measure(stream: Stream, published: np.ndarray) -> Steadiness:
-    """Compare what was published from each look on with the truth; of a gaze point, near is right."""
-    found = Steadiness()
-    parts = segments(stream)
-    for number, segment in enumerate(parts):
-        after = parts[number + 1] if number + 1 < len(parts) else None
-        begin = int(np.searchsorted(stream.looks, segment.start_s))
-        end = int(np.searchsorted(stream.looks, segment.end_s, "left" if after and after.follows else "right"))
+    """Compare the published answer after each query with the truth; a gaze point is right if it is near."""
+    counts = Steadiness()
+    constant = segments(stream)
+    for number, segment in enumerate(constant):
+        after = constant[number + 1] if number + 1 < len(constant) else None
+        begin = int(np.searchsorted(stream.queries, segment.start_s))
+        end = int(np.searchsorted(stream.queries, segment.end_s, "left" if after and after.follows else "right"))
         if end == 0:
-            continue  # not asked yet
-        right = [_right(stream, published[i], stream.looks[i], segment) for i in range(begin, end)]
+            continue  # before the first query
+        right = [_right(stream, published[i], stream.queries[i], segment) for i in range(begin, end)]
         was_right = begin > 0 and _right(stream, published[begin - 1], segment.start_s, segment)
-        answer = next((begin + i for i, one in enumerate(right) if one), None)
+        answer = next((begin + i for i, is_right in enumerate(right) if is_right), None)
         if segment.follows and begin > 0 and segment.end_s - segment.start_s >= WATCHED_S:
             if was_right or answer is not None:
-                found.delays_s.append(0.0 if was_right else float(stream.looks[answer] - segment.start_s))
+                counts.delays_s.append(0.0 if was_right else float(stream.queries[answer] - segment.start_s))
             else:
-                found.missed_s.append(segment.end_s - segment.start_s)
+                counts.missed_s.append(segment.end_s - segment.start_s)
         for i in range(max(begin, 1), end):
-            wanted = (not was_right and i == answer) or _early(stream, published[i], stream.looks[i], segment, after)
-            if not wanted:
-                found.flickers += int(_differ(stream, published[i - 1], published[i]))
+            expected = (not was_right and i == answer) or _early(
+                stream, published[i], stream.queries[i], segment, after
+            )
+            if not expected:
+                counts.flickers += int(_differ(stream, published[i - 1], published[i]))
                 if published.ndim == 2:
-                    found.travel_norm.append(math.dist(published[i - 1], published[i]))
-        found.still_s += segment.end_s - max(segment.start_s, float(stream.looks[0]))
+                    counts.travel_norm.append(math.dist(published[i - 1], published[i]))
+        counts.still_s += segment.end_s - max(segment.start_s, float(stream.queries[0]))
         frames = slice(segment.first, segment.last + 1)
-        held = np.searchsorted(stream.looks, stream.frames[frames], side="right") - 1
-        shown, true = published[held][held >= 0], stream.truth[frames][held >= 0]
-        found.frames += len(shown)
-        found.right += int((~_differ(stream, shown, true)).sum())
+        latest = np.searchsorted(stream.queries, stream.frames[frames], side="right") - 1
+        shown, true = published[latest][latest >= 0], stream.truth[frames][latest >= 0]
+        counts.frames += len(shown)
+        counts.right += int((~_differ(stream, shown, true)).sum())
         if stream.truth.ndim == 2:
-            found.distance_norm += float(np.linalg.norm(shown - true, axis=1).sum())
-    return found
+            counts.distance_norm += float(np.linalg.norm(shown - true, axis=1).sum())
+    return counts
 
 
 def segments(stream: Stream) -> list[Segment]:
-    """The times in which the truth of a stream stays as it is, in their order.
+    """The times of constant truth of a stream, in order.
 
-    A gaze point that drifts stays; while it is on its way from one place to another there is none, and the change is in
-    the middle of the way.
+    A slowly drifting gaze point is constant. A fast movement belongs to no segment; the change is in its middle.
     """
     runs = list(_runs(stream))
-    found: list[Segment] = []
+    result: list[Segment] = []
     for number, (first, last) in enumerate(runs):
         start, end, follows = float(stream.frames[first]), float(stream.frames[last]), False
         if number > 0:
             start, follows = _joint(stream, runs[number - 1][1], first)
         if number + 1 < len(runs) and (joint := _joint(stream, last, runs[number + 1][0]))[1]:
             end = joint[0]
-        found.append(Segment(start, end, first, last, follows))
-    return found
+        result.append(Segment(start, end, first, last, follows))
+    return result
 
 
 def _runs(stream: Stream) -> Iterator[tuple[int, int]]:
-    """First and last frame of each time without a change; a gaze point on its way is in none."""
+    """First and last frame of each time without a change or a fast movement of the gaze point."""
     if not len(stream.frames):
         return
     gaps = np.diff(stream.frames)
@@ -208,7 +209,7 @@ def _runs(stream: Stream) -> Iterator[tuple[int, int]]:
 
 
 def _joint(stream: Stream, last: int, first: int) -> tuple[float, bool]:
-    """When what was true until frame `last` gave way to what is true from `first` on, and whether that was seen."""
+    """When the truth changed between the frames `last` and `first`, and whether the change was observed."""
     if not _near_in_time(stream, last, first):
         return float(stream.frames[first]), False
     if stream.truth.ndim == 1:
@@ -217,25 +218,25 @@ def _joint(stream: Stream, last: int, first: int) -> tuple[float, bool]:
 
 
 def _near_in_time(stream: Stream, last: int, first: int) -> bool:
-    """Whether the truth was in sight between two frames."""
+    """Whether the truth is known all the time between two frames."""
     between = np.diff(stream.frames[last : first + 1])
     limit = GAP_S if stream.truth.ndim == 1 else TRANSIT_S
     return bool((between <= GAP_S).all() and between.sum() <= limit)
 
 
 def _right(stream: Stream, published: Any, stamp: float, segment: Segment) -> bool:
-    """Whether something published fits the truth of a segment, at the frame of it that is newest at `stamp`."""
+    """Whether a published answer agrees with the truth of a segment, at its latest frame before `stamp`."""
     frame = int(np.searchsorted(stream.frames, stamp, side="right")) - 1
     return not _differ(stream, published, stream.truth[min(max(frame, segment.first), segment.last)])
 
 
 def _early(stream: Stream, published: Any, stamp: float, segment: Segment, after: Segment | None) -> bool:
-    """Whether something published at the end of a segment is what the next one says."""
+    """Whether an answer published at the end of a segment agrees with the next one's truth."""
     if after is None or not after.follows or stamp < segment.end_s - EARLY_S:
         return False
     return not _differ(stream, published, stream.truth[after.first])
 
 
 def _differ(stream: Stream, a: Any, b: Any) -> Any:
-    """Whether two labels are not the same, or two gaze points not near each other; likewise for arrays of them."""
+    """Whether labels differ, or gaze points are not near each other; elementwise for arrays."""
     return np.linalg.norm(np.subtract(a, b), axis=-1) > GAZE_NEAR_NORM if stream.truth.ndim == 2 else a != b

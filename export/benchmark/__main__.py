@@ -25,7 +25,6 @@ from export.benchmark import crowd, growth, machine, report
 from export.benchmark.measure import Crowd, measure, picture
 from export.benchmark.methods import METHODS
 from export.benchmark.others import OTHERS
-from export.benchmark.rates import copy_rate
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import RuntimeConfig, known
@@ -111,7 +110,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "machine": machine.describe(engine.device),
         "cold_start_s": {"load": round(loaded - start, 2), "first_answers": round(first - loaded, 2)},
         "peak_memory_mb": round(machine.peak_memory_bytes() / 1e6),
-        "copy_bytes_per_s": round(copy_rate(engine.device)),
+        "copy_bytes_per_s": round(machine.copy_rate(engine.device)),
         "growth": {
             name: {unit: asdict(law) for unit, law in found.items()} for name, found in report.laws(measured).items()
         },
@@ -121,14 +120,14 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "benchmark.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        report.plot(measured, f"{result['vision']}, language {result['language']}", options.out)
+        report.plot(measured, f"{result['vision']}, LLM {result['llm']}", options.out)
     return result
 
 
 def _show(result: dict[str, Any], measured: Sequence[Crowd]) -> None:
     console = Console()
     where = result["machine"].get("gpu") or f"{result['machine']['cpu']}, {result['machine']['threads']} threads"
-    console.print(f"{result['bundle']} on {where}; vision {result['vision']}, language {result['language']}")
+    console.print(f"{result['bundle']} on {where}; vision {result['vision']}, LLM {result['llm']}")
     console.print(report.methods_table(measured))
     console.print(report.stages_table(measured))
     for found in measured:

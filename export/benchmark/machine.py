@@ -1,4 +1,4 @@
-"""Which machine it is, how much memory was used, and how much energy where the device tells."""
+"""Facts and limits of this machine: versions, memory, energy, and the rates of matrix products and copies."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import importlib.metadata
 import os
 import platform
 import resource
+import statistics
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "transformers", "numpy", "opencv-python")
 SYS = Path("/sys")
 SAMPLE_S = 0.1  # between two readings of the power
+REPEATS = 5  # of each product and copy
+COPY_BYTES = 256 << 20  # more than any cache holds
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Hardware and versions that figures depend on."""
-    found: dict[str, Any] = {
+    """Hardware and package versions that figures depend on."""
+    facts: dict[str, Any] = {
         "device": str(device),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
@@ -33,28 +40,28 @@ def describe(device: torch.device) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2),
     }
     if device.type == "cuda":
-        facts = torch.cuda.get_device_properties(device)
-        found |= {"gpu": facts.name, "gpu_memory_gib": round(facts.total_memory / 2**30, 1), "cuda": torch.version.cuda}
+        gpu = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": gpu.name, "gpu_memory_gib": round(gpu.total_memory / 2**30, 1), "cuda": torch.version.cuda}
     if (l4t := Path("/etc/nv_tegra_release")).is_file():
-        found["jetson"] = l4t.read_text(encoding="utf-8").strip()
+        facts["jetson"] = l4t.read_text(encoding="utf-8").strip()
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            facts[name] = importlib.metadata.version(name)
+    return facts
 
 
 def peak_memory_bytes() -> int:
-    """The most that this process has had in memory."""
+    """Largest resident size of this process so far."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def watts(device: torch.device, root: Path = SYS) -> float | None:
-    """What the device draws now; None where nothing tells.
+    """Power drawn now, or None without a sensor.
 
-    Of a GPU NVIDIA's management library does, of a Jetson its sensor at the supply.
+    GPUs report it through NVIDIA's management library, Jetsons through the INA3221 sensor of their supply.
     """
     if device.type == "cuda":
-        with contextlib.suppress(Exception):  # no library, or a GPU that keeps it to itself (Jetson's)
+        with contextlib.suppress(Exception):  # no library, or a GPU that does not report power (Jetson)
             import pynvml  # type: ignore[import-untyped]
 
             pynvml.nvmlInit()
@@ -68,7 +75,7 @@ def watts(device: torch.device, root: Path = SYS) -> float | None:
 
 
 class Energy:
-    """The joules of a `with` block: by a processor's counter, or power summed over time. None where nothing tells."""
+    """Joules of a `with` block, from a CPU's counter or from sampled power. None without counter and sensor."""
 
     def __init__(self, device: torch.device, root: Path = SYS) -> None:
         self.joules: float | None = None
@@ -90,20 +97,81 @@ class Energy:
     ) -> None:
         self._done.set()
         if self._counter is not None:
-            spent = (_number(self._counter) - self._start) / 1e6
-            self.joules = spent if spent >= 0 else None  # the counter began anew
+            joules = (_number(self._counter) - self._start) / 1e6
+            self.joules = joules if joules >= 0 else None  # the counter has wrapped around
         elif self._sampler.is_alive():
             self._sampler.join()
 
     def _sample(self) -> None:
-        spent, last = 0.0, time.perf_counter()
+        joules, last = 0.0, time.perf_counter()
         while True:
             done = self._done.wait(SAMPLE_S)
             power, now = watts(self._device, self._root), time.perf_counter()
-            spent, last = spent + (power or 0.0) * (now - last), now
-            self.joules = spent
+            joules, last = joules + (power or 0.0) * (now - last), now
+            self.joules = joules
             if done:
                 return
+
+
+@dataclass(frozen=True)
+class Product:
+    """`count` products of `tokens` rows with the transposed weight (out, in) of a layer."""
+
+    tokens: int
+    weight: Tensor
+    count: int = 1
+
+    @property
+    def flops(self) -> int:
+        """Operations of all of them; a multiply-add is two."""
+        return 2 * self.tokens * self.weight.numel() * self.count
+
+
+def products(module: nn.Module, tokens: Sequence[int]) -> list[Product]:
+    """The products of a module's linear layers for batches of these many tokens; layers of one shape are merged."""
+    shapes: dict[tuple[int, ...], tuple[Tensor, int]] = {}
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            first, count = shapes.get(tuple(layer.weight.shape), (layer.weight, 0))
+            shapes[tuple(layer.weight.shape)] = first, count + 1
+    batches = {length: tokens.count(length) for length in tokens}
+    return [Product(n, weight, count * many) for n, many in batches.items() for weight, count in shapes.values()]
+
+
+def product_rate(layers: Sequence[Product]) -> float:
+    """Operations per second of these products one after the other, each at the median of its repeats."""
+    return sum(product.flops for product in layers) / sum(product.count * _seconds(product) for product in layers)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes per second, read plus written, of a large copy: the fastest of its repeats."""
+    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * COPY_BYTES / min(_repeat(lambda: target.copy_(source), device))
+
+
+@torch.inference_mode()
+def _seconds(product: Product) -> float:
+    weight = product.weight
+    rows = torch.randn(product.tokens, weight.shape[1], device=weight.device).to(weight.dtype)
+    return statistics.median(_repeat(lambda: F.linear(rows, weight), weight.device))
+
+
+def _repeat(call: Callable[[], object], device: torch.device) -> list[float]:
+    """Seconds of each of REPEATS calls, after one to warm up."""
+    seconds = []
+    for _ in range(1 + REPEATS):
+        _synchronise(device)
+        start = time.perf_counter()
+        call()
+        _synchronise(device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _number(path: Path) -> float:

@@ -14,9 +14,9 @@ from rich.progress import Progress
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.benchmark import crowd
+from export.benchmark.machine import Product, product_rate, products
 from export.benchmark.methods import METHODS, largest_difference
 from export.benchmark.others import Other
-from export.benchmark.rates import Product, product_rate, products
 from export.benchmark.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues

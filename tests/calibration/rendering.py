@@ -1,4 +1,4 @@
-"""Pictures of boards through a known camera: a high-resolution board, every subpixel's ray, blur and noise."""
+"""Renders images of boards through a given camera: a ray per subpixel, blur and noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 from scipy.spatial.transform import Rotation
 
-from calibration.camera.boards import Board
+from calibration.camera.board.board import Board
 from sf_ros.core.camera import Camera
 
 TEXTURE_PX_PER_SQUARE = 100
@@ -20,13 +20,13 @@ BLACK, WHITE = 25, 225
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the board is in the camera's frame."""
+    """The board's pose in the camera's frame."""
 
     rotation: np.ndarray  # (3, 3)
     translation_m: np.ndarray  # (3,)
 
     def of(self, points_m: np.ndarray) -> np.ndarray:
-        """Points of the board (N, 3) in the camera's frame."""
+        """Points of the board (N, 3), in the camera's frame."""
         return points_m @ self.rotation.T + self.translation_m
 
 
@@ -49,11 +49,11 @@ def texture(board: Board) -> np.ndarray:
 
 
 class Studio:
-    """Photographs boards with one camera: rays are computed once, `supersample` x `supersample` of them a pixel."""
+    """Renders boards with one camera, with `supersample` x `supersample` rays per pixel, computed once."""
 
     def __init__(self, camera: Camera, supersample: int = 2) -> None:
         self.camera, self._supersample = camera, supersample
-        # Rays change smoothly over the picture: splines between every 16th pixel miss by less than 1e-4 pixels.
+        # Rays change smoothly: splines between every 16th pixel have errors below 1e-4 pixels.
         sides = camera.height, camera.width
         knots = [np.linspace(-1, side, side // 16) for side in sides]
         rows, columns = np.meshgrid(*knots, indexing="ij")
@@ -73,7 +73,7 @@ class Studio:
     ) -> np.ndarray:
         """Grey uint8 (H, W). blur_px: standard deviation of a Gaussian; noise: that of each pixel, grey values.
 
-        `sheet` takes the place of the board's own texture (same size).
+        `sheet` replaces the board's texture (same size).
         """
         sheet = texture(board) if sheet is None else sheet
         # Ray and board: t * ray = R p + T with p_z = 0, so p ~ R^T ray scaled to the plane.
@@ -82,26 +82,26 @@ class Studio:
         with np.errstate(divide="ignore", invalid="ignore"):
             along = np.float32(-origin[2]) / towards[..., 2]
             on_board = origin[:2].astype(np.float32) + along[..., None] * towards[..., :2]
-        on_board[~(along > 0)] = -1e6  # behind the camera, or along the board
-        # The print is blurred to what a subpixel sees of it, or edges in line with the pixels would be jagged.
+        on_board[~(along > 0)] = -1e6  # behind the camera or parallel to the board
+        # Blur the print to a subpixel's footprint; otherwise edges aligned with the pixels are jagged.
         middle = board.size_m / 2
         nearby = pose.of(np.column_stack([middle + [[0, 0], [1e-3, 0], [0, 1e-3]], np.zeros(3)]))
         spread_px = np.linalg.norm(np.diff(self.camera.pixels(nearby), axis=0), axis=1).max()  # of 1 mm
         subpixel = TEXTURE_PX_PER_SQUARE / board.square_m * 1e-3 / spread_px / self._supersample
         sheet = cv2.GaussianBlur(sheet, (0, 0), max(subpixel / 2, 0.3))
         at = (on_board / np.float32(board.square_m) + MARGIN_SQUARES) * TEXTURE_PX_PER_SQUARE - 0.5
-        seen = cv2.remap(sheet, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=WALL)
-        picture = cv2.resize(
-            seen.astype(np.float32), (self.camera.width, self.camera.height), interpolation=cv2.INTER_AREA
+        sampled = cv2.remap(sheet, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=WALL)
+        image = cv2.resize(
+            sampled.astype(np.float32), (self.camera.width, self.camera.height), interpolation=cv2.INTER_AREA
         )
         if blur_px > 0:
-            picture = cv2.GaussianBlur(picture, (0, 0), blur_px)
-        picture += rng.normal(0, noise, picture.shape).astype(np.float32)
-        return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+            image = cv2.GaussianBlur(image, (0, 0), blur_px)
+        image += rng.normal(0, noise, image.shape).astype(np.float32)
+        return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
 def facing(board: Board, camera: Camera, pixel: np.ndarray, distance_m: float, turn_deg: np.ndarray) -> Pose:
-    """The board's middle at a pixel, square to the ray there and then turned by a rotation vector in degrees."""
+    """A pose with the board's middle at a pixel: perpendicular to its ray, then turned by a rotation vector."""
     ray = camera.rays(np.asarray(pixel, float)[None])[0]
     to_ray = Rotation.align_vectors(ray[None], np.array([[0.0, 0.0, 1.0]]))[0]
     rotation = (to_ray * Rotation.from_rotvec(np.radians(turn_deg))).as_matrix()
@@ -109,10 +109,10 @@ def facing(board: Board, camera: Camera, pixel: np.ndarray, distance_m: float, t
 
 
 def varied_poses(board: Board, camera: Camera, rng: np.random.Generator, count: int) -> list[Pose]:
-    """What somebody who follows the advice does: the board all over the picture, near and far, tilted to all sides.
+    """Poses as advised: the board all over the image, near and far, tilted to all sides.
 
-    The board is moved from the middle towards a point of the picture's border as far as it stays in the picture; a
-    ChArUco board may leave it by two squares.
+    The board moves from the middle towards the image's border as far as it stays inside; a ChArUco board may leave it
+    by two squares.
     """
     size = np.array([camera.width, camera.height])
     out_m = (0.0 if board.pattern == "chessboard" else 2.0) * board.square_m
@@ -126,7 +126,7 @@ def varied_poses(board: Board, camera: Camera, rng: np.random.Generator, count: 
         lean = rng.uniform(0, 2 * np.pi)
         turn = np.append(rng.uniform(5, 45) * np.array([np.cos(lean), np.sin(lean)]), rng.uniform(-25, 25))
         distance = board.size_m[1] / rng.uniform(0.35, 0.8) * camera.matrix[1, 1] / camera.height
-        for reach in np.linspace(1, 0, 21):  # of the way from the middle to the border
+        for reach in np.linspace(1, 0, 21):  # share of the path from the middle to the border
             pixel = size / 2 * (1 + reach * direction)
             pose = facing(board, camera, np.clip(pixel, 0, size - 1), distance, turn)
             points = pose.of(outline)

@@ -1,35 +1,34 @@
-"""What all commands share: how they call themselves, and results as tables for people."""
+"""Shared parts of the commands: usage lines and tables."""
 
 from __future__ import annotations
 
 import pytest
 
-from calibration.camera import calibrate
-from calibration.camera.calibrate import targets
-from calibration.command import labelled, print_table, told
+from calibration.camera import calibrate, targets
+from calibration.command import as_text, label, print_table
 from calibration.confidence import fit
 from calibration.extrinsics import solve
 from calibration.smoothing import choose, record
 
 COMMANDS = {
-    "targets": (targets.main, "BOARD.pdf"),
+    "camera.targets": (targets.main, "BOARD.pdf"),
     "camera": (calibrate.main, "SOURCE"),
     "extrinsics": (solve.main, "SOURCE"),
     "confidence": (fit.main, "BUNDLE"),
     "smoothing": (choose.main, "BUNDLE"),
-    "smoothing_record": (record.main, "BUNDLE CLIP..."),
+    "smoothing.record": (record.main, "BUNDLE CLIP..."),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_usage_says_what_is_typed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_usage_line_is_the_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     main, positional = COMMANDS[name]
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert ended.value.code == 0
-    assert said.startswith(f"usage: python -m calibration.{name} [-h]") and positional in said.splitlines()[0]
-    assert "{None}" not in said
+    assert output.startswith(f"usage: python -m calibration.{name} [-h]") and positional in output.splitlines()[0]
+    assert "{None}" not in output
 
 
 @pytest.mark.parametrize(
@@ -46,18 +45,18 @@ def test_the_usage_says_what_is_typed(name: str, capsys: pytest.CaptureFixture[s
         ([[1.0, 0.0], [0.0, 2.0]], "1.0, 0.0\n0.0, 2.0"),
     ],
 )
-def test_values_are_told_in_words(value: object, text: str) -> None:
-    assert told(value) == text
+def test_values_as_text(value: object, text: str) -> None:
+    assert as_text(value) == text
 
 
 def test_units_follow_the_name_of_a_figure() -> None:
     names = ("rms_px", "held_out_rms_px", "translation_m", "camera_name", "views", "m")
-    assert [labelled(name) for name in names] == [
+    assert [label(name) for name in names] == [
         "rms, px", "held out rms, px", "translation, m", "camera name", "views", "m",
     ]  # fmt: skip
 
 
-def test_a_table_takes_names_with_brackets_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_prints_brackets_literally(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("[red]", {"file": "[bold]x"}, ["[a] is blurred"])
-    said = capsys.readouterr().out
-    assert "[red]" in said and "[bold]x" in said and "warning: [a] is blurred." in said
+    output = capsys.readouterr().out
+    assert "[red]" in output and "[bold]x" in output and "warning: [a] is blurred." in output

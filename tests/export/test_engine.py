@@ -1,4 +1,4 @@
-"""The command that builds a TensorRT engine, up to the GPU that it needs."""
+"""The command that builds a TensorRT engine, with a stand-in for TensorRT."""
 
 from __future__ import annotations
 
@@ -10,16 +10,7 @@ import pytest
 import torch
 
 from export import engine
-from export.bundle import main as export
 from tests.engines.fused.fake_tensorrt import fake_tensorrt
-
-
-@pytest.fixture(scope="module")
-def half(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle with vision in float16."""
-    out = tmp_path_factory.mktemp("half")
-    assert export([str(smoke_run / "checkpoint"), str(out), "--samples", "6", "--vision", "float16"]) == 0
-    return out
 
 
 @pytest.fixture
@@ -29,10 +20,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt())
 
 
-def test_an_engine_is_built_once_unless_asked_for_again(
-    half: Path, tmp_path: Path, gpu: None, capsys: pytest.CaptureFixture[str]
+def test_an_engine_is_rebuilt_only_on_request(
+    bundle_with_all_forms: Path, tmp_path: Path, gpu: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [str(half), "--engines", str(tmp_path)]
+    command = [str(bundle_with_all_forms), "--engines", str(tmp_path)]
     built = []
     for extra in ([], [], ["--again"]):
         assert engine.main([*command, *extra]) == 0
@@ -43,20 +34,22 @@ def test_an_engine_is_built_once_unless_asked_for_again(
 
 
 @pytest.mark.parametrize("batches", ["3,1", "0,2", "1,1", "two"])
-def test_buckets_must_rise(batches: str, half: Path, gpu: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert engine.main([str(half), "--batches", batches]) == 2
+def test_batch_sizes_must_ascend(
+    batches: str, bundle_with_all_forms: Path, gpu: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert engine.main([str(bundle_with_all_forms), "--batches", batches]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_without_a_gpu_it_is_said_in_one_line(
-    half: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_a_gpu_the_error_is_one_line(
+    bundle_with_all_forms: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert engine.main([str(half)]) == 2
+    assert engine.main([str(bundle_with_all_forms)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: TensorRT needs a GPU that torch sees") and error.count("\n") == 1
 
 
-def test_a_bundle_without_float16_cannot_have_one(smoke_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_without_float16_is_refused(smoke_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert engine.main([str(smoke_bundle)]) == 2
     assert "Export the checkpoint again with --vision float16" in capsys.readouterr().err

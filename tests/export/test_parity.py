@@ -23,7 +23,7 @@ from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model
 from training.data.sample import Sample
-from training.evaluate import reference
+from training.evaluation.answers import reference
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (60, 80, 3), np.uint8)
 BOXES = (Box(10, 5, 40, 50), Box(45, 10, 75, 58))
@@ -104,7 +104,7 @@ def test_an_answer_that_is_no_number_is_found_and_refused(model: FusedModel) -> 
     engine = Off(model, "domain", np.array([0.0, np.nan, 0.0], np.float32))
     parity = difference(model, engine)
     assert np.isnan(parity["domain"]["max_difference"]) and parity["relation"]["max_difference"] == 0
-    with pytest.raises(BundleError, match=r"answers differ from the checkpoint's by nan .* Nothing was signed"):
+    with pytest.raises(BundleError, match=r"answers differ from the checkpoint's by nan .* No manifest was written"):
         check_answers(Path("bundle"), parity)
 
 

@@ -1,1 +1,1 @@
-"""The architectures that the fused model is compared with, behind one interface (paper section 3.2, appendix B)."""
+"""Architectures that the fused model is compared with, behind one interface (paper section 3.2, appendix B)."""

@@ -15,7 +15,7 @@ JITTER = 0.2  # of the head box's width and height, for each edge
 
 
 def augment(sample: Sample, generator: np.random.Generator) -> Sample:
-    """Crop, mirror and jitter, each for half of the samples."""
+    """Crop, mirror and jitter a sample, each with probability CHANCE."""
     if generator.random() < CHANCE:
         sample = crop(sample, random_region(sample, generator))
     if generator.random() < CHANCE:
@@ -26,7 +26,7 @@ def augment(sample: Sample, generator: np.random.Generator) -> Sample:
 
 
 def jitter(sample: Sample, shares: np.ndarray) -> Sample:
-    """Move the four edges of each box by `shares` (4,) of its width and height; the image stays."""
+    """Move the four edges of each box by `shares` (4,) of its width and height; the image does not change."""
     height, width = sample.image.shape[:2]
     boxes = []
     for box in sample.boxes:

@@ -1,9 +1,9 @@
 """Gaze-LLE (Ryan et al. 2025, arXiv 2412.09586): a small transformer on frozen features finds what a head looks at.
 
-Parameters carry the names of the published checkpoints (github.com/fkryan/gazelle), which are saved without backbone,
-so that their state dicts load strictly into GazeLleHead. Known differences to the fused model: the head mask rounds its
-edges, so that a tiny head may mark nothing, and pictures are resized by sf_ros.core.views (area averaging) where the
-published transform uses antialiased bilinear.
+Parameters have the names of the published checkpoints (github.com/fkryan/gazelle), which are saved without backbone, so
+their state dicts load strictly into GazeLleHead. The head mask rounds its edges, unlike the fused model's, so a tiny
+head may mark nothing. Images are resized by sf_ros.core.views (area averaging); the published transform uses
+antialiased bilinear interpolation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise, view
 from sf_ros.engines.base import Answer
 from training.baselines.gaze_augmentation import augment
-from training.baselines.interface import check_questions
+from training.baselines.interface import check_tasks
 from training.data.sample import Sample
 
 BoxNorm = tuple[float, float, float, float]  # left, top, right, bottom in 0..1
@@ -39,18 +39,17 @@ class GazeLleConfig:
     layers: int = 3
     heads: int = 8  # attention heads
     drop_path: float = 0.1  # chance that a sample skips a branch of a layer while training
-    inout: bool = False  # also say whether the target is in the picture (published for VideoAttentionTarget)
+    inout: bool = False  # also predict whether the target is in the image (published for VideoAttentionTarget)
     heatmap_size: int = 64  # cells on a side
     heatmap_sigma: float = 3.0  # of the Gaussian target, in cells
     augment: bool = True  # crop, flip, jitter of the head box, each for half of the samples
-    learning_rate: float = 1e-3  # of Adam, without weight decay
-    final_learning_rate: float = 1e-7  # at the end of the cosine, which moves once per epoch
+    learning_rate: float = 1e-3  # of Adam, without weight decay; cosine decay
     epochs: int = 15
     batch_size: int = 60
 
 
 class GazeLleHead(nn.Module):
-    """All that is learned: features (B, N, dim_in) and a head box each -> heatmap, and in or out of the picture."""
+    """The trained part: features (B, N, dim_in) and head boxes -> heatmaps and whether targets are in the image."""
 
     pos_embed: Tensor
 
@@ -71,7 +70,10 @@ class GazeLleHead(nn.Module):
             self.inout_token = nn.Embedding(1, dim)
 
     def forward(self, features: Tensor, boxes_norm: Sequence[BoxNorm | None]) -> tuple[Tensor, Tensor | None]:
-        """Features (B, N, dim_in) in raster order, B head boxes -> probabilities (B, size, size), and (B,) or None."""
+        """Heatmaps (B, size, size) of probabilities, and the in-image probability (B,) or None.
+
+        Features (B, N, dim_in) are in raster order, with B head boxes.
+        """
         x = self.linear(features.transpose(1, 2).unflatten(2, (self.grid, self.grid))) + self.pos_embed
         masks = torch.stack([head_mask(box, self.grid) for box in boxes_norm]).to(x)  # (B, grid, grid)
         x = x + masks.unsqueeze(1) * self.head_token.weight[..., None, None]
@@ -113,7 +115,7 @@ class Block(nn.Module):
         return x + self._dropped(self.mlp(self.norm2(x)))
 
     def _dropped(self, x: Tensor) -> Tensor:
-        """Stochastic depth (Huang et al. 2016): whole samples to zero, the rest larger, so that the mean stays."""
+        """Stochastic depth (Huang et al. 2016): drops whole samples and scales the others to keep the mean."""
         if not self.training or self.drop_path == 0:
             return x
         keep = 1 - self.drop_path
@@ -135,7 +137,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with exact GELU, four times as wide inside."""
+    """Two layers with exact GELU and a hidden width of 4 dim."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -147,16 +149,16 @@ class Mlp(nn.Module):
 
 
 def position_encoding(dim: int, grid: int) -> Tensor:
-    """Fixed sines and cosines (dim, grid, grid): the first half of the channels tells x, the second y; base 10,000."""
+    """Fixed sines and cosines (dim, grid, grid) of x (first half of the channels) and y (second half); base 10,000."""
     half = dim // 2
     frequencies = torch.exp(torch.arange(0, half, 2) * (-math.log(10_000.0) / half))
     angles = torch.arange(grid) * frequencies[:, None]  # (half / 2, grid)
-    waves = torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)  # (half, grid), sine and cosine in turn
+    waves = torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)  # (half, grid), sine and cosine alternating
     return torch.cat([waves[:, None, :].expand(-1, grid, -1), waves[:, :, None].expand(-1, -1, grid)])
 
 
 def head_mask(box_norm: BoxNorm | None, grid: int) -> Tensor:
-    """Cells of a head box, float (grid, grid); edges are rounded as published. None, an unknown head, marks nothing."""
+    """Mask of a head box, float (grid, grid), with edges rounded as published; all 0 for None, an unknown head."""
     mask = torch.zeros(grid, grid)
     if box_norm is not None:
         x1, y1, x2, y2 = (round(min(max(edge, 0.0), 1.0) * grid) for edge in box_norm)
@@ -165,9 +167,9 @@ def head_mask(box_norm: BoxNorm | None, grid: int) -> Tensor:
 
 
 class GazeLle(nn.Module):
-    """A frozen encoder of sf_ros.model.encoders (pictures -> (B, grid^2, dim)) with the Gaze-LLE head."""
+    """The Gaze-LLE head on a frozen encoder of sf_ros.model.encoders (images -> (B, grid^2, dim))."""
 
-    questions = tuple(name for name, spec in TASKS.items() if spec.kind == "heatmap")
+    tasks = tuple(name for name, spec in TASKS.items() if spec.kind == "heatmap")
 
     def __init__(self, encoder: nn.Module, encoder_config: EncoderConfig, config: GazeLleConfig | None = None) -> None:
         super().__init__()
@@ -176,7 +178,7 @@ class GazeLle(nn.Module):
         self.head = GazeLleHead(encoder_config.dim, encoder_config.grid, self.config)
 
     def train(self, mode: bool = True) -> GazeLle:
-        """Training mode for the head alone."""
+        """Set the training mode of the head; the encoder stays in evaluation mode."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -184,12 +186,12 @@ class GazeLle(nn.Module):
     def loss(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
         """Binary cross-entropy of the probabilities, mean over cells, with the first annotation as target.
 
-        Augmentation draws from torch's global state, so that a resumed run repeats it. NotAvailable for the in/out
-        variant, whose training needs a label that samples do not carry.
+        Augmentation draws from torch's global generator, so a resumed run repeats it. NotAvailable for the in/out
+        variant, whose training needs a label that samples do not have.
         """
         if self.config.inout:
-            raise NotAvailable("Gaze-LLE with inout=True is not trained in this version, it only answers; use False.")
-        check_questions(samples, self.questions, "Gaze-LLE")
+            raise NotAvailable("Gaze-LLE with inout=True cannot be trained; use inout=False.")
+        check_tasks(samples, self.tasks, "Gaze-LLE")
         self.train()
         if self.config.augment:
             generator = np.random.default_rng(int(torch.randint(2**63 - 1, ()).item()))
@@ -197,21 +199,21 @@ class GazeLle(nn.Module):
         heatmap, _ = self(samples)
         size, sigma = self.config.heatmap_size, self.config.heatmap_sigma
         targets = torch.from_numpy(np.stack([encode(s.points_norm[0], size, sigma) for s in samples]))
-        with torch.autocast(heatmap.device.type, enabled=False):  # refuses cross-entropy of probabilities
+        with torch.autocast(heatmap.device.type, enabled=False):  # autocast refuses cross-entropy of probabilities
             return {"gaze": F.binary_cross_entropy(heatmap, targets.to(heatmap.device))}
 
     @torch.inference_mode()
     def answer(self, sample: Sample) -> Answer:
-        """The heatmap of one head."""
-        check_questions([sample], self.questions, "Gaze-LLE")
+        """The heatmap of the sample's first box, a head."""
+        check_tasks([sample], self.tasks, "Gaze-LLE")
         self.eval()
         return Answer(heatmap=self([sample])[0][0].cpu().numpy())
 
     def forward(self, samples: Sequence[Sample]) -> tuple[Tensor, Tensor | None]:
-        """Samples with a head box each -> the head's outputs."""
+        """The outputs of GazeLleHead for samples with a head box each."""
         config = self.encoder_config
-        pictures = np.stack([view(s.image, TASKS[s.task], s.boxes, config.image_size) for s in samples])
-        images = torch.from_numpy(normalise(pictures, config)).to(self.head.linear.weight.device)
+        views = np.stack([view(s.image, TASKS[s.task], s.boxes, config.image_size) for s in samples])
+        images = torch.from_numpy(normalise(views, config)).to(self.head.linear.weight.device)
         with torch.no_grad():
             features = self.encoder(images)
         return self.head(features, [_head_norm(sample) for sample in samples])
@@ -222,12 +224,3 @@ def _head_norm(sample: Sample) -> BoxNorm | None:
         return None
     (x1, y1, x2, y2), (height, width) = sample.boxes[0].as_tuple(), sample.image.shape[:2]
     return x1 / width, y1 / height, x2 / width, y2 / height
-
-
-def build_optimizer(model: GazeLle) -> tuple[torch.optim.Optimizer, Any]:
-    """The published recipe: Adam on the head, and a cosine schedule that steps at the end of every epoch."""
-    config = model.config
-    optimizer = torch.optim.Adam(model.head.parameters(), lr=config.learning_rate)
-    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=config.epochs, eta_min=config.final_learning_rate
-    )

@@ -1,4 +1,4 @@
-"""Random VLMs of toy size, saved in the published file layouts: for tests, and for studies where no weights are."""
+"""Random VLMs of toy size in the published file layouts, for tests and for studies without published weights."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ VISION = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
 MOLMO = ("<im_start>", "<im_end>", "<im_patch>", "<im_col>")
 
 
-def chat_template(picture: str) -> str:
-    """ChatML with `picture` where a turn has an image, as the instruction-tuned models have it."""
+def chat_template(image: str) -> str:
+    """A ChatML template with `image` in place of each image, like that of the instruction-tuned models."""
     return (
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
         "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-        "{% if part['type'] == 'image' %}" + picture + "{% else %}{{ part['text'] }}{% endif %}"
+        "{% if part['type'] == 'image' %}" + image + "{% else %}{{ part['text'] }}{% endif %}"
         "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
 
 
 def tokenizer(folder: Path, vocabulary: int = 900) -> PreTrainedTokenizerFast:
-    """A byte-pair tokenizer that knows the prompts, the letters and the models' special tokens."""
-    made = train_tokenizer([], vocabulary, folder)
-    made.add_special_tokens(
+    """A byte-pair tokenizer trained on the prompts and letters, with the models' special tokens."""
+    plain = train_tokenizer([], vocabulary, folder)
+    plain.add_special_tokens(
         {
             "eos_token": IM_END, "pad_token": PAD,
             "extra_special_tokens": ["<|im_start|>", *NAMED.values(), *VISION, *MOLMO],
         }
     )  # fmt: skip
-    return made
+    return plain
 
 
 def named(plain: PreTrainedTokenizerFast, folder: Path) -> PreTrainedTokenizerFast:
-    """The same tokenizer with InternVL's names for its picture tokens."""
+    """The same tokenizer with InternVL's names for its image tokens."""
     plain.save_pretrained(folder)
     names = {**NAMED, "video_token": "<video>"}
     return PreTrainedTokenizerFast.from_pretrained(folder, extra_special_tokens=names)
 
 
 def qwen2_vl(folder: Path, vocabulary: int = 900) -> Path:
-    """A Qwen2-VL folder."""
+    """Write a Qwen2-VL folder."""
     tokens = tokenizer(folder, vocabulary)
     ids = {name: tokens.convert_tokens_to_ids(token) for name, token in (
         ("vision_start_token_id", VISION[0]), ("vision_end_token_id", VISION[1]), ("image_token_id", VISION[2]),
@@ -87,7 +87,7 @@ def qwen2_vl(folder: Path, vocabulary: int = 900) -> Path:
 
 
 def internvl(folder: Path) -> Path:
-    """An InternVL3 folder in transformers' own layout."""
+    """Write an InternVL3 folder in the layout of transformers."""
     tokens = named(tokenizer(folder), folder)
     vision = {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -109,14 +109,14 @@ def _saved(kind: type, config: object, folder: Path) -> Path:
     model = kind(config)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.ndim >= 2:  # so that answers depend on every part, and a word can be all but certain
+            if weight.ndim >= 2:  # answers depend on every part, and a token can be almost certain
                 weight.mul_(30.0 if "embed_tokens" in name else 6.0)
     model.save_pretrained(folder)
     return folder
 
 
 def sail_vl(folder: Path, *, tied: bool = True) -> dict[str, torch.Tensor]:
-    """A SAIL-VL folder in the published layout (two shards), and the tensors that are in it."""
+    """Write a SAIL-VL folder in the published layout (two shards); returns its tensors."""
     tokenizer(folder).save_pretrained(folder)
     config = {
         "architectures": ["SailVLModel"], "model_type": "internvl_chat", "template": "sailvl-chat",
@@ -164,15 +164,15 @@ def random(*shape: int) -> torch.Tensor:
 
 def _sharded(weights: dict[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
     names = sorted(weights)
-    places = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
-    for file in sorted(set(places.values())):
-        save_file({name: weights[name].contiguous() for name in names if places[name] == file}, folder / file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    shards = {name: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, name in enumerate(names)}
+    for file in sorted(set(shards.values())):
+        save_file({name: weights[name].contiguous() for name in names if shards[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}))
     return weights
 
 
 def molmoe(folder: Path, rope: str = "cockatoo") -> dict[str, torch.Tensor]:
-    """A MolmoE folder in the published layout (one torch file), and the tensors that are in it."""
+    """Write a MolmoE folder in the published layout (one torch file); returns its tensors."""
     tokenizer(folder).save_pretrained(folder)
     config = {
         "architectures": ["MolmoForCausalLM"], "model_type": "molmo", "d_model": 32, "n_heads": 2, "n_layers": 2,

@@ -1,12 +1,12 @@
 """MolmoE-1B (Deitke et al. 2024): CLIP without its last block, attention over 2x2 patches, a gated MLP, OLMoE-1B-7B.
 
 Assembled from transformers' CLIPVisionModel and OlmoeForCausalLM; the published keys (allenai/MolmoE-1B-0924, one torch
-file of 29 GB) are `model.vision_backbone.*`, `model.transformer.*` and `lm_head.*`. A square view of the encoder's size
-is what the published tiling makes one crop of, and that crop is shown twice: as the overview and as the only detail.
+file of 29 GB) are `model.vision_backbone.*`, `model.transformer.*` and `lm_head.*`. The published tiling makes one crop
+of a square view of the encoder's size, and shows it twice: as the overview and as the only detail.
 
-Adapters reach attention, router and every expert: transformers stacks the experts' layers into two tensors, and peft
-adapts these as it would the layers they are made of (twice the rank where gate and up are one tensor). At the paper's
-rank that is 378,568,704 weights, nearly all of them in experts.
+Adapters are on attention, router and every expert: transformers stacks the experts' layers into two tensors, which peft
+adapts like the separate layers (twice the rank where gate and up are one tensor). At the paper's rank that is
+378,568,704 weights, nearly all of them in experts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from training.baselines.vlm import Vlm, VlmConfig
 from training.model.published import build_empty
 
 START, PATCH, COLUMN, END = "<im_start>", "<im_patch>", "<im_col>", "<im_end>"
-POOLED = 2  # patches on a side that make one token
-_BUILT = {  # the fields of config.json that say how MolmoE is made, and the only values known here
+POOLED = 2  # patches per side of one token
+_SUPPORTED = {  # fields of config.json and their only supported values
     "image_pooling_2d": "attention_meanq", "image_projector": "mlp", "use_cls_feature": False, "norm_after": False,
     "include_bias": False, "clip_qkv": None, "weight_tying": False,
 }  # fmt: skip
-_RENAMED = (  # published -> this module, behind the tower
+_RENAMED = (  # published name -> name in MolmoE, except for the vision tower
     (r"^model\.vision_backbone\.image_pooling_2d\.", "pooling."),
     (r"^model\.vision_backbone\.image_projector\.", "projector."),
     (r"^model\.vision_backbone\.pad_embed$", "pad_embed"),
@@ -52,7 +52,7 @@ _RENAMED = (  # published -> this module, behind the tower
 
 
 class AttentionPooling(nn.Module):
-    """Groups of patch features (G, 4, d_in) -> (G, d): each group's mean asks its members."""
+    """Pools groups of patch features (G, 4, d_in) -> (G, d), with each group's mean as the query."""
 
     def __init__(self, dim_in: int, dim: int, heads: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class AttentionPooling(nn.Module):
 
 
 class GatedProjector(nn.Module):
-    """(..., d_in) -> (..., d): SwiGLU."""
+    """SwiGLU: (..., d_in) -> (..., d)."""
 
     def __init__(self, dim_in: int, inner: int, dim: int) -> None:
         super().__init__()
@@ -80,26 +80,27 @@ class GatedProjector(nn.Module):
 
 
 class MolmoE(AssembledVlm):
-    """Pictures (P, 3, S, S) with CLIP's mean and deviation, and text; features are added to the picture tokens.
+    """MolmoE for images (P, 3, S, S) normalised by CLIP's mean and deviation; features are added to the image tokens.
 
-    `rows`: of the embedding, which has more words than the output layer; `layers`: of the tower, read side by side.
+    `rows` is the size of the embedding, which has more tokens than the output layer; `layers` are the hidden states of
+    the vision tower that are concatenated.
     """
 
     def __init__(
-        self, vision: CLIPVisionConfig, language: OlmoeConfig, rows: int, picture_token: int, layers: Sequence[int]
+        self, vision: CLIPVisionConfig, language: OlmoeConfig, rows: int, image_token: int, layers: Sequence[int]
     ) -> None:
         super().__init__()
-        self.picture_token, self.layers = picture_token, tuple(layers)
+        self.image_token, self.layers = image_token, tuple(layers)
         self.vision_model = CLIPVisionModel(vision)
-        self.vision_model.post_layernorm = nn.Identity()  # of the class token, which is not used
+        self.vision_model.post_layernorm = nn.Identity()  # only for the class token, which is not used
         width = len(self.layers) * vision.hidden_size
         self.pooling = AttentionPooling(width, vision.hidden_size, vision.num_attention_heads)
         self.projector = GatedProjector(vision.hidden_size, language.intermediate_size, language.hidden_size)
-        self.pad_embed = nn.Parameter(torch.zeros(2, width))  # for padded pictures; a square view has no padding
+        self.pad_embed = nn.Parameter(torch.zeros(2, width))  # for padded images; square views have none
         self.language_model = OlmoeForCausalLM(language)
         self.language_model.set_input_embeddings(nn.Embedding(rows, language.hidden_size))
 
-    def picture_tokens(self, pixel_values: Tensor) -> Tensor:
+    def image_tokens(self, pixel_values: Tensor) -> Tensor:
         states = self.vision_model(pixel_values.to(self.vision_model.dtype), output_hidden_states=True).hidden_states
         features = torch.cat([states[layer][:, 1:] for layer in self.layers], dim=-1)  # (P, grid^2, width)
         half = round(features.shape[1] ** 0.5) // POOLED
@@ -108,15 +109,15 @@ class MolmoE(AssembledVlm):
         tokens = tokens.unflatten(0, (len(features), half * half))
         return torch.cat([tokens, tokens], dim=1)  # overview and detail
 
-    def merged(self, embedded: Tensor, places: Tensor, pictures: Tensor) -> Tensor:
-        return embedded + torch.zeros_like(embedded).masked_scatter(places.unsqueeze(-1), pictures)
+    def merged(self, embedded: Tensor, mask: Tensor, images: Tensor) -> Tensor:
+        return embedded + torch.zeros_like(embedded).masked_scatter(mask.unsqueeze(-1), images)
 
 
 def convert(weights: Mapping[str, Tensor], heads: int, interleaved: bool, source: str) -> dict[str, Tensor]:
-    """A published state dict as one of MolmoE: names, joint tensors apart, experts stacked.
+    """A published state dict converted to MolmoE's: renamed, with qkv split and experts stacked.
 
-    `interleaved`: rotary pairs are neighbours (rope_impl "cockatoo" or "interleave"); transformers has them half a head
-    apart, so query and key channels change places, which no dot product notices.
+    `interleaved`: rotary pairs are adjacent channels (rope_impl "cockatoo" or "interleave"). transformers has them half
+    a head apart, so query and key channels are permuted alike, which leaves all dot products unchanged.
     """
     prefix = MOLMO.prefixes[0]
     vision, unknown = translated(MOLMO, prefix, weights, source)
@@ -127,10 +128,10 @@ def convert(weights: Mapping[str, Tensor], heads: int, interleaved: bool, source
             for pattern, replacement in _RENAMED:
                 name = re.sub(pattern, replacement, name)
             renamed[name] = weights[key]
-    words = [renamed.pop(f"model.transformer.wte.{part}") for part in ("embedding", "new_embedding")]
-    renamed["language_model.model.embed_tokens.weight"] = torch.cat(words)
-    inside = (re.match(r"language_model\.model\.layers\.\d+\.", name) for name in renamed)
-    for layer in sorted({found[0] for found in inside if found}):
+    embeddings = [renamed.pop(f"model.transformer.wte.{part}") for part in ("embedding", "new_embedding")]
+    renamed["language_model.model.embed_tokens.weight"] = torch.cat(embeddings)
+    matches = (re.match(r"language_model\.model\.layers\.\d+\.", name) for name in renamed)
+    for layer in sorted({match[0] for match in matches if match}):
         _split_attention(renamed, f"{layer}self_attn.", heads, interleaved)
         _stack_experts(renamed, f"{layer}mlp.experts.")
     return renamed
@@ -150,44 +151,44 @@ def _split_attention(weights: dict[str, Tensor], prefix: str, heads: int, interl
 def _stack_experts(weights: dict[str, Tensor], prefix: str) -> None:
     count = sum(name.startswith(prefix) and name.endswith(".down_proj.weight") for name in weights)
 
-    def taken(kind: str) -> Tensor:
+    def stacked(kind: str) -> Tensor:
         return torch.stack([weights.pop(f"{prefix}{i}.{kind}_proj.weight") for i in range(count)])
 
-    weights[f"{prefix}gate_up_proj"] = torch.cat([taken("gate"), taken("up")], dim=1)
-    weights[f"{prefix}down_proj"] = taken("down")
+    weights[f"{prefix}gate_up_proj"] = torch.cat([stacked("gate"), stacked("up")], dim=1)
+    weights[f"{prefix}down_proj"] = stacked("down")
 
 
 class MolmoReader:
-    """Picture and prompt as Molmo's role format has them: the picture's token grid twice, then one question.
+    """Image and prompt in Molmo's role format: the image's token grid twice, then the prompt.
 
-    Answers follow "Assistant:" at once; Molmo's own begin with a blank, which training has to unlearn.
+    Answers directly follow "Assistant:"; Molmo's own begin with a space, which training has to unlearn.
     """
 
     def __init__(self, tokenizer: Any, encoder: EncoderConfig) -> None:
         self.tokenizer, self.encoder = tokenizer, encoder
 
-    def read(self, picture: np.ndarray, prompt: str) -> dict[str, Tensor]:
-        """ValueError when the picture has another size than the encoder wants."""
-        if picture.shape[0] != self.encoder.image_size:
+    def read(self, image: np.ndarray, prompt: str) -> dict[str, Tensor]:
+        """ValueError when the image does not have the encoder's size."""
+        if image.shape[0] != self.encoder.image_size:
             raise ValueError(
-                f"The picture has {picture.shape[0]} px, MolmoE's encoder wants {self.encoder.image_size}; "
-                "set image_size to that."
+                f"The image has {image.shape[0]} px, expected {self.encoder.image_size} for MolmoE's encoder; "
+                "set image_size."
             )
         side = self.encoder.grid // POOLED
         names = [START, *([*[PATCH] * side, COLUMN] * side), END] * 2
         grid = self.tokenizer.convert_tokens_to_ids(names)
-        words = self.tokenizer.encode(f" User: {prompt} Assistant:", add_special_tokens=False)
+        text = self.tokenizer.encode(f" User: {prompt} Assistant:", add_special_tokens=False)
         first = self.tokenizer.bos_token_id or self.tokenizer.eos_token_id
-        ids = torch.tensor([[first, *grid, *words]])
-        pixels = torch.from_numpy(normalise(picture[None], self.encoder))
+        ids = torch.tensor([[first, *grid, *text]])
+        pixels = torch.from_numpy(normalise(image[None], self.encoder))
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
 
 def configurations(facts: Mapping[str, Any]) -> tuple[CLIPVisionConfig, OlmoeConfig]:
-    """The parts' configurations from a published config.json. NotAvailable for a Molmo that is made in another way."""
-    for name, built in _BUILT.items():
-        if facts.get(name, built) != built:
-            raise NotAvailable(f"{name}={facts[name]!r} is not available in this version; MolmoE has {built!r}.")
+    """The parts' configurations from a published config.json. NotAvailable for another kind of Molmo."""
+    for name, supported in _SUPPORTED.items():
+        if facts.get(name, supported) != supported:
+            raise NotAvailable(f"{name}={facts[name]!r} is not supported; expected {supported!r}, as in MolmoE.")
     tower = facts["vision_backbone"]
     vision = CLIPVisionConfig(
         hidden_size=tower["image_emb_dim"], intermediate_size=tower["image_mlp_dim"],

@@ -1,8 +1,8 @@
-"""Vision-language models tuned by LoRA (paper section 3.2): the same questions, answers and training signal as text.
+"""Vision-language models tuned by LoRA (paper section 3.2), with tasks and answers as text.
 
-Vision tower and projector stay frozen; adapters go on every linear layer of the language module. Labels are the next
-token behind the prompt, as in the fused model; gaze is written as a point (training.baselines.text_answers). Every
-model is asked through its own chat template, as one user turn of picture and prompt.
+Vision tower and projector stay frozen; adapters are on every linear layer of the language module. Labels are the token
+after the prompt, as in the fused model; gaze is written as a point (training.baselines.text_answers). Every model is
+prompted through its own chat template, as one user turn of image and prompt.
 """
 
 from __future__ import annotations
@@ -16,69 +16,66 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
+from transformers import GenerationConfig
 
-from sf_ros.core.config import NotAvailable
 from sf_ros.core.gaze import encode
 from sf_ros.core.tasks import TASKS, load_prompts
 from sf_ros.core.views import view
 from sf_ros.engines.base import Answer
 from sf_ros.model.fusion import label_tokens
-from training.baselines.assembled import read_config
 from training.baselines.text_answers import GRID, parse_point, point_text, prompt_text
 from training.data.sample import Sample
 
-IGNORED = -100  # target of a place that is not part of an answer
-PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")  # model inputs (1, T); the others are per picture
+IGNORED = -100  # target of a position outside the answer
+PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")  # model inputs (1, T); the others are per image
 
 
 @dataclass(frozen=True)
 class VlmConfig:
-    """How a VLM is asked and tuned."""
+    """Prompting and tuning of a VLM."""
 
-    image_size: int = (
-        448  # px of the square view; 256 visual tokens in Qwen2-VL, InternVL3 and SAIL-VL (not in the paper)
-    )
+    image_size: int = 448  # px of the square view; 256 visual tokens in Qwen2-VL, InternVL3, SAIL-VL; not in the paper
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
-    prompts_file: str | None = None  # JSON question -> prompt text; None: sf_ros.core.tasks
-    answer_tokens: int = 24  # longest written point
+    prompts_file: str | None = None  # JSON task -> prompt text; None: the built-in prompts
+    answer_tokens: int = 24  # maximum length of a written point
     dtype: str = "auto"  # of the frozen weights: auto (as published) | float32 | bfloat16; adapters are float32
-    heatmap_size: int = GRID  # the text's own grid, so that the benchmark's point is the written one
-    heatmap_sigma: float = 3 * GRID / 64  # cells; the size of the other models' blob
+    heatmap_size: int = GRID  # the grid of the text, so that the heatmap's peak is the written point
+    heatmap_sigma: float = 3 * GRID / 64  # cells; the same share of the image as in the other models
 
 
 class Reader(Protocol):
-    """Turns a picture and a prompt into model inputs."""
+    """Converts an image and a prompt to model inputs."""
 
     tokenizer: Any
 
-    def read(self, picture: np.ndarray, prompt: str) -> dict[str, Tensor]:
-        """RGB uint8 (S, S, 3) and text -> tensors of a batch of one, ending where the answer begins."""
+    def read(self, image: np.ndarray, prompt: str) -> dict[str, Tensor]:
+        """Tensors of a batch of one from an RGB uint8 image (S, S, 3) and text, ending where the answer begins."""
         ...
 
 
 class ProcessorReader:
-    """A transformers processor as a Reader; ValueError when it has no chat template."""
+    """A Reader that uses a transformers processor. ValueError when it has no chat template."""
 
     def __init__(self, processor: Any) -> None:
         self.processor, self.tokenizer = processor, processor.tokenizer
         if not processor.chat_template:
-            raise ValueError("The processor has no chat template; take the folder of an instruction-tuned model.")
+            raise ValueError("The processor has no chat template; use the folder of an instruction-tuned model.")
 
-    def read(self, picture: np.ndarray, prompt: str) -> dict[str, Tensor]:
+    def read(self, image: np.ndarray, prompt: str) -> dict[str, Tensor]:
         turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
         text = self.processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-        return dict(self.processor(images=[picture], text=[text], return_tensors="pt"))
+        return dict(self.processor(images=[image], text=[text], return_tensors="pt"))
 
 
 class Vlm(nn.Module):
     """A vision-language model with adapters on its language module. ValueError when a label is not one token.
 
-    `model` is called as transformers' image-text models are (forward with logits_to_keep, generate); `language` is the
-    part of it that gets the adapters.
+    `model` has the interface of transformers' image-text models (forward with logits_to_keep, generate); `language` is
+    the part of it that gets the adapters.
     """
 
-    questions = tuple(TASKS)
+    tasks = tuple(TASKS)
 
     def __init__(self, model: nn.Module, language: nn.Module, reader: Reader, config: VlmConfig | None = None) -> None:
         super().__init__()
@@ -87,7 +84,7 @@ class Vlm(nn.Module):
         self.answer_ids = {
             name: label_tokens(name, reader.tokenizer) for name, spec in TASKS.items() if spec.kind == "label"
         }
-        self.written, self.malformed = 0, 0  # points since the model was made, and how many of them were unreadable
+        self.written, self.malformed = 0, 0  # number of written points, and of those that could not be parsed
         self.model = model.requires_grad_(False)
         adapters = LoraConfig(r=self.config.lora_rank, lora_alpha=self.config.lora_alpha, target_modules="all-linear")
         inject_adapter_in_model(adapters, language)
@@ -96,9 +93,9 @@ class Vlm(nn.Module):
                 parameter.data = parameter.data.float()  # bfloat16 is too coarse for small steps
 
     def loss(self, samples: Sequence[Sample]) -> Mapping[str, Tensor]:
-        """Cross-entropy over the full vocabulary; `text` and `gaze` are their samples' share of the batch's mean.
+        """Cross-entropy over the full vocabulary; the parts `text` and `gaze` add up to the batch's mean.
 
-        The tokens of one answer are averaged first: a point has many, a label one, and both are one sample.
+        The tokens of an answer are averaged first, so that a point of many tokens counts as much as a label of one.
         """
         self.train()
         rows = [(self._read(sample), self._target(sample)) for sample in samples]
@@ -110,14 +107,14 @@ class Vlm(nn.Module):
         losses = tokens.sum(1) / (targets != IGNORED).sum(1) / len(samples)  # (B,)
         kinds = [TASKS[sample.task].kind for sample in samples]
         parts = {"text": "label", "gaze": "heatmap"}
-        members = {name: [i for i, kind in enumerate(kinds) if kind == wanted] for name, wanted in parts.items()}
-        return {name: losses[chosen].sum() for name, chosen in members.items() if chosen}
+        rows_of = {name: [i for i, kind in enumerate(kinds) if kind == part] for name, part in parts.items()}
+        return {name: losses[numbers].sum() for name, numbers in rows_of.items() if numbers}
 
     @torch.no_grad()
     def answer(self, sample: Sample) -> Answer:
-        """Softmax over the label tokens, or a Gaussian at the written point; AUC of such a map says nothing.
+        """Softmax over the label tokens, or a Gaussian at the written point, whose AUC is meaningless.
 
-        A text that holds no point counts in `malformed` and looks at the middle of the picture.
+        A text without a point counts in `malformed` and is replaced by the centre of the image.
         """
         self.eval()
         inputs = {name: value.to(self._device()) for name, value in self._read(sample).items()}
@@ -131,24 +128,22 @@ class Vlm(nn.Module):
         return Answer(heatmap=encode(point or (0.5, 0.5), self.config.heatmap_size, self.config.heatmap_sigma))
 
     def _write(self, inputs: dict[str, Tensor]) -> str:
-        """The most likely continuation, greedily."""
-        from transformers import GenerationConfig
-
+        """The greedy continuation of a prompt."""
         tokenizer = self.reader.tokenizer
-        how = GenerationConfig(
+        generation = GenerationConfig(
             max_new_tokens=self.config.answer_tokens, do_sample=False,
             eos_token_id=tokenizer.eos_token_id, pad_token_id=self._pad(),
         )  # fmt: skip
-        tokens = self.model.generate(**inputs, generation_config=how)
+        tokens = self.model.generate(**inputs, generation_config=generation)
         return str(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
     def _read(self, sample: Sample) -> dict[str, Tensor]:
         height, width = sample.image.shape[:2]
-        picture = view(sample.image, TASKS[sample.task], sample.boxes, self.config.image_size)
-        return self.reader.read(picture, prompt_text(sample.task, sample.boxes, width, height, self.prompts))
+        image = view(sample.image, TASKS[sample.task], sample.boxes, self.config.image_size)
+        return self.reader.read(image, prompt_text(sample.task, sample.boxes, width, height, self.prompts))
 
     def _target(self, sample: Sample) -> Tensor:
-        """Token ids of the true answer (K,): one label, or the first annotated point and the end."""
+        """Token ids (K,) of the true answer: one label, or the first annotated point and the end token."""
         if TASKS[sample.task].kind == "label":
             return self.answer_ids[sample.task][[sample.label]]
         tokenizer = self.reader.tokenizer
@@ -156,7 +151,7 @@ class Vlm(nn.Module):
         return torch.tensor([*ids, tokenizer.eos_token_id])
 
     def _pad(self) -> int:
-        """The token that fills up a batch; it is masked, so any will do."""
+        """A padding token; padding is masked, so any token works."""
         tokenizer = self.reader.tokenizer
         return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
@@ -165,9 +160,9 @@ class Vlm(nn.Module):
 
 
 def collate(rows: Sequence[tuple[dict[str, Tensor], Tensor]], pad: int) -> tuple[dict[str, Tensor], Tensor]:
-    """Inputs of one sample each with its answer (K,) -> inputs of the batch, padded on the left, and targets (B, K).
+    """Inputs of a batch and targets (B, K), from the inputs of each sample and its answer (K,).
 
-    Left, so that all answers end together and logits are needed of the last few places only.
+    Padding is on the left: all answers end at the same position, so only the last few logits are needed.
     """
     longest = max(inputs["input_ids"].shape[1] + len(answer) for inputs, answer in rows)
     width = max(len(answer) for _, answer in rows)
@@ -185,31 +180,3 @@ def collate(rows: Sequence[tuple[dict[str, Tensor], Tensor]], pad: int) -> tuple
         else:
             batch[name] = torch.cat(values)
     return batch, torch.stack([F.pad(answer, (width - len(answer), 0), value=IGNORED) for _, answer in rows])
-
-
-def load_vlm(name: str, config: VlmConfig | None = None) -> Vlm:
-    """A VLM by hub id or local folder, with fresh adapters.
-
-    Known: Qwen2-VL (Qwen/Qwen2-VL-2B-Instruct), InternVL3 (OpenGVLab/InternVL3-2B-hf), SAIL-VL
-    (BytedanceDouyinContent/SAIL-VL-1d5-2B) and MolmoE (allenai/MolmoE-1B-0924, with image_size 336). NotAvailable for
-    another kind, with what to take instead if there is any.
-    """
-    from transformers import AutoProcessor, InternVLForConditionalGeneration, Qwen2VLForConditionalGeneration
-
-    config = config or VlmConfig()
-    kinds = {"qwen2_vl": Qwen2VLForConditionalGeneration, "internvl": InternVLForConditionalGeneration}
-    facts = read_config(name)
-    kind, architectures = facts.get("model_type"), facts.get("architectures") or ()
-    if "SailVLModel" in architectures:
-        from training.baselines.sail_vl import load_sail_vl
-
-        return load_sail_vl(name, facts, config)
-    if kind == "molmo" and "moe_num_experts" in facts:
-        from training.baselines.molmoe import load_molmoe
-
-        return load_molmoe(name, facts, config)
-    if kind not in kinds:
-        hint = " Take the model whose name ends in -hf." if "InternVLChatModel" in architectures else ""
-        raise NotAvailable(f"{name}: a model of type '{kind}' is not available; known: {', '.join(kinds)}.{hint}")
-    model = kinds[kind].from_pretrained(name, dtype=config.dtype)
-    return Vlm(model, model.model.language_model, ProcessorReader(AutoProcessor.from_pretrained(name)), config)

@@ -1,1 +1,1 @@
-"""Datasets: each yields training.data.sample.Sample."""
+"""Data: samples, their sources, and the transform to what the model gets."""

@@ -1,7 +1,7 @@
-"""Random changes of training samples: boxes and gaze points follow the pixels, labels stay true.
+"""Augmentation of training samples: boxes and gaze points follow the pixels, labels stay valid.
 
-No label of the six questions names a side, so a mirror image has the same one. Only frames are cropped, around every
-box and every point: a face or person view is itself a crop around its box.
+No label names a side, so a mirrored image keeps its label. Only frame views are cropped, around every box and point: a
+face or person view is a crop around its box already.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
 
-CHANCE = 0.5  # of each kind, for a sample
-STRENGTH = 0.3  # largest change of brightness, contrast and saturation, as a share
+CHANCE = 0.5  # that a sample is changed, for each kind
+STRENGTH = 0.3  # largest relative change of brightness, contrast and saturation
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma of RGB (ITU-R BT.601)
 
 
 def augment(sample: Sample, kinds: Sequence[str], generator: np.random.Generator) -> Sample:
-    """Each of `kinds` (training.config.AUGMENTATIONS) for half of the samples; moments change as their sample does."""
+    """Apply each of `kinds` (training.config.AUGMENTATIONS) with probability CHANCE; moments change alike."""
     for kind in kinds:
         if generator.random() >= CHANCE:
             continue
@@ -36,7 +36,7 @@ def augment(sample: Sample, kinds: Sequence[str], generator: np.random.Generator
 
 
 def random_region(sample: Sample, generator: np.random.Generator) -> Box:
-    """A random region in whole pixels that holds every box and every annotated point of the image."""
+    """A random region in whole pixels that contains every box and every annotated point."""
     height, width = sample.image.shape[:2]
     xs = [e for b in sample.boxes for e in (b.x1, b.x2)] + [x * width for x, _ in sample.points_norm]
     ys = [e for b in sample.boxes for e in (b.y1, b.y2)] + [y * height for _, y in sample.points_norm]
@@ -45,14 +45,14 @@ def random_region(sample: Sample, generator: np.random.Generator) -> Box:
 
 
 def _span(edges: list[float], length: int, generator: np.random.Generator) -> tuple[int, int]:
-    """A random interval of whole pixels around the edges, within 0..length, at least a pixel long."""
+    """A random interval of whole pixels around the edges, within 0..length, at least one pixel long."""
     low = min(max(math.floor(min(edges, default=0.0)), 0), length - 1)
     high = max(min(math.ceil(max(edges, default=float(length))), length), low + 1)
     return int(generator.integers(0, low + 1)), int(generator.integers(high, length + 1))
 
 
 def crop(sample: Sample, region: Box) -> Sample:
-    """The part of the image in `region`, a box of whole pixels inside it."""
+    """The sample cropped to `region`, a box of whole pixels inside the image."""
     x1, y1, x2, y2 = (int(edge) for edge in region.as_tuple())
     height, width = sample.image.shape[:2]
     return dataclasses.replace(
@@ -64,7 +64,7 @@ def crop(sample: Sample, region: Box) -> Sample:
 
 
 def mirror(sample: Sample) -> Sample:
-    """The mirror image, left for right."""
+    """The sample mirrored horizontally."""
     width = sample.image.shape[1]
     return dataclasses.replace(
         sample,

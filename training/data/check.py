@@ -1,7 +1,7 @@
-"""What is there of the five datasets:  python -m training.data.check ROOT [--pictures]
+"""Check which datasets are complete:  python -m training.data.check ROOT [--images]
 
-Prints a table per dataset: samples by split and question, classes, what was left out and why; says how to get what is
-missing. The last line of stdout is one JSON object; exit status 1 when nothing can be used.
+Prints a table per dataset: samples by task and split, classes, what was left out and why, and how to get what is
+missing. The last line of stdout is one JSON object; exit status 1 when no dataset is usable.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import tyro
@@ -18,8 +19,8 @@ from rich.progress import track
 from rich.table import Table
 
 from sf_ros.core.tasks import TASKS
-from training.data.datasets import SOURCES, SPLITS, Source
 from training.data.files import DatasetError, Listing, read_rgb
+from training.data.source import SPLITS, published_readers, tasks_of
 
 
 @dataclass(frozen=True)
@@ -27,54 +28,53 @@ class Arguments:
     """Command line of the check."""
 
     root: Annotated[Path, tyro.conf.Positional]  # with a folder per dataset: hagridv2, gazefollow, affectnet, ...
-    pictures: bool = False  # also read every picture (hours for the full sets)
+    images: bool = False  # also read every image (hours for the full datasets)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m training.data.check", description=__doc__)
     console = Console()
-    report = {name: check(arguments.root / name, source, arguments.pictures) for name, source in SOURCES.items()}
-    for name, found in report.items():
-        show(console, name, SOURCES[name], found)
-    usable = sum(part["samples"] for found in report.values() for part in found.values() if "samples" in part)
+    readers = published_readers()
+    report = {name: check(arguments.root / name, reader, arguments.images) for name, reader in readers.items()}
+    for name, splits in report.items():
+        show(console, name, readers[name], splits)
+    usable = sum(facts["samples"] for splits in report.values() for facts in splits.values() if "samples" in facts)
     print(json.dumps({"root": str(arguments.root), "samples": usable, "datasets": report}))
     return 0 if usable else 1
 
 
-def check(folder: Path, source: Source, pictures: bool = False) -> dict[str, dict[str, Any]]:
-    """'question/split' -> samples, classes and what was dropped, or the error that kept it from being read."""
+def check(folder: Path, reader: ModuleType, images: bool = False) -> dict[str, dict[str, Any]]:
+    """'task/split' -> samples, classes and dropped annotations, or the error that made it unreadable."""
     if not folder.is_dir():
         return {}
-    found: dict[str, dict[str, Any]] = {}
-    for task in source.tasks:
-        for split in dict.fromkeys(source.splits.get(split, split) for split in SPLITS):
-            ours = next(name for name, theirs in source.splits.items() if theirs == split)
+    report: dict[str, dict[str, Any]] = {}
+    for task in tasks_of(reader):
+        for published in dict.fromkeys(reader.SPLITS[split] for split in SPLITS):
+            split = next(ours for ours, theirs in reader.SPLITS.items() if theirs == published)
             try:
-                listing = source.listing(folder, task, ours)
+                listing = reader.listing(folder, task, split, 1)
             except DatasetError as error:
-                found[f"{task}/{split}"] = {"error": str(error)}
+                report[f"{task}/{published}"] = {"error": str(error)}
                 continue
-            if pictures:
-                _read_all(listing, f"{task}/{split}")
-            found[f"{task}/{split}"] = {
+            if images:
+                _drop_unreadable(listing, f"{task}/{published}")
+            report[f"{task}/{published}"] = {
                 "samples": len(listing.records),
                 "classes": listing.class_counts(TASKS[task].labels),
                 "dropped": dict(listing.dropped.most_common()),
                 "examples": listing.examples,
             }
-    return found
+    return report
 
 
-def show(console: Console, name: str, source: Source, found: dict[str, dict[str, Any]]) -> None:
-    """The findings for people."""
-    if not found:
-        console.print(f"[bold]{name}[/]: not there. {source.how}\n")
+def show(console: Console, name: str, reader: ModuleType, report: dict[str, dict[str, Any]]) -> None:
+    """Print the report of one dataset as a table."""
+    if not report:
+        console.print(f"[bold]{name}[/]: not found. {reader.HOW}\n")
         return
-    table = Table(
-        "question/split", "samples", "fewest and most per class", "left out", title=name, title_justify="left"
-    )
-    for part, facts in found.items():
+    table = Table("task/split", "samples", "fewest and most per class", "left out", title=name, title_justify="left")
+    for part, facts in report.items():
         if "error" in facts:
             table.add_row(part, "-", "", f"[red]{facts['error']}[/]")
             continue
@@ -83,20 +83,20 @@ def show(console: Console, name: str, source: Source, found: dict[str, dict[str,
         reasons = [f"{count} x {why}, first: {facts['examples'][why]}" for why, count in facts["dropped"].items()]
         table.add_row(part, f"{facts['samples']:,}", ", ".join(f"{n} {counts[n]:,}" for n in ends), "\n".join(reasons))
     console.print(table)
-    if any("error" in facts for facts in found.values()):
-        console.print(f"How to get it: {source.how}\n")
+    if any("error" in facts for facts in report.values()):
+        console.print(f"How to get it: {reader.HOW}\n")
 
 
-def _read_all(listing: Listing, name: str) -> None:
-    """Move what cannot be read from the records to what was dropped."""
-    kept = []
+def _drop_unreadable(listing: Listing, name: str) -> None:
+    """Move records with unreadable images to the dropped ones."""
+    readable = []
     for record in track(listing.records, name, console=Console(stderr=True)):
         try:
             read_rgb(record.path)
-            kept.append(record)
+            readable.append(record)
         except OSError as error:
-            listing.drop("picture that cannot be read", str(error))
-    listing.records[:] = kept
+            listing.drop("unreadable image", str(error))
+    listing.records[:] = readable
 
 
 if __name__ == "__main__":

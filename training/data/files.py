@@ -1,7 +1,7 @@
-"""Datasets of picture files: annotations are listed at once, pictures are read when they are wanted.
+"""Datasets of image files: annotations are listed at once, images are read on access.
 
-A dataset's module turns its published layout into a `Listing`; what cannot be used is left out there and counted, with
-the reason and a first example, so that a large set with a few faults trains and says what it left out.
+A reader turns a published layout into a `Listing`. Unusable annotations are dropped and counted there, with the reason
+and a first example, so that a large dataset with a few faults still trains.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from training.data.sample import Sample
 
 
 class DatasetError(ValueError):
-    """A dataset that is not there or not in its published layout: says what was expected where."""
+    """A dataset is missing or not in its published layout."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One sample before its picture is read. `boxes` are pixels; none: the whole picture shows the subject."""
+    """An annotation: a sample before its image is read. Without `boxes` (pixels) the whole image shows the subject."""
 
     path: Path
     key: str  # names the sample in its dataset
@@ -38,28 +38,28 @@ class Record:
     boxes: tuple[Box, ...] = ()
     points_norm: tuple[tuple[float, float], ...] = ()
     tags: dict[str, object] = field(default_factory=dict)
-    moments: tuple[tuple[Path, tuple[Box, ...]], ...] = ()  # picture and boxes of the frames around this one
+    moments: tuple[tuple[Path, tuple[Box, ...]], ...] = ()  # image and boxes of the frames around this one
 
 
 @dataclass
 class Listing:
-    """What one split of a dataset offers for one question."""
+    """The annotations of one split of a dataset for one task."""
 
     records: list[Record] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)  # reason -> how many annotations
-    examples: dict[str, str] = field(default_factory=dict)  # reason -> the first of them
+    dropped: Counter[str] = field(default_factory=Counter)  # reason -> number of annotations
+    examples: dict[str, str] = field(default_factory=dict)  # reason -> the first such annotation
 
     def drop(self, reason: str, example: str) -> None:
-        """Leave an annotation out."""
+        """Count an annotation that is left out."""
         self.dropped[reason] += 1
         self.examples.setdefault(reason, example)
 
     def add(self, record: Record) -> None:
-        """Take a record whose picture is there; drop it where it is missing."""
-        if is_there(record.path):
+        """Add a record if its image exists; drop it otherwise."""
+        if exists(record.path):
             self.records.append(record)
         else:
-            self.drop("picture missing", str(record.path))
+            self.drop("image missing", str(record.path))
 
     def class_counts(self, labels: tuple[str, ...]) -> dict[str, int]:
         """Records per label."""
@@ -68,7 +68,7 @@ class Listing:
 
 
 class FileDataset:
-    """The samples of a listing, for one question. Reading a broken picture raises OSError."""
+    """The samples of a listing, for one task. Reading a broken image raises OSError."""
 
     def __init__(self, task: str, listing: Listing, name: str = "files") -> None:
         self.task, self.listing = task, listing
@@ -80,19 +80,19 @@ class FileDataset:
 
     def __getitem__(self, index: int) -> Sample:
         record = self.listing.records[index]
-        image, boxes = _shown(record.path, record.boxes)
-        moments = tuple(Sample(self.task, *_shown(*moment), label=record.label) for moment in record.moments)
+        image, boxes = _read(record.path, record.boxes)
+        moments = tuple(Sample(self.task, *_read(*moment), label=record.label) for moment in record.moments)
         return Sample(self.task, image, boxes, record.label, record.points_norm, record.key, record.tags, moments)
 
 
-def _shown(path: Path, boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[Box, ...]]:
-    """A picture and its boxes, the one around all of it where there are none."""
+def _read(path: Path, boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[Box, ...]]:
+    """An image and its boxes; without boxes, the square around the whole image."""
     image = read_rgb(path)
     return image, boxes or (around(image),)
 
 
 def around(image: np.ndarray) -> Box:
-    """The square around a whole picture (H, W, 3), so that no view cuts anything of it off."""
+    """The square around a whole image (H, W, 3), so that no view crops it."""
     height, width = image.shape[:2]
     side = max(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -100,29 +100,29 @@ def around(image: np.ndarray) -> Box:
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """A picture as RGB uint8 (H, W, 3), pixels as stored (EXIF turns nothing: annotations were made without).
+    """An image file as RGB uint8 (H, W, 3), without EXIF rotation: the annotations were made without it.
 
-    OSError, with the path, when it is missing, truncated or no picture.
+    OSError, with the path, when it is missing, truncated or not an image.
     """
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r}).") from error
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; DatasetError where it is missing or cut off."""
+    """The content of a JSON file; DatasetError when it is missing or truncated."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{path}: no such file.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: not whole JSON ({error}). Download or unpack it again.") from error
+        raise DatasetError(f"{path}: not valid JSON ({error}). Download or unpack it again.") from error
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:
-    """The rows of a comma-separated file; DatasetError where it is missing."""
+    """The rows of a comma-separated file; DatasetError when it is missing."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             yield from csv.reader(file)
@@ -131,7 +131,7 @@ def read_rows(path: Path) -> Iterator[list[str]]:
 
 
 def find(root: Path, names: tuple[str, ...], what: str) -> Path:
-    """The first of several places (relative to `root`) that exists; DatasetError names them all."""
+    """The first existing path among `names` below `root`; DatasetError names them all."""
     for name in names:
         if (root / name).exists():
             return root / name
@@ -139,19 +139,19 @@ def find(root: Path, names: tuple[str, ...], what: str) -> Path:
 
 
 def clipped(corners: Sequence[float], width: int, height: int) -> Box | None:
-    """A box of x1, y1, x2, y2 with its corners in order, inside a picture; None where nothing of it is."""
+    """A box from unordered corners x1, y1, x2, y2, clipped to the image; None when it lies outside."""
     x1, y1, x2, y2 = map(float, corners)
     return Box(min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)).clipped(width, height)
 
 
-def is_there(path: Path) -> bool:
-    """Whether a file exists; quick for many files of one folder."""
+def exists(path: Path) -> bool:
+    """Whether a file exists; fast for many files of one folder."""
     return path.name in _names_in(path.parent)
 
 
 @cache
 def _names_in(folder: Path) -> frozenset[str]:
-    """File names of a folder, listed once: asking for each of a million files takes minutes on a network disk."""
+    """File names of a folder, listed once: a million single checks take minutes on a network disk."""
     try:
         return frozenset(entry.name for entry in os.scandir(folder))
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""Which samples a joint epoch shows, and in which batches (paper section 3.2)."""
+"""The samples of a joint epoch and their order in batches (paper section 3.2)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import numpy as np
 from sf_ros.core.tasks import TASKS
 from training.config import TrainConfig
 
-Batch = tuple[tuple[str, int], ...]  # (question, sample index) of every element
-AUGMENTATION = 21  # any number: keeps these draws apart from others of the same seed
+Batch = tuple[tuple[str, int], ...]  # (task, sample index) of every element
+AUGMENTATION = 21  # seeds these draws apart from others; any number
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one process computes of a batch at one time."""
+    """The part of a batch that one process computes at a time."""
 
     elements: Batch
-    generators: tuple[np.random.Generator, ...]  # for random changes of each sample, the same however a batch is parted
-    passes: int  # most questions that any process asks at this time
+    generators: tuple[
+        np.random.Generator, ...
+    ]  # for augmentation of each sample, independent of how the batch is split
+    passes: int  # largest number of tasks in any process's part
 
 
 def epoch_batches(
@@ -31,9 +33,9 @@ def epoch_batches(
 ) -> list[Batch]:
     """The batches of one epoch, a pure function of its arguments.
 
-    Every set is undersampled to the smallest one by a fresh draw, a question in `factors` to so many times as many
-    where it has them; text questions are shuffled within batches; gaze batches stay among themselves and are
-    interspersed at random. Incomplete last batches are dropped unless they are all there is.
+    Every dataset is undersampled to the smallest one, times the task's factor, by a fresh draw. Label tasks share
+    batches; gaze has batches of its own at random positions between them. An incomplete last batch is dropped unless it
+    is the only one.
     """
     generator = np.random.default_rng([seed, epoch])
     count = min(sizes.values())
@@ -51,13 +53,13 @@ def epoch_batches(
 
 
 class BatchOrder:
-    """The batches of a run by number, and of each the part that a process computes at a time.
+    """The batches of a run by number, split into the parts that processes compute at a time.
 
-    Part p of n takes every n-th sample, so that parts are of one size and their mean is the batch's.
+    Part p of n takes every n-th sample: parts have equal sizes, and their mean is the mean of the batch.
     """
 
     def __init__(self, sizes: Mapping[str, int], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
-        """`sizes`: samples of each question's set. ValueError where a batch cannot be parted evenly."""
+        """`sizes`: number of samples of each task. ValueError when a batch does not split evenly."""
         self._sizes, self._config = dict(sizes), config
         self._process, self._parts = process, processes * config.joint.accumulate
         if config.joint.batch_size % self._parts:
@@ -67,24 +69,28 @@ class BatchOrder:
             )
 
     def part(self, number: int) -> Part:
-        """This process's part of a batch; `accumulate` numbers make a step."""
+        """This process's part of a batch; `accumulate` consecutive numbers make a step."""
         step, part = divmod(number, self._config.joint.accumulate)
         first = self._process * self._config.joint.accumulate + part
-        whole, together = self.batch(step), range(part, self._parts, self._config.joint.accumulate)
-        places = range(first, len(whole), self._parts)  # in the whole: its parts change samples as it would
+        whole, simultaneous = self.batch(step), range(part, self._parts, self._config.joint.accumulate)
+        positions = range(first, len(whole), self._parts)  # in the whole batch, so that augmentation ignores the split
         return Part(
             elements=whole[first :: self._parts],
-            generators=tuple(np.random.default_rng([self._config.seed, AUGMENTATION, step, place]) for place in places),
-            passes=max(len({task for task, _ in whole[other :: self._parts]}) for other in together),
+            generators=tuple(
+                np.random.default_rng([self._config.seed, AUGMENTATION, step, index]) for index in positions
+            ),
+            passes=max(len({task for task, _ in whole[other :: self._parts]}) for other in simultaneous),
         )
 
     def batch(self, step: int) -> Batch:
         """The whole batch of a step."""
-        epoch, place = divmod(step, len(self._epoch(0)))
-        return self._epoch(epoch)[place]
+        epoch, index = divmod(step, len(self._epoch(0)))
+        return self._epoch(epoch)[index]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_epoch"}  # the cache stays at home
+        return {
+            key: value for key, value in self.__dict__.items() if key != "_epoch"
+        }  # a cache of lambdas cannot be pickled
 
     @functools.cached_property
     def _epoch(self) -> Callable[[int], list[Batch]]:

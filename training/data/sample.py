@@ -1,8 +1,9 @@
-"""What every dataset yields: a picture, boxes, and the truth of one question."""
+"""What every dataset yields: an image, boxes, and the truth of one task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from sf_ros.core.types import Box
 
 @dataclass(frozen=True)
 class Sample:
-    """One question with its truth. `image` is RGB uint8 (H, W, 3); `boxes` as in sf_ros.engines.base.Question."""
+    """One image with the truth of one task. `image` is RGB uint8 (H, W, 3); `boxes` are pixels, subject first."""
 
     task: str
     image: np.ndarray
@@ -20,4 +21,17 @@ class Sample:
     points_norm: tuple[tuple[float, float], ...] = ()  # gaze annotations (x, y) in 0..1, one per annotator
     key: str = ""  # names the sample in its dataset
     tags: dict[str, object] = field(default_factory=dict)  # facts for reports, e.g. {"target": "before"}
-    moments: tuple[Sample, ...] = ()  # the same face in the frames around this one, where they are asked for
+    moments: tuple[Sample, ...] = ()  # the same face in the frames around this one, where the reader was told to
+
+
+class Dataset(Protocol):
+    """The samples of one task, by number."""
+
+    task: str
+    identity: str  # names the samples: datasets with equal identities hold the same samples
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample. OSError or ValueError where it cannot be read."""
+        ...

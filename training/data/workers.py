@@ -1,4 +1,4 @@
-"""Worker processes that draw and read samples."""
+"""Worker processes that draw or read samples."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import cv2
 
 
 def worker_pool(count: int) -> Executor:
-    """`count` fresh processes with one OpenCV thread each: more of them would only take the other workers' cores."""
+    """`count` fresh processes with one OpenCV thread each, so that they do not compete for cores."""
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, mp_context=spawn, initializer=_begin)
+    return ProcessPoolExecutor(count, mp_context=spawn, initializer=_initialise)
 
 
-def _begin() -> None:
+def _initialise() -> None:
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for more work for ever."""
+    """End this worker when its parent is killed; it would wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""The benchmarks' own metrics, as pure functions on arrays; each names the protocol it follows."""
+"""The benchmarks' metrics as pure functions on arrays, each with the protocol it follows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sf_ros.core.tasks import TASKS
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Share of samples (N, L) whose most probable class is the true one (N,)."""
+    """Share of samples (N, L) whose most probable class is the true class (N,)."""
     return float((probabilities.argmax(1) == labels).mean())
 
 
@@ -32,8 +32,8 @@ def voc_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
 
 
-def looking_at_me_map(yes: np.ndarray, truth: np.ndarray) -> float:
-    """Ego4D's mAP: the mean of AP(looking) with its score and AP(not looking) with one minus it."""
+def yes_no_map(yes: np.ndarray, truth: np.ndarray) -> float:
+    """Ego4D's mAP: the mean of AP(yes) by the score and AP(no) by one minus the score."""
     return (voc_average_precision(truth, yes) + voc_average_precision(~truth, 1 - yes)) / 2
 
 
@@ -48,7 +48,7 @@ def gaze_auc(heatmap: np.ndarray, points_norm: np.ndarray, width: int, height: i
 
 
 def gaze_point(heatmap: np.ndarray) -> np.ndarray:
-    """The predicted point (x, y) in 0..1: the highest cell's corner, as the benchmark has it, not its middle."""
+    """The predicted point (x, y) in 0..1: the corner of the highest cell, as in the benchmark, not its centre."""
     row, column = np.unravel_index(int(heatmap.argmax()), heatmap.shape)
     return np.array([column / heatmap.shape[1], row / heatmap.shape[0]])
 
@@ -56,8 +56,8 @@ def gaze_point(heatmap: np.ndarray) -> np.ndarray:
 def gaze_distances(heatmap: np.ndarray, points_norm: np.ndarray) -> dict[str, float]:
     """L2 distances from the predicted point to the annotations (A, 2), all in 0..1.
 
-    min_L2 is to the nearest annotation, avg_L2 to their mean point, as the benchmark's reference code has it, and
-    avg_L2_each the mean over the annotations, as the paper's text has it (section 4.1); it is never the smaller one.
+    min_L2 is to the nearest annotation; avg_L2 to their mean point, as in the benchmark's reference code; avg_L2_each
+    the mean over the annotations, as in the paper's text (section 4.1), never smaller than avg_L2.
     """
     point = gaze_point(heatmap)
     distances = np.linalg.norm(points_norm - point, axis=1)
@@ -69,15 +69,16 @@ def gaze_distances(heatmap: np.ndarray, points_norm: np.ndarray) -> dict[str, fl
 
 
 def label_metrics(task: str, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The two figures the paper reports for a question with labels."""
-    if task == "looking_at_me":
-        yes = TASKS[task].labels.index("yes")
-        truth = labels == yes
-        return {"mAP": looking_at_me_map(probabilities[:, yes], truth), "accuracy": accuracy(probabilities, labels)}
+    """mAP and accuracy of a label task; yes/no tasks use Ego4D's mAP."""
+    names = TASKS[task].labels
+    if set(names) == {"yes", "no"}:
+        yes = names.index("yes")
+        average = yes_no_map(probabilities[:, yes], labels == yes)
+        return {"mAP": average, "accuracy": accuracy(probabilities, labels)}
     return {"mAP": macro_average_precision(probabilities, labels), "accuracy": accuracy(probabilities, labels)}
 
 
 def label_chance(labels: np.ndarray, classes: int) -> dict[str, float]:
-    """What guessing reaches: mAP of random scores (the mean share of a class), accuracy of the commonest class."""
+    """Chance: mAP of random scores (the mean share of a class), accuracy of the most frequent class."""
     shares = np.bincount(labels, minlength=classes) / len(labels)
     return {"mAP": float(shares[shares > 0].mean()), "accuracy": float(shares.max())}

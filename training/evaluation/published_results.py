@@ -78,7 +78,7 @@ TRANSFER: dict[str, tuple[Figures, Figures]] = {
     ),
 }
 
-# Table 2, Gaze-LLE on an encoder before and after VLM pre-training; by the pairs of training.studies.probing.towers.
+# Table 2, Gaze-LLE on an encoder before and after VLM pre-training; by pairs (training.studies.grid.encoder_pairs).
 GAZE_LLE: dict[str, tuple[Figures, Figures]] = {
     "Qwen2-VL": (_of(gaze=(0.076, 0.140, 93.8)), _of(gaze=(0.114, 0.184, 90.9))),
     "MolmoE": (_of(gaze=(0.049, 0.107, 95.3)), _of(gaze=(0.072, 0.138, 94.1))),
@@ -103,7 +103,7 @@ ENCODERS: dict[str, tuple[Figures, Figures]] = {
 }
 DINOV2: Figures = (99.4, 96.7, 90.7, 64.1, 87.3, 94.9, 0.048, 0.105, 95.3, 59.1, 47.9)  # Table 8, joint
 
-# Table 6: two tasks trained together, by the names of training.studies.grid.fused.FIVE_TASKS.
+# Table 6: two tasks trained together, by the names of training.studies.grid.figures.FIVE_TASKS.
 PAIRS: dict[frozenset[str], Figures] = {
     frozenset(("expression", "looking_at_me")): _of(looking_at_me=(83.0, 94.0), expression=(66.5, 52.1)),
     frozenset(("expression", "gesture")): _of(gesture=(99.6, 97.6), expression=(65.8, 50.6)),
@@ -203,7 +203,7 @@ def caveats(results: Mapping[str, object], split: str) -> list[str]:
     return [c.text for c in CAVEATS if c.split in (None, split) and any(task in results for task in c.tasks)]
 
 
-# What follows is by pair of towers (training.studies.probing.towers), before and after VLM pre-training.
+# What follows is by pair of towers (training.studies.grid.encoder_pairs), before and after VLM pre-training.
 CONFLICT: dict[str, tuple[float, float]] = {  # Table 4
     "Qwen2-VL": (0.941, 0.961),
     "MolmoE": (0.947, 0.950),

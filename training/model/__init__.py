@@ -1,1 +1,1 @@
-"""The trainable model: published weights, fresh initialisation and LoRA."""
+"""The trainable model: published weights, fresh initialisation, LoRA and answers."""

@@ -1,4 +1,4 @@
-"""LoRA on the LLM (Hu et al. 2022): `attach` and `merge` are an inverse pair on the answers."""
+"""LoRA on the LLM (Hu et al. 2022): `attach` adapters, `merge` them; merging leaves the answers unchanged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sf_ros.model.fusion import FusedModel
 
 
 def attach(model: FusedModel, rank: int, alpha: int) -> FusedModel:
-    """Freeze encoder and llm, and put adapters on every linear layer of the llm, in place.
+    """Freeze encoder and LLM, and put adapters on every linear layer of the LLM, in place.
 
-    Only the llm is wrapped: on the whole model peft's `all-linear` would take the connector too. What stays trainable
-    is the connector, the box embedding, the heatmap head and the adapters (paper section 3.4).
+    Only the LLM is wrapped: on the whole model peft's `all-linear` would include the connector. Trainable parts are
+    connector, box embedding, heatmap head and adapters (paper section 3.4).
     """
     model.encoder.requires_grad_(False).eval()
     model.llm.requires_grad_(False)
@@ -22,8 +22,8 @@ def attach(model: FusedModel, rank: int, alpha: int) -> FusedModel:
 
 
 def merge(model: FusedModel) -> FusedModel:
-    """The same model whose llm has the adapters folded into its weights, in place: a plain Llama llm again."""
+    """Fold the adapters into the weights of the LLM, in place."""
     if not isinstance(model.llm, PeftModel):
-        raise ValueError("merge: the LLM carries no adapters; attach() comes first.")
+        raise ValueError("merge: the LLM has no adapters; call attach() first.")
     model.llm = model.llm.merge_and_unload()
     return model.eval()

@@ -1,4 +1,4 @@
-"""The model before the joint stage: on published weights, on parts that are pre-trained here, or random."""
+"""The model before the joint stage: from published weights, from parts pre-trained here, or random."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from training.model.published import llm_config, published_model
 from training.pretraining.stages import Histories, pretrained_parts
 from training.pretraining.tokenizer import train_tokenizer
 
-PrefixCache = tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig, Histories]
-STAND_IN = 1024  # tokens of the tokenizer that stands in for a published one
+StartingPoint = tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig, Histories]
+STAND_IN = 1024  # vocabulary of the tokenizer that replaces a published one
 
 
-def placed(config: TrainConfig, encoder: Sequence[str], llm: str | None) -> TrainConfig:
-    """A preset with weights from other places; local ones by absolute path, since a checkpoint refers to them.
+def with_weights(config: TrainConfig, encoder: Sequence[str], llm: str | None) -> TrainConfig:
+    """A preset with weights from these sources; local ones by absolute path, since a checkpoint refers to them.
 
     ValueError when the preset has no published weights.
     """
@@ -35,30 +35,30 @@ def placed(config: TrainConfig, encoder: Sequence[str], llm: str | None) -> Trai
     return dataclasses.replace(config, weights=FrozenWeights(sources, absolute(llm or config.weights.llm)))
 
 
-def frozen(config: TrainConfig, folder: Path) -> PrefixCache:
-    """Model, tokenizer, configuration with the llm that was found, histories of what is trained in `folder`."""
+def frozen(config: TrainConfig, folder: Path) -> StartingPoint:
+    """Model, tokenizer, configuration with the LLM's own sizes, histories of the parts pre-trained in `folder`."""
     if config.weights is not None:
         torch.manual_seed(config.seed)
         model, tokenizer, config = published_model(config)
-        if config.precision != "bf16":  # which is what they are published in
+        if config.precision != "bf16":  # the precision of published weights
             model.float()
         return model, tokenizer, config, {}
     tokenizer, encoder, llm, histories = pretrained_parts(config, folder)
-    torch.manual_seed(config.seed)  # whatever pre-training drew: a run that finds it done begins alike
+    torch.manual_seed(config.seed)  # as in a run that finds pre-training finished
     return FusedModel(config.model, tokenizer, encoder, llm), tokenizer, config, histories
 
 
-def random(config: TrainConfig, folder: Path) -> PrefixCache:
-    """The preset's sizes with random weights and a stand-in tokenizer, in the precision of published ones."""
+def random(config: TrainConfig, folder: Path) -> StartingPoint:
+    """A model of the preset's sizes with random weights in published precision, and a replacement tokenizer."""
     tokenizer = train_tokenizer([], STAND_IN, folder)
     torch.manual_seed(config.seed)
     return FusedModel(config.model, tokenizer, llm=_llm(config)), tokenizer, config, {}
 
 
 def meta_model(config: TrainConfig) -> FusedModel:
-    """The preset's model on the meta device: sizes without weights. Prompts are counted with a stand-in tokenizer.
+    """The preset's model on the meta device: sizes without weights. A replacement tokenizer counts prompt tokens.
 
-    Of a LLM that is there, the sizes are its own; otherwise the preset's.
+    The LLM has its own sizes if its config.json is available, else the preset's.
     """
     if config.weights is not None:
         try:
@@ -73,13 +73,13 @@ def meta_model(config: TrainConfig) -> FusedModel:
 
 
 def absolute(source: str) -> str:
-    """A local place by its absolute path; a hub id as it is."""
-    place = Path(source).expanduser()
-    return str(place.resolve()) if place.exists() else source
+    """The absolute path of a local source; a hub id unchanged."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source
 
 
 def _llm(config: TrainConfig) -> nn.Module:
-    """A random llm in the precision of a published one where it runs in that."""
+    """A random LLM, in the precision of published weights if training uses it."""
     before = torch.get_default_dtype()
     if config.weights is not None and config.precision == "bf16":
         torch.set_default_dtype(torch.bfloat16)

@@ -1,1 +1,1 @@
-"""The early life of the tiny parts: tokenizer, LLM and encoder, before the paper's stage."""
+"""Pre-training of the tiny presets' tokenizer, LLM and encoder, which stand in for published weights."""

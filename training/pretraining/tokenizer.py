@@ -1,4 +1,4 @@
-"""A small byte-pair tokenizer that knows the prompts, the captions, and every answer as one token."""
+"""A small byte-pair tokenizer of prompts and captions, with one token per answer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from sf_ros.core.tasks import TASKS
 
-PROMPT_REPEATS = 200  # prompts are few beside the captions, and their words must become tokens
+PROMPT_REPEATS = 200  # makes the words of the few prompts frequent enough to become tokens
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int, path: Path) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over captions and prompts, saved as tokenizer.json in `path`."""
+    """Train a byte-level BPE tokenizer on captions and prompts and save it as tokenizer.json in `path`."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -30,7 +30,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, path: Path) -> Pre
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder that holds a tokenizer.json."""
+    """The tokenizer of a folder with a tokenizer.json."""
     return PreTrainedTokenizerFast.from_pretrained(str(path), local_files_only=True)
 
 

@@ -1,1 +1,1 @@
-"""Studies: grids of runs that put a question to the model, each left as results.json, a table and a picture."""
+"""Studies: grids of runs that answer one research question each; results are results.json, a table and a plot."""

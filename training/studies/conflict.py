@@ -1,9 +1,9 @@
-"""Do tasks pull apart?   python -m training.studies conflict PRESET --data ROOT --out DIR [--checkpoint DIR]
+"""Conflict of the tasks' gradients:  python -m training.studies conflict PRESET --data ROOT --out DIR [--checkpoint C]
 
 The gradient conflict degree 1 - cos between the gradients of two tasks, each over the task's whole training set, with
-respect to what the fused model trains, at initialisation (paper section 3.3, table 4); for every tower of the pairs
-that PRESET has. LoRA starts with B = 0, so that A's gradient is exactly zero there: what is compared is connector, B
-and, of tasks with boxes, the box embedding. With --checkpoint a trained model is measured too, where A counts.
+respect to the trainable parameters at initialisation (paper section 3.3, table 4), for every encoder of PRESET's pairs.
+LoRA starts with B = 0, where A's gradient is zero: connector, B and, for tasks with boxes, the box embedding are
+compared. With --checkpoint a trained model is measured too, where A counts.
 """
 
 from __future__ import annotations
@@ -29,73 +29,73 @@ from training.evaluation import published_results
 from training.model import start
 from training.model.lora import attach
 from training.overrides import with_fields
-from training.studies.grid import report
-from training.studies.grid.analysis import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
-from training.studies.grid.fused import FIVE_TASKS
-from training.studies.grid.grid import Cell, run_grid
-from training.studies.grid.records import Record
-from training.studies.probing import towers
+from training.studies.grid import encoder_pairs, report
+from training.studies.grid.cells import Cell, Record, run_grid
+from training.studies.grid.comparison import MISSING
+from training.studies.grid.encoder_pairs import EncoderPairArguments, Pair
+from training.studies.grid.figures import FIVE_TASKS, Figures
+from training.studies.measures.conflict_degree import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
 from training.trainer import checkpoint
 from training.trainer.objective import TaskData, batch_losses, gaze_target, set_training, stacked
 from training.trainer.validation import Spread
 
 TRAINED = "checkpoint"  # the group of the trained model
 DEGREE, SHARED = "degree", "degree, shared weights"
-PARTS = {"connector": "connector.", "adapters": "llm."}  # part of the model -> how its parameters' names begin
+PARTS = {"connector": "connector.", "adapters": "llm."}  # part of the model -> prefix of its parameters
 FIGURES = (DEGREE, SHARED, *(f"degree, {part}" for part in PARTS))
 NOTE = (
-    "The degree is 1 - cos: 0 for the same direction, 1 for orthogonal gradients, more where they conflict. Below 1 "
-    "the paper calls tasks aligned; its .93 to .96 are mean cosines of .04 to .07, hardly more than none. 'Shared "
-    "weights' compares each pair on the tensors that both tasks reach: a tensor that only one reaches (the heatmap "
-    "head, the box embedding) takes part in its length alone. Tensors that no task reaches (LoRA's A at "
-    "initialisation) change nothing."
+    "The degree is 1 - cos: 0 for the same direction, 1 for orthogonal gradients, more where they conflict. The paper "
+    "calls tasks below 1 aligned; its .93 to .96 are mean cosines of .04 to .07, close to orthogonal. 'Shared weights' "
+    "compares each pair on the tensors that both tasks reach: a tensor that only one reaches (the heatmap head, the "
+    "box embedding) changes only that gradient's length. Tensors that no task reaches (LoRA's A at initialisation) "
+    "change nothing."
 )
 
 
 @dataclass(frozen=True)
-class Arguments(towers.TowerArguments):
-    """Command line of the measurement; seeds are those of the fresh weights."""
+class Arguments(EncoderPairArguments):
+    """Command line of the measurement; the seeds are of fresh weights."""
 
-    samples: int = 0  # of each question's training set, evenly spread over it; 0: all of it
-    checkpoint: Path | None = None  # a trained model to measure beside
+    samples: int = 0  # per task, evenly spread over its training set; 0: all
+    checkpoint: Path | None = None  # a trained model to measure as well
     cache: str = "auto"  # as in training.train
-    batch_size: int | None = None  # of a pass, which changes no result; None: the preset's
+    batch_size: int | None = None  # changes no result; None: the preset's
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Measure what is missing and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, picture.png."""
     cells, groups = grid(arguments)
     records = run_grid("conflict", cells, arguments.out)
     figures = figures_of(records, groups)
-    text = table(figures, towers.pairs_of(arguments))
+    text = table(figures, encoder_pairs.pairs_of(arguments))
     return report.write(arguments.out, "conflict", arguments, records, text, figures)
 
 
 def grid(arguments: Arguments) -> tuple[list[Cell], dict[str, str]]:
-    """Cells tower by tower, and cell -> its group of figures. ValueError for what cannot be measured."""
+    """The cells, encoder by encoder, and cell -> group of figures. ValueError for an unknown cache mode or preset."""
     known(arguments.cache, train.CACHES, "cache")
     cells, groups = [], {}
     for seed in arguments.seed_numbers:
-        for name in towers.presets_of(arguments):
-            told = towers.told(arguments, name)
-            config = dataclasses.replace(with_fields(preset(name), told.set), seed=seed)
-            cells.append(cell(f"{name}-seed{seed}", arguments, config, None))
+        for name in encoder_pairs.presets_of(arguments):
+            fields = encoder_pairs.for_encoder(arguments, name).set
+            config = dataclasses.replace(with_fields(preset(name), fields), seed=seed)
+            cells.append(conflict_cell(f"{name}-seed{seed}", arguments, config, None))
             groups[cells[-1].name] = name
     if arguments.checkpoint is not None:
-        cells.append(cell(TRAINED, arguments, None, arguments.checkpoint))
+        cells.append(conflict_cell(TRAINED, arguments, None, arguments.checkpoint))
         groups[TRAINED] = TRAINED
     return cells, groups
 
 
-def cell(name: str, arguments: Arguments, config: TrainConfig | None, trained: Path | None) -> Cell:
-    """One model: fresh by a configuration, or trained."""
+def conflict_cell(name: str, arguments: Arguments, config: TrainConfig | None, trained: Path | None) -> Cell:
+    """The cell of one model: fresh from a configuration, or trained."""
     settings: dict[str, Any] = {"data": arguments.data, "samples": arguments.samples}
     settings |= {"config": config.to_dict()} if config else {"checkpoint": str(trained)}
     return Cell(name, settings, functools.partial(measure, arguments, config, trained))
 
 
 def measure(arguments: Arguments, config: TrainConfig | None, trained: Path | None, folder: Path) -> dict[str, Any]:
-    """The degrees of one model."""
+    """Measure the degrees of one model."""
     if config is not None:
         model, _, config, _ = start.frozen(config, arguments.shared / "pretraining")
         attach(model, config.lora_rank, config.lora_alpha)
@@ -104,20 +104,20 @@ def measure(arguments: Arguments, config: TrainConfig | None, trained: Path | No
         model, _, config = checkpoint.load(trained)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     set_training(model, config)
-    data = {question: training_set(arguments, model, config, question) for question in TASKS}
+    data = {task: training_set(arguments, model, config, task) for task in TASKS}
     losses = {
-        task: set_losses(model, {q: data[q] for q in questions}, config, arguments.batch_size)
-        for task, questions in FIVE_TASKS.items()
+        name: set_losses(model, {task: data[task] for task in tasks}, config, arguments.batch_size)
+        for name, tasks in FIVE_TASKS.items()
     }
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     gradients = task_gradients(list(trainable.values()), losses)
-    samples = {question: len(part) for question, part in data.items()}
+    samples = {task: len(part) for task, part in data.items()}
     return {"samples": samples, **degrees(gradients, {name: p.numel() for name, p in trainable.items()})}
 
 
-def training_set(arguments: Arguments, model: FusedModel, config: TrainConfig, question: str) -> TaskData:
-    """A question's training set, or samples spread evenly over it."""
-    samples = train.dataset(arguments.data, config, question)
+def training_set(arguments: Arguments, model: FusedModel, config: TrainConfig, task: str) -> TaskData:
+    """A task's training set, or samples spread evenly over it."""
+    samples = train.dataset(arguments.data, config, task)
     if 0 < arguments.samples < len(samples):
         samples = Spread(samples, arguments.samples)
     features = arguments.data == "scenes" and arguments.cache == "auto"
@@ -128,18 +128,18 @@ def training_set(arguments: Arguments, model: FusedModel, config: TrainConfig, q
 def set_losses(
     model: FusedModel, data: Mapping[str, TaskData], config: TrainConfig, batch_size: int | None
 ) -> Iterator[Tensor]:
-    """Parts of the mean loss over all samples of a task's questions, to be summed."""
+    """Parts of the mean loss over all samples of some tasks; the parts add up to it."""
     size, total = batch_size or config.joint.batch_size, sum(map(len, data.values()))
     batches = [
-        (question, range(first, min(first + size, len(part))))
-        for question, part in data.items()
+        (task, range(first, min(first + size, len(part))))
+        for task, part in data.items()
         for first in range(0, len(part), size)
     ]
     device = next(model.parameters()).device.type
-    for question, indices in track(batches, description=f"gradient of {'+'.join(data)}"):
-        rows = [data[question].row(index) for index in indices]
-        batch = stacked(rows, config) | {"tasks": [question] * len(rows)}
-        if TASKS[question].kind == "heatmap":
+    for task, indices in track(batches, description=f"gradient of {'+'.join(data)}"):
+        rows = [data[task].row(index) for index in indices]
+        batch = stacked(rows, config) | {"tasks": [task] * len(rows)}
+        if TASKS[task].kind == "heatmap":
             batch["targets"] = torch.from_numpy(np.stack([gaze_target(row.points, config) for row in rows]))
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
             (loss,) = batch_losses(model, batch, config.heatmap_weight).values()
@@ -147,9 +147,9 @@ def set_losses(
 
 
 def task_gradients(parameters: Sequence[nn.Parameter], losses: Mapping[str, Iterable[Tensor]]) -> np.ndarray:
-    """The gradient of each task's summed losses (T, P) float32; zeros where a task does not reach a parameter."""
-    found = np.zeros((len(losses), sum(p.numel() for p in parameters)), np.float32)
-    for row, parts in zip(found, losses.values(), strict=True):
+    """Gradients of each task's summed losses, float32 (T, P); 0 where a task does not reach a parameter."""
+    gradients = np.zeros((len(losses), sum(p.numel() for p in parameters)), np.float32)
+    for row, parts in zip(gradients, losses.values(), strict=True):
         for loss in parts:
             loss.backward()
         first = 0
@@ -158,48 +158,48 @@ def task_gradients(parameters: Sequence[nn.Parameter], losses: Mapping[str, Iter
                 row[first : first + parameter.numel()] = parameter.grad.float().flatten().cpu().numpy()
             parameter.grad = None
             first += parameter.numel()
-    return found
+    return gradients
 
 
 def degrees(gradients: np.ndarray, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """What gradients (T, P) say, as facts; `sizes` are the parameters' names and sizes in their order."""
+    """Conflict degrees of gradients (T, P); `sizes` maps the parameters' names to their sizes, in order."""
     ends = np.cumsum(list(sizes.values()))
     pieces = np.split(gradients, ends[:-1], axis=1)
     products = np.stack([np.asarray(piece @ piece.T, float) for piece in pieces])  # (N, T, T)
     matrices = {DEGREE: conflict_matrix(gradients), SHARED: shared_conflict(products)}
-    for part, begin in PARTS.items():
-        members = [number for number, name in enumerate(sizes) if name.startswith(begin)]
+    for part, prefix in PARTS.items():
+        members = [number for number, name in enumerate(sizes) if name.startswith(prefix)]
         matrices[f"degree, {part}"] = conflict_of_products(products[members].sum(0))
     unreached = [name for name, product in zip(sizes, products, strict=True) if not product.any()]
     return {
         "tasks": list(FIVE_TASKS),
         "parameters": int(ends[-1]),
         "unreached_parameters": sum(sizes[name] for name in unreached),
-        "matrices": {name: _plain(matrix) for name, matrix in matrices.items()},
+        "matrices": {name: _json(matrix) for name, matrix in matrices.items()},
     }
 
 
 def figures_of(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, dict[str, list[float]]]:
-    """Group -> figure -> its value in every run: means over pairs by kind, and the degree of every pair of tasks."""
+    """Group -> figure -> its value in every run: means by kind of degree, and the degree of every task pair."""
     figures: dict[str, dict[str, list[float]]] = {group: {} for group in groups.values()}
     for record in records:
         if record.error is not None:
             continue
-        found = figures[groups[record.cell]]
+        values = figures[groups[record.cell]]
         matrices = {name: np.array(matrix, float) for name, matrix in record.facts["matrices"].items()}
         for name, matrix in matrices.items():
-            found.setdefault(name, []).append(mean_pair(matrix))
+            values.setdefault(name, []).append(mean_pair(matrix))
         tasks = record.facts["tasks"]
         for i, j in zip(*np.triu_indices(len(tasks), 1), strict=True):
-            found.setdefault(f"{tasks[i]} / {tasks[j]}", []).append(float(matrices[DEGREE][i, j]))
+            values.setdefault(f"{tasks[i]} / {tasks[j]}", []).append(float(matrices[DEGREE][i, j]))
     return figures
 
 
-def table(figures: report.Figures, pairs: Sequence[towers.Pair]) -> str:
-    """Means by pair of towers, the paper's table 4 below, then every pair of tasks."""
-    rows = towers.comparison(figures, pairs, FIGURES)
+def table(figures: Figures, pairs: Sequence[Pair]) -> str:
+    """Means by encoder pair, the paper's table 4, then the degree of every pair of tasks."""
+    rows = encoder_pairs.pair_rows(figures, pairs, FIGURES)
     for name, (before, after) in published_results.CONFLICT.items():
-        blank = [report.MISSING] * (len(FIGURES) - 1)
+        blank = [MISSING] * (len(FIGURES) - 1)
         rows += [
             [f"paper, {name}", "before", f"{before:.3f}", *blank],
             [f"paper, {name}", "after", f"{after:.3f}", *blank],
@@ -212,11 +212,11 @@ def table(figures: report.Figures, pairs: Sequence[towers.Pair]) -> str:
             report.markdown(("pair", "encoder", *FIGURES), rows),
             "The degree of every pair of tasks:",
             report.markdown(("encoder", *names), by_tasks),
-            towers.notes(pairs, NOTE),
+            encoder_pairs.notes(pairs, NOTE),
         ]
     )
 
 
-def _plain(matrix: np.ndarray) -> list[list[float | None]]:
-    """For JSON, which has no NaN."""
+def _json(matrix: np.ndarray) -> list[list[float | None]]:
+    """A matrix as JSON data, with None for NaN."""
     return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]

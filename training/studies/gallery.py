@@ -1,7 +1,7 @@
-"""What does it say, and is it so?   python -m training.studies gallery CHECKPOINT|BUNDLE --data ROOT --out DIR
+"""Sheets of samples with answers:  python -m training.studies gallery CHECKPOINT|BUNDLE --data ROOT --out DIR
 
-A sheet of held-out samples per question, with truth, answer and its probability, and for gaze the heatmap (the paper's
-appendix C): OUT/gesture.png, OUT/gaze.png, ... Samples are spread evenly over the split, not picked.
+A sheet of held-out samples per task, with ground truth, answer and its probability, and the heatmap for gaze (paper
+appendix C): OUT/gesture.png, OUT/gaze.png, ... Samples are spread evenly over the split, not selected.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from sf_ros.io.draw import FONT, Color
 from training import evaluate, train
 from training.data.sample import Sample
 from training.evaluation import metrics
-from training.studies.grid.grid import SPLITS
+from training.studies.grid.arguments import SPLITS
 from training.trainer.validation import Spread
 
-PICTURE = {"frame": (420, 315), "person": (300, 300), "face": (240, 240)}  # view -> width, height in a sheet, px
+VIEW_SIZE = {"frame": (420, 315), "person": (300, 300), "face": (240, 240)}  # view -> width, height in a sheet, px
 TEXT_PX, PAD_PX, TITLE_PX = 50, 8, 40
 LINE_PX, FONT_SCALE = 19, 0.5
-RIGHT: Color = (60, 190, 140)  # after Okabe and Ito 2008, so that colour-blind people can tell them apart
+RIGHT: Color = (60, 190, 140)  # colours after Okabe and Ito 2008, distinct for colour-blind people
 WRONG: Color = (225, 105, 55)
 TRUTH: Color = (60, 230, 150)
 ANSWERED: Color = (255, 90, 200)
 BOXES: tuple[Color, ...] = ((86, 180, 233), (240, 170, 40))  # first and second marked box
 BACKGROUND, INK = (24, 24, 28), (235, 235, 235)
-HEAT = 0.6  # share of the heat's colour at its peak
-NEAR = 0.1  # of the picture's sides: a gaze point that close to an annotation counts as right in a sheet
+HEAT = 0.6  # opacity of the heatmap at its peak
+NEAR = 0.1  # a gaze point within this distance of an annotation counts as right, in shares of the image sides
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Arguments:
     split: str = "test"  # val | test
     samples: int = 12  # in a sheet
     columns: int = 4
-    tasks: str | None = None  # comma-separated questions; None: all six
+    tasks: str | None = None  # comma-separated; None: all six
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Draw every sheet; the files, and the share of right answers on each."""
+    """Draw every sheet; returns their files and the share of right answers on each."""
     known(arguments.split, SPLITS, "split")
     answer = evaluate.answerer(arguments.model)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -65,12 +65,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
         dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
         samples = list(evaluate.read(Spread(dataset, arguments.samples), []))
         tiles = [tile(sample, answer(sample)) for sample in samples]
-        judged = [right for _, right in tiles if right is not None]
-        shares[task] = round(float(np.mean(judged)), 3) if judged else None
+        verdicts = [right for _, right in tiles if right is not None]
+        shares[task] = round(float(np.mean(verdicts)), 3) if verdicts else None
         title = f"{task.replace('_', ' ')}   {arguments.model.name} on {arguments.data}/{arguments.split}"
         good = "right" if TASKS[task].kind == "label" else f"within {NEAR:g} of the truth"
-        title += f"   {sum(judged)} of {len(judged)} {good}" if judged else "   truth hidden"
-        sheet = contact_sheet([picture for picture, _ in tiles], arguments.columns, title)
+        title += f"   {sum(verdicts)} of {len(verdicts)} {good}" if verdicts else "   truth hidden"
+        sheet = contact_sheet([image for image, _ in tiles], arguments.columns, title)
         sheets[task] = str(arguments.out / f"{task}.png")
         cv2.imwrite(sheets[task], cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         Console(stderr=True).print(f"gallery: {sheets[task]}", highlight=False, soft_wrap=True)
@@ -78,66 +78,66 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def tile(sample: Sample, answer: Answer) -> tuple[np.ndarray, bool | None]:
-    """A sample with its answer, RGB uint8, all of one size for a question; and whether it is right, None if unknown."""
+    """The tile of a sample and its answer, RGB uint8, one size per task; and whether it is right, None if unknown."""
     spec = TASKS[sample.task]
-    width, height = PICTURE[spec.view]
+    width, height = VIEW_SIZE[spec.view]
     canvas = np.full((height + TEXT_PX, width, 3), BACKGROUND, np.uint8)
     if spec.view == "frame":
         scale = min(width / sample.image.shape[1], height / sample.image.shape[0])
         size = round(sample.image.shape[1] * scale), round(sample.image.shape[0] * scale)
-        picture = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(sample.image, size, interpolation=cv2.INTER_AREA)
         boxes = [Box(*(v * scale for v in box.as_tuple())) for box in sample.boxes]
     else:
-        picture, boxes = views.view(sample.image, spec, sample.boxes, width).copy(), []
+        image, boxes = views.view(sample.image, spec, sample.boxes, width).copy(), []
     if answer.heatmap is not None:
-        lines, right = gaze_on(picture, boxes, sample, answer.heatmap)
+        lines, right = draw_gaze(image, boxes, sample, answer.heatmap)
     else:
         lines, right = label_lines(sample, answer)
     for box, color in zip(boxes, BOXES, strict=False):
-        outlined_box(picture, box, color)
-    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
-    canvas[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        outlined_box(image, box, color)
+    top, left = (height - image.shape[0]) // 2, (width - image.shape[1]) // 2
+    canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
     color = INK if right is None else RIGHT if right else WRONG
     canvas[height : height + 4] = color
     for number, line in enumerate(lines):
-        place = PAD_PX // 2, height + 4 + (number + 1) * LINE_PX
-        write(canvas, line, place, color if number else INK)
+        origin = PAD_PX // 2, height + 4 + (number + 1) * LINE_PX
+        write(canvas, line, origin, color if number else INK)
     return canvas, right
 
 
 def label_lines(sample: Sample, answer: Answer) -> tuple[list[str], bool | None]:
-    """Truth, and the most probable label; the truth's probability too where they differ."""
+    """Lines with the ground truth and the most probable label, and whether they agree, None if unknown."""
     assert answer.probabilities is not None
-    labels, said = TASKS[sample.task].labels, int(answer.probabilities.argmax())
-    answered = f"says {words(labels[said])} {answer.probabilities[said]:.2f}"
+    labels, best = TASKS[sample.task].labels, int(answer.probabilities.argmax())
+    answered = f"answer {words(labels[best])} {answer.probabilities[best]:.2f}"
     if sample.label is None:
         return ["truth hidden", answered], None
     truth = f"truth {words(labels[sample.label])}"
-    if said != sample.label:
+    if best != sample.label:
         truth += f" {answer.probabilities[sample.label]:.2f}"
-    return [truth, answered], said == sample.label
+    return [truth, answered], best == sample.label
 
 
-def gaze_on(
-    picture: np.ndarray, boxes: Sequence[Box], sample: Sample, heatmap: np.ndarray
+def draw_gaze(
+    image: np.ndarray, boxes: Sequence[Box], sample: Sample, heatmap: np.ndarray
 ) -> tuple[list[str], bool | None]:
-    """Tint a picture with the heatmap and mark annotations and answer, in place."""
-    height, width = picture.shape[:2]
+    """Tint an image with the heatmap and mark annotations and answer, in place; returns lines and verdict."""
+    height, width = image.shape[:2]
     cells = heatmap.astype(np.float32) / max(float(heatmap.max()), 1e-9)
     heat = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
     tint = cv2.cvtColor(cv2.applyColorMap((255 * heat).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     alpha = HEAT * heat[..., None]
-    picture[:] = (picture * (1 - alpha) + tint * alpha).astype(np.uint8)
+    image[:] = (image * (1 - alpha) + tint * alpha).astype(np.uint8)
     point, peak = decode(heatmap)
-    spot = pixel(point, picture)
+    answered = pixel(point, image)
     if boxes:
         x, y = boxes[0].center
-        cv2.line(picture, (round(x), round(y)), spot, ANSWERED, 1, cv2.LINE_AA)
+        cv2.line(image, (round(x), round(y)), answered, ANSWERED, 1, cv2.LINE_AA)
     for thickness, color in ((6, (0, 0, 0)), (2, ANSWERED)):
-        cv2.drawMarker(picture, spot, color, cv2.MARKER_TILTED_CROSS, 18, thickness, cv2.LINE_AA)
+        cv2.drawMarker(image, answered, color, cv2.MARKER_TILTED_CROSS, 18, thickness, cv2.LINE_AA)
     for truth in sample.points_norm:
         for radius, color in ((6, (0, 0, 0)), (4, TRUTH)):
-            cv2.circle(picture, pixel(truth, picture), radius, color, -1, cv2.LINE_AA)
+            cv2.circle(image, pixel(truth, image), radius, color, -1, cv2.LINE_AA)
     confidence = f"peak {peak:.2f}"
     if not sample.points_norm:
         return ["truth hidden", confidence], None
@@ -146,41 +146,41 @@ def gaze_on(
 
 
 def contact_sheet(tiles: Sequence[np.ndarray], columns: int, title: str) -> np.ndarray:
-    """Tiles of one size (H, W, 3) row by row under a title, with room between them."""
+    """Tiles of one size (H, W, 3), row by row below a title."""
     height, width = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     size = TITLE_PX + rows * (height + PAD_PX) + PAD_PX, columns * (width + PAD_PX) + PAD_PX
     sheet = np.full((*size, 3), BACKGROUND, np.uint8)
     write(sheet, title, (PAD_PX, TITLE_PX - 12), INK, 0.62)
-    for number, picture in enumerate(tiles):
+    for number, image in enumerate(tiles):
         row, column = divmod(number, columns)
         y, x = TITLE_PX + PAD_PX + row * (height + PAD_PX), PAD_PX + column * (width + PAD_PX)
-        sheet[y : y + height, x : x + width] = picture
+        sheet[y : y + height, x : x + width] = image
     return sheet
 
 
 def words(label: str) -> str:
-    """A label as people write it."""
+    """A label without its group, with spaces."""
     return label.rsplit("/", 1)[-1].replace("_", " ")
 
 
-def pixel(point_norm: tuple[float, float], picture: np.ndarray) -> tuple[int, int]:
-    """A point in 0..1 as a pixel inside the picture."""
-    height, width = picture.shape[:2]
+def pixel(point_norm: tuple[float, float], image: np.ndarray) -> tuple[int, int]:
+    """A point in 0..1 as a pixel inside the image."""
+    height, width = image.shape[:2]
     x, y = np.clip(np.multiply(point_norm, [width, height]), 0, [width - 1, height - 1]).round().astype(int).tolist()
     return x, y
 
 
-def outlined_box(picture: np.ndarray, box: Box, color: Color) -> None:
-    """A box with a dark outline, so that it shows on any ground."""
+def outlined_box(image: np.ndarray, box: Box, color: Color) -> None:
+    """Draw a box with a dark outline, visible on any background."""
     corners = (round(box.x1), round(box.y1)), (round(box.x2), round(box.y2))
     for thickness, shade in ((4, (0, 0, 0)), (2, color)):
-        cv2.rectangle(picture, *corners, shade, thickness, cv2.LINE_AA)
+        cv2.rectangle(image, *corners, shade, thickness, cv2.LINE_AA)
 
 
-def write(picture: np.ndarray, text: str, place: tuple[int, int], color: Color, scale: float = FONT_SCALE) -> None:
-    """A line of text, made narrower where it would not fit."""
+def write(image: np.ndarray, text: str, origin: tuple[int, int], color: Color, scale: float = FONT_SCALE) -> None:
+    """Write a line of text, scaled down to fit the image."""
     width = cv2.getTextSize(text, FONT, scale, 1)[0][0]
-    scale *= min(1.0, (picture.shape[1] - place[0] - 2) / max(width, 1))
-    cv2.putText(picture, text, place, FONT, scale, color, 1, cv2.LINE_AA)
+    scale *= min(1.0, (image.shape[1] - origin[0] - 2) / max(width, 1))
+    cv2.putText(image, text, origin, FONT, scale, color, 1, cv2.LINE_AA)

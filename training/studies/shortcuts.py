@@ -1,7 +1,7 @@
-"""Do the answers rest on what they should?   python -m training.studies shortcuts MODEL [--samples 1000] [--split test]
+"""Evidence the answers rest on:  python -m training.studies shortcuts MODEL [--samples 1000] [--split test]
 
-Takes away the part that carries a question (hands, mouth, eyes), gives gaze the head of somebody else, and lets boxes
-and colour histograms alone guess relations.
+Hides the part that carries a task (hands, mouth, eyes), marks another person's head for gaze, and predicts relations
+from boxes or colour histograms alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.data.scenes.dataset import Scenes
 from training.evaluate import Answerer, answerer, read, score_labels
 from training.evaluation import metrics
 
-HIDDEN = {"gesture": "hands", "expression": "mouth", "looking_at_me": "eyes"}  # question -> what must carry it
+HIDDEN = {"gesture": "hands", "expression": "mouth", "looking_at_me": "eyes"}  # task -> part that carries it
 HEADLINE = {"gesture": "accuracy", "expression": "accuracy", "looking_at_me": "mAP"}
 HISTOGRAM_BINS = 8  # per colour channel
 
@@ -38,37 +38,37 @@ class Arguments:
 
     model: Annotated[Path, tyro.conf.Positional]  # checkpoint folder or bundle folder
     split: str = "test"
-    samples: int = 1_000  # per question
+    samples: int = 1_000  # per task
 
 
 def run(arguments: Arguments) -> dict[str, dict[str, float]]:
-    """Question -> figure -> value, printed as a table too."""
+    """Task -> figure -> value; also printed as a table."""
     answer, split, samples = answerer(arguments.model), arguments.split, arguments.samples
     results: dict[str, dict[str, float]] = {task: hidden_part(task, answer, split, samples) for task in HIDDEN}
     results["gaze"] = other_head(answer, split, samples)
     results["relation"] = boxes_and_colours(split, samples)
-    sheet = Table("question", "figure", "value", title=f"shortcuts of {arguments.model} on scenes/{split}")
+    table = Table("task", "figure", "value", title=f"shortcuts of {arguments.model} on scenes/{split}")
     for task, figures in results.items():
         for position, (name, value) in enumerate(figures.items()):
-            sheet.add_row(task if position == 0 else "", name, f"{value:.3f}")
-    Console().print(sheet)
+            table.add_row(task if position == 0 else "", name, f"{value:.3f}")
+    Console().print(table)
     return results
 
 
 def hidden_part(task: str, answer: Answerer, split: str, samples: int) -> dict[str, float]:
-    """A question's headline figure on drawings with and without the part that carries it, beside chance."""
-    seen = score_labels(task, answer, read(Scenes(task, split, samples)))
+    """A task's main metric on scenes with and without the part that carries it, and chance."""
+    visible = score_labels(task, answer, read(Scenes(task, split, samples)))
     hidden = score_labels(task, answer, read(Scenes(task, split, samples, hide=frozenset({HIDDEN[task]}))))
     name = HEADLINE[task]
     return {
-        name: seen["metrics"][name],  # type: ignore[index]
+        name: visible["metrics"][name],  # type: ignore[index]
         f"{name} without {HIDDEN[task]}": hidden["metrics"][name],  # type: ignore[index]
         "chance": hidden["chance"][name],  # type: ignore[index]
     }
 
 
 def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
-    """Gaze error (min L2) with the right head marked and with the head of somebody else in the same picture."""
+    """Gaze error (min L2) with the right head marked and with another head of the same image marked."""
     right: list[float] = []
     wrong: list[float] = []
     for sample in read(Scenes("gaze", split, samples)):
@@ -77,8 +77,8 @@ def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
             continue
         points = np.array(sample.points_norm)
         moved = dataclasses.replace(sample, boxes=(Box(*others[0]),))
-        for given, distances in ((sample, right), (moved, wrong)):
-            heatmap = answer(given).heatmap
+        for marked, distances in ((sample, right), (moved, wrong)):
+            heatmap = answer(marked).heatmap
             assert heatmap is not None
             distances.append(metrics.gaze_distances(heatmap, points)["min_L2"])
     mean_right, mean_wrong = float(np.mean(right)), float(np.mean(wrong))
@@ -86,7 +86,7 @@ def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
 
 
 def boxes_and_colours(split: str, samples: int) -> dict[str, float]:
-    """Relation mAP of linear models that see nothing but the two boxes, and nothing but colour histograms."""
+    """Relation mAP of linear models on the two boxes alone, and on colour histograms alone."""
     train = list(describe(read(Scenes("relation", "train", 2 * samples))))
     test = list(describe(read(Scenes("relation", split, samples))))
     labels_train, labels = (np.array([row[2] for row in rows]) for rows in (train, test))
@@ -101,7 +101,7 @@ def boxes_and_colours(split: str, samples: int) -> dict[str, float]:
 
 
 def describe(samples: Iterator[Sample]) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Geometry of the two boxes (with squares and products), colour histogram of the picture, label."""
+    """(geometry of the two boxes with squares and products, colour histogram of the image, label) per sample."""
     for sample in samples:
         height, width = sample.image.shape[:2]
         a, b = sorted((box.as_tuple() for box in sample.boxes), key=lambda box: box[0])

@@ -1,13 +1,13 @@
-"""How far from the best?   python -m training.studies sota CHECKPOINT|BUNDLE --data ROOT --out DIR [--split test]
+"""A model beside published results:  python -m training.studies sota CHECKPOINT|BUNDLE --data ROOT --out DIR
 
 A trained model on held-out samples beside the paper's and other published results (paper section 4.6, table 7), with
-what must be known to compare them. Questions whose labels a split hides are left out.
+the caveats of the comparison. Tasks whose labels a split hides are left out.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,16 +20,14 @@ from training import evaluate, train
 from training.data.cache import tensors_key
 from training.evaluation import published_results
 from training.studies.grid import report
-from training.studies.grid.fused import CHANCE, PAPER_FIGURES, figures_of
-from training.studies.grid.grid import SPLITS, Cell, run_grid
-from training.studies.grid.records import Record
+from training.studies.grid.arguments import SPLITS
+from training.studies.grid.cells import Cell, run_grid
+from training.studies.grid.comparison import MISSING
+from training.studies.grid.figures import PAPER_FIGURES, Figures, by_group
 from training.trainer import checkpoint
 
 THIS = "this run"
-DRAWN = (
-    "This run was scored on drawn scenes, the others on photographs and films: the table shows its form, and compares "
-    "nothing."
-)
+DRAWN = "This run was scored on drawn scenes, the others on photographs and films, so the figures cannot be compared."
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,23 @@ class Arguments:
     data: str  # 'scenes', or the root of the real datasets
     out: Path  # folder of the study: results.json, table.md, picture.png
     split: str = "test"  # val | test
-    samples: int = 1_000  # per question, when the data is procedural
-    tasks: str | None = None  # comma-separated questions; None: all six
+    samples: int = 1_000  # per task, when the data is procedural
+    tasks: str | None = None  # comma-separated; None: all six
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Score what is missing and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, picture.png."""
     cells = grid(arguments)
     records = run_grid("sota", cells, arguments.out)
-    figures = {THIS: found_in(records), CHANCE: chance_in(records)}
-    figures |= {row.name: in_our_units(row.figures) for row in published_results.PUBLISHED}
+    groups = by_group({cell.name: THIS for cell in cells}, records)
+    figures = {name: {f: v for f, v in values.items() if f in PAPER_FIGURES} for name, values in groups.items()}
+    figures |= {row.name: published_figures(row.figures) for row in published_results.PUBLISHED}
     text = table(figures, arguments)
     return report.write(arguments.out, "sota", arguments, records, text, figures)
 
 
 def grid(arguments: Arguments) -> list[Cell]:
-    """A cell per question. ValueError for what is no model."""
+    """A cell per task. ValueError when the model is neither a checkpoint nor a bundle."""
     settings = {
         "model": identity(arguments.model),
         "data": arguments.data,
@@ -70,7 +69,7 @@ def grid(arguments: Arguments) -> list[Cell]:
 
 
 def identity(model: Path) -> str:
-    """A short hash of what a model's answers depend on. ValueError when it is no model."""
+    """A short hash of a model's weights. ValueError when it is neither a checkpoint nor a bundle."""
     if (model / bundles.MANIFEST).exists():
         return bundles.load(model).manifest.weights
     if not (model / checkpoint.CONFIG).exists():
@@ -86,7 +85,7 @@ def identity(model: Path) -> str:
 
 
 def measure(arguments: Arguments, task: str, answer: Callable[[], evaluate.Answerer], folder: Path) -> dict[str, Any]:
-    """One question's scores; none where its labels are hidden."""
+    """Score one task; no scores where its labels are hidden."""
     dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
     if evaluate.hidden(dataset):
         return {"scores": {}, "left_out": "labels are hidden: see --submission of training.evaluate"}
@@ -95,21 +94,8 @@ def measure(arguments: Arguments, task: str, answer: Callable[[], evaluate.Answe
     return {"scores": {task: scores}, "skipped": len(broken)}
 
 
-def found_in(records: Sequence[Record]) -> dict[str, list[float]]:
-    """'question metric' -> value, as a list of one."""
-    scores = {task: result for record in records for task, result in record.facts.get("scores", {}).items()}
-    return {name: [value] for name, value in figures_of(scores).items() if name in PAPER_FIGURES}
-
-
-def chance_in(records: Sequence[Record]) -> dict[str, list[float]]:
-    """What answering without looking reaches."""
-    scores = {task: result for record in records for task, result in record.facts.get("scores", {}).items()}
-    chance = {f"{task} {metric}": [v] for task, result in scores.items() for metric, v in result["chance"].items()}
-    return {name: value for name, value in chance.items() if name in PAPER_FIGURES}
-
-
-def in_our_units(figures: Sequence[float | None]) -> dict[str, list[float]]:
-    """A published row as figures of one run: shares of one where the paper writes percent."""
+def published_figures(figures: Sequence[float | None]) -> dict[str, list[float]]:
+    """A published row as figures of one run, in shares of one where the paper uses percent."""
     return {
         f"{column.task} {column.metric}": [value / column.scale]
         for column, value in zip(published_results.COLUMNS, figures, strict=True)
@@ -117,21 +103,21 @@ def in_our_units(figures: Sequence[float | None]) -> dict[str, list[float]]:
     }
 
 
-def table(figures: Mapping[str, Mapping[str, Sequence[float]]], arguments: Arguments) -> str:
-    """In the paper's units and order; what bears on the questions that were asked below."""
+def table(figures: Figures, arguments: Arguments) -> str:
+    """The table in the paper's units and order, then the caveats of the selected tasks."""
     rows = []
     for name, values in figures.items():
         cells = []
         for column in published_results.COLUMNS:
             value = values.get(f"{column.task} {column.metric}")
-            cells.append(f"{column.scale * value[0]:.{column.digits}f}" if value else report.MISSING)
+            cells.append(f"{column.scale * value[0]:.{column.digits}f}" if value else MISSING)
         rows.append([name, *cells])
     header = ("", *(f"{column.dataset} {column.title}" for column in published_results.COLUMNS))
-    asked = dict.fromkeys(train.chosen(arguments.tasks))
-    remarks = [c.text for c in published_results.PUBLISHED_CAVEATS if any(task in asked for task in c.tasks)]
+    tasks = dict.fromkeys(train.chosen(arguments.tasks))
+    remarks = [c.text for c in published_results.PUBLISHED_CAVEATS if any(task in tasks for task in c.tasks)]
     notes = [
         *([DRAWN] if arguments.data == "scenes" else []),
-        *published_results.caveats(asked, arguments.split),
+        *published_results.caveats(tasks, arguments.split),
         *remarks,
     ]
     return f"{report.markdown(header, rows)}\n\n" + "\n".join(f"- {note}" for note in notes)

@@ -1,1 +1,1 @@
-"""Commands that build the demo bundle, its clips and its detector."""
+"""Commands that make the demo bundle, its video clips and its detector."""

@@ -1,7 +1,6 @@
-"""Clips with their truth, and how a bundle does on them:  python -m training.tools.clips --bundle DIR --seeds 1,2,3
+"""Render clips with ground truth and score a bundle on them:  python -m training.tools.clips --bundle DIR --seeds 1,2,3
 
-Each clip is written as a video and read back through the robot's own pipeline. The last line of stdout is one JSON
-object.
+Each clip is written as a video and read by the robot's pipeline. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ from sf_ros.io.truth import compare
 from sf_ros.perception.detectors.yolo import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
 from training.data.scenes.clips import sample_clip
-from training.data.scenes.dataset import SPLITS, shows_expression, shows_gesture
+from training.data.scenes.dataset import SPLITS, expression_is_readable, gesture_is_readable
 from training.data.scenes.render import Annotation
 
 FPS = 15.0
 PEOPLE = 3
-SHARES = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")
+CUES = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the clips."""
 
-    bundle: Path  # exported model, with its detector
+    bundle: Path  # exported model with a detector
     seeds: str = "1,2,3,4,5"  # comma-separated, one clip each
-    split: str = "test"  # of rooms, people and objects: train | val | test
+    split: str = "test"  # of the scenes: train | val | test
     seconds: float = 12.0
     fps: float = FPS
     people: int = PEOPLE
-    out: Path | None = None  # keep N.mp4 and N.json here; None: forget them
-    budget_ms: float = RuntimeConfig.budget_ms  # for questions, per frame
+    out: Path | None = None  # folder for N.mp4 and N.json; None: a temporary one
+    budget_ms: float = RuntimeConfig.budget_ms  # of the model, per frame
     device: str = RuntimeConfig.device
 
     def __post_init__(self) -> None:
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def evaluate(arguments: Arguments) -> dict[str, Any]:
-    """Scores of every clip by seed, and of all of them together."""
+    """Scores by clip and in total."""
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     pipeline = load_pipeline(arguments.bundle, RuntimeConfig(device=arguments.device, budget_ms=arguments.budget_ms))
     runs: list[tuple[dict[str, Any], list[FrameCues]]] = []
@@ -81,11 +80,11 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
         for seed in track(seeds, "clips", console=Console(stderr=True)):
             video, truth = folder / f"{seed}.mp4", folder / f"{seed}.json"
             write_clip(video, truth, seed, arguments.split, arguments.seconds, arguments.fps, arguments.people)
-            runs.append((json.loads(truth.read_text()), watch(pipeline, video)))
+            runs.append((json.loads(truth.read_text()), run_pipeline(pipeline, video)))
     return {
         "split": arguments.split,
         "clips": {str(seed): compare(*run) for seed, run in zip(seeds, runs, strict=True)},
-        "total": compare(*joined(runs)),
+        "total": compare(*concatenate(runs)),
     }
 
 
@@ -98,9 +97,9 @@ def write_clip(
     fps: float = FPS,
     people: int = PEOPLE,
 ) -> None:
-    """Render a clip into a video (MPEG-4 Part 2) and its truth (JSON, as sf_ros.io.truth reads it).
+    """Render a clip to a video (MPEG-4 Part 2) and its ground truth (JSON, read by sf_ros.io.truth).
 
-    OSError when OpenCV cannot write the video.
+    OSError if OpenCV cannot write the video; ValueError for a clip without frames.
     """
     writer: cv2.VideoWriter | None = None
     frames: list[dict[str, Any]] = []
@@ -112,9 +111,7 @@ def write_clip(
             height, width = image.shape[:2]
             writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
             if not writer.isOpened():
-                raise OSError(
-                    f"{part}: OpenCV cannot write an MPEG-4 video here. Check that the folder can be written."
-                )
+                raise OSError(f"{part}: OpenCV cannot write this MPEG-4 video. Check that the folder is writable.")
         writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         frames.append(truth_of(annotation))
     if writer is None:
@@ -122,13 +119,13 @@ def write_clip(
     writer.release()
     content = {"seed": seed, "split": split, "fps": fps, "width": width, "height": height, "frames": frames}
     path_truth.write_text(json.dumps(content, separators=(",", ":")) + "\n")
-    part.replace(path_mp4)  # a clip that is there is whole, and has its truth
+    part.replace(path_mp4)  # atomic, after the truth: an existing clip is complete
 
 
 def truth_of(annotation: Annotation) -> dict[str, Any]:
-    """What a truth file holds of one frame: people with boxes in pixels and labels, relations with track ids.
+    """The ground truth of one frame: people with boxes in pixels and labels, relations with track ids.
 
-    None stands for what nobody could read there (a mouth that is turned away, hands that are covered).
+    A label is None if it cannot be read in the image (mouth turned away, hands covered).
     """
     people = [
         {
@@ -139,8 +136,8 @@ def truth_of(annotation: Annotation) -> dict[str, Any]:
             if person.gaze_point_norm is None
             else [round(v, 4) for v in person.gaze_point_norm],
             "looking_at_me": person.looking_at_me,
-            "expression": person.expression if shows_expression(person) else None,
-            "gesture": person.gesture if shows_gesture(person) else None,
+            "expression": person.expression if expression_is_readable(person) else None,
+            "gesture": person.gesture if gesture_is_readable(person) else None,
             "visibility": round(person.visibility, 2),
         }
         for person in annotation.people
@@ -148,20 +145,20 @@ def truth_of(annotation: Annotation) -> dict[str, Any]:
     return {"people": people, "relations": [list(relation) for relation in annotation.relations]}
 
 
-def watch(pipeline: Pipeline, video: Path) -> list[FrameCues]:
-    """The cues of every frame of a video, from a pipeline that has forgotten what it saw before."""
+def run_pipeline(pipeline: Pipeline, video: Path) -> list[FrameCues]:
+    """The cues of every frame of a video; resets the pipeline first."""
     pipeline.reset()
     with VideoSource(video) as source:
         return [_without_heatmaps(pipeline.step(frame)) for frame in source]
 
 
-def joined(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict[str, Any], list[FrameCues]]:
-    """Several clips of one frame rate as if they were one, with people of their own."""
+def concatenate(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict[str, Any], list[FrameCues]]:
+    """Several clips of one frame rate as one clip; people get distinct track ids."""
     truth: dict[str, Any] = {"fps": runs[0][0]["fps"], "frames": []}
     cues: list[FrameCues] = []
-    for number, (clip, found) in enumerate(runs):
+    for number, (clip, clip_cues) in enumerate(runs):
         start, first_id = len(truth["frames"]), number * 1000
-        cues += [dataclasses.replace(frame, index=frame.index + start) for frame in found]
+        cues += [dataclasses.replace(frame, index=frame.index + start) for frame in clip_cues]
         for frame in clip["frames"]:
             people = [person | {"track_id": person["track_id"] + first_id} for person in frame["people"]]
             relations = [[a + first_id, b + first_id, *names] for a, b, *names in frame["relations"]]
@@ -170,17 +167,22 @@ def joined(runs: Sequence[tuple[dict[str, Any], list[FrameCues]]]) -> tuple[dict
 
 
 def tables(result: dict[str, Any]) -> list[Table]:
-    """By clip and in total: people tracked (and the least), and cues right of those given (of settled ones)."""
+    """Two tables, by clip and in total: people tracked, and the share of correct cues."""
     narrow: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}  # eight columns of cues in 80 characters
     people = Table(
-        "clip", "tracked (least)", "false", "id switches", title=f"people in clips of '{result['split']}'", **narrow
+        "clip",
+        "tracked (worst person)",
+        "false",
+        "id switches",
+        title=f"people in clips of '{result['split']}'",
+        **narrow,
     )
-    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in SHARES]
-    cues = Table("clip", *headings, "gaze error", title="cues: right of those given (of settled ones)", **narrow)
+    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in CUES]
+    cues = Table("clip", *headings, "gaze error", title="cues: correct (without the 0.7 s after changes)", **narrow)
     for name, scores in [*result["clips"].items(), ("total", result["total"])]:
         tracked = f"{_percent(scores['tracked'])} ({_percent(scores['tracked_least'])})"
         people.add_row(name, tracked, _percent(scores["false_persons"]), str(scores["id_switches"]))
-        shares = [scores.get(cue, {}) for cue in SHARES]
+        shares = [scores.get(cue, {}) for cue in CUES]
         cells = [f"{_percent(s.get('right'))} ({_percent(s.get('right_settled'))})" if s else "-" for s in shares]
         error = scores.get("gaze", {}).get("distance_norm")
         cues.add_row(name, *cells, "-" if error is None else f"{error:.3f}")
@@ -192,7 +194,7 @@ def _percent(share: float | None) -> str:
 
 
 def _without_heatmaps(cues: FrameCues) -> FrameCues:
-    """Cues of many clips fit in memory without their heatmaps, which no score reads."""
+    """Cues without their heatmaps, which no score reads, so that those of many clips fit in memory."""
     people = tuple(
         dataclasses.replace(p, gaze=None if p.gaze is None else dataclasses.replace(p.gaze, heatmap=None))
         for p in cues.people
@@ -202,7 +204,7 @@ def _without_heatmaps(cues: FrameCues) -> FrameCues:
 
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
-    """The folder for clips: the one named, or one that goes away."""
+    """The folder for clips: `out`, or a temporary one."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         yield out

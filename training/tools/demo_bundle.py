@@ -1,8 +1,7 @@
-"""Make the demo from nothing:  python -m training.tools.demo_bundle OUT [--work DIR] [--preset tiny]   (make demo-bundle; hours)
+"""Train and package the demo from scratch, in hours:  python -m training.tools.demo_bundle OUT [--work DIR]
 
-OUT gets bundle/ (fused model and detector), clip.mp4 with truth.json, and MODEL_CARD.md. Every step leaves its result
-in --work and is skipped when that is there, so a killed run goes on where it was. The last line of stdout is one JSON
-object.
+OUT gets bundle/ (fused model and detector), clip.mp4 with truth.json, and MODEL_CARD.md. Each step stores its result in
+--work and is skipped if the result exists, so a killed run resumes. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
@@ -25,30 +24,28 @@ from training import train as fused
 from training.config import preset
 from training.tools import clips, detector
 
-MAX_MEGABYTES = 30  # of everything that ships inside the package
-MAX_PARITY_SAMPLES = 500  # over all questions, compared between bundle and checkpoint
+MAX_MEGABYTES = 30  # of everything in OUT, which ships in the package
+MAX_PARITY_SAMPLES = 500  # over all tasks, compared between bundle and checkpoint
 CLIP_SEED = 7
-NOT_MEASURED = "What it does on photographs was not measured."
+NOT_MEASURED = "Its behaviour on photographs was not measured."
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the demo."""
 
-    out: Annotated[Path, tyro.conf.Positional]  # folder to fill: sf_ros/demo
+    out: Annotated[Path, tyro.conf.Positional]  # folder to replace: sf_ros/demo
     work: Path = Path("runs/demo")  # results of the steps
     preset: str = "tiny"  # of training.train
-    images: int = detector.Arguments.images  # the detector's, for training
-    epochs: int = detector.Arguments.epochs  # the detector's
+    images: int = detector.Arguments.images  # training images of the detector
+    epochs: int = detector.Arguments.epochs  # of the detector's training
     size: int = detector.Arguments.size  # px, longer side of the detector's input
-    samples: int = 1000  # per question, of the evaluation and of the calibration; 100 or more
-    clip_seed: int = CLIP_SEED
-    seconds: float = 12.0  # of a clip
-    clips: str = (
-        "101,102,103,104,105,106,107,108,109,110"  # seeds of the clips that are scored beside the one that ships
-    )
-    photographs: str = NOT_MEASURED  # a measured sentence or two for the model card
-    departures: str = ""  # what was done otherwise than the command says, for the model card
+    samples: int = 1000  # per task, for evaluation and calibration; 100 or more
+    clip_seed: int = CLIP_SEED  # of the clip that ships
+    seconds: float = 12.0  # length of a clip
+    clips: str = "101,102,103,104,105,106,107,108,109,110"  # seeds of further clips, for scores only
+    photographs: str = NOT_MEASURED  # sentences for the model card: results on photographs
+    notes: str = ""  # sentences for the model card: deviations from this command
 
     def __post_init__(self) -> None:
         if str(self.clip_seed) in self.clips.split(","):
@@ -69,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make(arguments: Arguments) -> dict[str, Any]:
-    """All steps, then OUT filled at one go. ValueError when it would be too large for a package."""
+    """Run all steps, then replace OUT. ValueError if the result is MAX_MEGABYTES or larger."""
     work = arguments.work
     facts = {
         "training": _step("fused model", work / "training.json", lambda: _train(arguments)),
@@ -85,13 +82,11 @@ def make(arguments: Arguments) -> dict[str, Any]:
     shutil.copytree(work / "bundle", staged / "bundle")
     for name in ("clip.mp4", "truth.json"):
         shutil.copyfile(work / name, staged / name)
-    (staged / "MODEL_CARD.md").write_text(
-        model_card(facts, arguments.photographs, arguments.departures), encoding="utf-8"
-    )
+    (staged / "MODEL_CARD.md").write_text(model_card(facts, arguments.photographs, arguments.notes), encoding="utf-8")
     megabytes = sum(path.stat().st_size for path in staged.rglob("*") if path.is_file()) / 1e6
     if megabytes >= MAX_MEGABYTES:
         raise ValueError(
-            f"{staged} has {megabytes:.1f} MB; expected less than {MAX_MEGABYTES}, for it ships in the package."
+            f"{staged} has {megabytes:.1f} MB; expected less than {MAX_MEGABYTES}, because it ships in the package."
         )
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -105,9 +100,9 @@ def make(arguments: Arguments) -> dict[str, Any]:
 
 
 def _step(name: str, record: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a step found out: read when it was done before, else done now and written down last."""
+    """The result of a step: read from `record` if it exists, else computed and written there."""
     if record.is_file():
-        print(f"{name}: done before ({record})")
+        print(f"{name}: already done ({record})")
         return json.loads(record.read_text())
     print(f"{name} ...")
     facts = run()
@@ -121,7 +116,7 @@ def _step(name: str, record: Path, run: Callable[[], dict[str, Any]]) -> dict[st
 def _train(arguments: Arguments) -> dict[str, Any]:
     facts = fused.train(fused.Arguments(arguments.preset, "scenes", arguments.work / "model", resume=True))
     config = preset(arguments.preset)
-    stages = {"encoder": config.encoder, "body": config.llm, "joint": config.joint}
+    stages = {"encoder": config.encoder, "LLM": config.llm, "joint": config.joint}
     steps = {name: stage.steps for name, stage in stages.items() if stage is not None}
     return {**facts, "stages": steps, "scenes": config.scenes, "seed": config.seed}
 
@@ -156,7 +151,7 @@ def _score(arguments: Arguments) -> dict[str, Any]:
 
 
 def _calibrate(arguments: Arguments) -> dict[str, Any]:
-    """Temperatures and operating points, fitted on 'val' and measured on the answers that were scored."""
+    """Fit temperatures and operating points on 'val' and measure them on the evaluation's answers of 'test'."""
     from calibration.confidence import fit
     from training.evaluate import evaluate
 
@@ -178,7 +173,10 @@ def _write_clip(arguments: Arguments) -> dict[str, Any]:
     video, truth = arguments.work / "clip.mp4", arguments.work / "truth.json"
     clips.write_clip(video, truth, arguments.clip_seed, "test", arguments.seconds)
     pipeline = load_pipeline(arguments.work / "bundle", RuntimeConfig(device="cpu"))
-    return {"seed": arguments.clip_seed, **clips.compare(json.loads(truth.read_text()), clips.watch(pipeline, video))}
+    return {
+        "seed": arguments.clip_seed,
+        **clips.compare(json.loads(truth.read_text()), clips.run_pipeline(pipeline, video)),
+    }
 
 
 def _score_clips(arguments: Arguments) -> dict[str, Any]:
@@ -188,9 +186,9 @@ def _score_clips(arguments: Arguments) -> dict[str, Any]:
     )
 
 
-def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, departures: str = "") -> str:
-    """MODEL_CARD.md from what the steps found out; `photographs` and `departures` are sentences of whoever ran them."""
-    training, found, package = facts["training"], facts["detector"], facts["bundle"]
+def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, notes: str = "") -> str:
+    """MODEL_CARD.md of the steps' results, with sentences of the operator: `photographs` and `notes`."""
+    training, detection, package = facts["training"], facts["detector"], facts["bundle"]
     return CARD.format(
         preset=training["preset"],
         commit=package["commit"],
@@ -200,31 +198,31 @@ def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, depart
         samples=", ".join(f"{task} {count:,}" for task, count in training["samples"].items()),
         minutes=round(training["seconds"] / 60),
         versions=", ".join(f"{name} {version}" for name, version in training["versions"].items()),
-        images=found["images"],
-        epochs=found["epochs"],
-        size=found["size"],
-        person=f"{found['map50']['person']:.3f}",
-        face=f"{found['map50']['face']:.3f}",
+        images=detection["images"],
+        epochs=detection["epochs"],
+        size=detection["size"],
+        person=f"{detection['map50']['person']:.3f}",
+        face=f"{detection['map50']['face']:.3f}",
         scores="\n".join(_score_rows(facts["scores"])),
-        confidences="\n".join(_confidence_rows(facts["calibration"]["questions"])),
+        confidences="\n".join(_confidence_rows(facts["calibration"]["tasks"])),
         clip_seed=facts["clip"]["seed"],
         clips=len(facts["clips"]["clips"]),
         clip_rows="\n".join(_clip_rows(facts["clips"]["total"], facts["clip"])),
         parity="\n".join(_parity_rows(package["parity"])),
         photographs=photographs,
-        departures=f" {departures}" if departures else "",
+        notes=f" {notes}" if notes else "",
         detector_file=bundles.DETECTOR,
     )
 
 
 def _score_rows(scores: Mapping[str, Any]) -> list[str]:
-    """A line of the table for every figure, chance beside it."""
+    """Table rows, one per metric of a task, with the value at chance."""
     rows = []
     for task, result in scores.items():
         for metric, value in result["metrics"].items():
             chance = result["chance"].get(metric)
-            beside = "" if chance is None else f"{chance:.3f}"
-            rows.append(f"| {task} | {result['samples']} | {metric} | {value:.3f} | {beside} |")
+            chance_cell = "" if chance is None else f"{chance:.3f}"
+            rows.append(f"| {task} | {result['samples']} | {metric} | {value:.3f} | {chance_cell} |")
         for order in ("after", "before"):
             part = result.get(f"target_{order}_head", {})
             for metric in ("AUC", "min_L2"):
@@ -235,30 +233,30 @@ def _score_rows(scores: Mapping[str, Any]) -> list[str]:
     return rows
 
 
-def _confidence_rows(questions: Mapping[str, Any]) -> list[str]:
+def _confidence_rows(calibration: Mapping[str, Any]) -> list[str]:
     rows = []
-    for task, found in questions.items():
-        before, after = (found[when]["ece"]["value"] for when in ("before", "after"))
-        temperature, point = found["temperature"], found["operating_point"]
+    for task, result in calibration.items():
+        before, after = (result[when]["ece"]["value"] for when in ("before", "after"))
+        temperature, point = result["temperature"], result["operating_point"]
         point = point or {"threshold": None, "measured": {"precision": None, "coverage": None}}
         figures = point["threshold"], point["measured"]["precision"], point["measured"]["coverage"]
-        cells = (_figure(value) for value in (temperature, before, after, found["after"]["ece_by_chance"], *figures))
+        cells = (_figure(value) for value in (temperature, before, after, result["after"]["ece_by_chance"], *figures))
         rows.append(f"| {task} | {' | '.join(cells)} |")
     return rows
 
 
 def _clip_rows(total: Mapping[str, Any], shipped: Mapping[str, Any]) -> list[str]:
     rows = [f"| {name} | {_figure(total[key])} | {_figure(shipped[key])} |" for name, key in
-            (("people tracked", "tracked"), ("the same, of the person tracked least", "tracked_least"),
-             ("persons found where nobody is", "false_persons"), ("id switches", "id_switches"))]  # fmt: skip
-    for cue in clips.SHARES:
+            (("people tracked", "tracked"), ("people tracked, worst person", "tracked_least"),
+             ("false persons", "false_persons"), ("id switches", "id_switches"))]  # fmt: skip
+    for cue in clips.CUES:
         values = [
             " of ".join(_figure(scores.get(cue, {}).get(share)) for share in ("right", "given"))
             for scores in (total, shipped)
         ]
         rows.append(f"| {cue} | {' | '.join(values)} |")
     values = [_figure(scores.get("gaze", {}).get("distance_norm")) for scores in (total, shipped)]
-    return [*rows, f"| gaze, mean error (of the picture) | {' | '.join(values)} |"]
+    return [*rows, f"| gaze, mean error (of the image size) | {' | '.join(values)} |"]
 
 
 def _parity_rows(parity: Mapping[str, Any]) -> list[str]:
@@ -275,18 +273,18 @@ def _figure(value: float | None) -> str:
 CARD = """\
 # The demo model
 
-A toy of the real model: SocialFusion (arXiv 2512.01148) at a size that a laptop trains in hours, together with a small
-detector of persons and faces. **It knows drawn people only.** It shows that the parts work together, and serves tests;
-it says nothing about how well the method does on real people.
+A toy version of the real model: SocialFusion (arXiv 2512.01148) at a size that a laptop trains in hours, with a small
+detector of persons and faces. **It knows drawn people only.** It shows that the parts work together and serves tests;
+its scores do not predict those of the method on real people.
 
 ## How it was made
 
     python -m training.tools.demo_bundle sf_ros/demo --preset {preset}
 
-at commit {commit}, seed {seed}, its joint stage in {minutes} minutes on the machine at hand ({versions}).{departures}
+at commit {commit}, seed {seed}; joint training took {minutes} minutes on one machine ({versions}).{notes}
 
-* Fused model, preset `{preset}`: {stages}. The encoder saw {scenes:,} procedural scenes and their captions, the
-  LLM generated captions and prompts; both were then frozen, and connector, heatmap head and adapters were
+* Fused model, preset `{preset}`: {stages}. The encoder was pre-trained on {scenes:,} procedural scenes and their
+  captions, the LLM on generated captions and prompts. Both were then frozen, and connector, heatmap head and adapters
   trained jointly on scenes: {samples}.
 * Detector: YOLO11 with fewer channels, from random weights, {images:,} scenes, {epochs} epochs, {size} px. mAP50 on
   'val' scenes: person {person}, face {face}.
@@ -294,27 +292,28 @@ at commit {commit}, seed {seed}, its joint stage in {minutes} minutes on the mac
 
 ## What it scores
 
-On held-out procedural scenes (split `test`: rooms, people and objects that training never drew), true boxes given, the
-exported bundle on a CPU. "chance" is what an answer without looking gets.
+The exported bundle on a CPU, on held-out procedural scenes (split `test`: its rooms, people and objects never occur in
+training), with ground-truth boxes. "chance" is the score of answers that ignore the image.
 
-| question | samples | metric | value | chance |
+| task | samples | metric | value | chance |
 |---|---|---|---|---|
 {scores}
 
-Under a causal mask, patches before the head in raster order never see which head is asked about: hence the lines for
+Under a causal mask, image patches before the head in raster order cannot depend on the marked head: hence the rows for
 targets before and after the head.
 
-How far its confidences can be trusted, on the same samples: the expected calibration error (ECE) before and after
-temperatures fitted on split `val`, what perfectly calibrated answers would show by chance, and the least confidence at
-which 0.9 of the labels announced were right on `val` (0: all may be), with the precision and coverage it has here.
+Calibration on the same samples: the expected calibration error (ECE) before and after temperature scaling fitted on
+split `val`, the ECE that perfectly calibrated answers would have by chance, and the operating point: the lowest
+confidence at which 0.9 of the labels were correct on `val` (0: no threshold needed), with its precision and coverage
+on these samples.
 
-| question | temperature | ECE before | ECE after | by chance | operating point | precision | coverage |
+| task | temperature | ECE before | ECE after | by chance | operating point | precision | coverage |
 |---|---|---|---|---|---|---|---|
 {confidences}
 
-As a robot sees it, from video, with boxes of the detector and tracker: {clips} clips of split `test`, and the clip that
-ships (seed {clip_seed}). Of each cue the share that is right of the frames in which it was given, also just after a
-change, and the share of frames in which it was given.
+The whole pipeline on video, with boxes of the detector and tracker: {clips} clips of split `test`, and the clip that
+ships (seed {clip_seed}). For each cue: the share of correct frames among the frames with a cue (frames just after a
+change included), and the share of frames with a cue.
 
 | | {clips} clips | this clip |
 |---|---|---|
@@ -322,20 +321,20 @@ change, and the share of frames in which it was given.
 
 Exported files against the checkpoint:
 
-| question | largest difference of a probability | same winner |
+| task | largest difference of a probability | same top answer |
 |---|---|---|
 {parity}
 
 ## What it is not for
 
 Anything with real people. It was trained on cartoons and its confidences mean nothing on photographs. {photographs}
-Labels are what a drawing shows, not what anybody feels or is to anyone; no decision about a person may rest on them.
+Labels describe a drawing, not feelings or relationships of real people; no decision about a person may rest on them.
 
 ## Licences
 
 The fused model's weights (`vision.onnx`, `language/`, `answers.safetensors`), the clip and its truth: Apache-2.0, as
-the code. The detector (`bundle/{detector_file}`): AGPL-3.0, because it was trained with ultralytics; who may not ship
-it names a detector of their own (`detector` in the runtime configuration).
+the code. The detector (`bundle/{detector_file}`): AGPL-3.0, because it was trained with ultralytics. To avoid it, set
+another detector (`detector` in the runtime configuration).
 """
 
 

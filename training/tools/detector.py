@@ -1,7 +1,7 @@
-"""Train the demo's detector of persons and faces:  python -m training.tools.detector --out DIR [--images N] [--epochs E]
+"""Train the demo's person and face detector:  python -m training.tools.detector --out DIR [--images N] [--epochs E]
 
-DIR gets data/ (rendered scenes in YOLO's format), train/ (the state from which --resume goes on), detector.onnx and
-detector.json. The last line of stdout is one JSON object. Trained by ultralytics, so the weights are AGPL-3.0.
+DIR gets data/ (rendered scenes in YOLO's format), train/ (the state that --resume continues), detector.onnx and
+detector.json. The last line of stdout is one JSON object. The weights are AGPL-3.0, because ultralytics trains them.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ import onnx
 import tyro
 from rich.progress import track
 
-from training.data.scenes.clips import sample_moment
+from training.data.scenes.clips import sample_clip_state
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
 from training.data.scenes.scene import sample_scene
 from training.data.workers import worker_pool
 
 NAMES = ("person", "face")
-MIN_VISIBILITY = 0.25  # of a person without a visible face; with less to see there is nothing to learn
-CLIP = "clip"  # a moment of a clip
-# Scenes are mixed over what they are built around, for near and far, sitting, embracing, covered and lone people.
+MIN_VISIBILITY = 0.25  # of a labelled person without a visible face
+CLIP = "clip"  # a scene from a clip
+# Shares of scenes by focus: near and far, sitting, embracing, occluded and single people.
 SHARES = {CLIP: 0.3, "any": 0.3, "gaze": 0.05, "gesture": 0.1, "expression": 0.05, "relation": 0.2}
-JPEG_QUALITY = (55, 96)  # a robot's frames come compressed
-SPLITS = {"train": 1, "val": 2}  # split -> part of a scene's seed
+JPEG_QUALITY = (55, 96)  # robots often get compressed frames
+SPLITS = {"train": 1, "val": 2}  # split -> component of a scene's seed
 OPSET = 17  # onnxruntime 1.12 (2022) and later
 RECORD = "detector.json"
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Command line of the detector's training."""
+    """Command line of the detector training."""
 
-    out: Path  # folder for everything that training writes
-    images: int = 6000  # rendered for training
-    val_images: int = 300  # rendered from rooms and people of the split 'val'
+    out: Path  # folder for all output
+    images: int = 6000  # training images to render
+    val_images: int = 300  # images of split 'val' to render
     epochs: int = 8
     size: int = 320  # px, longer side of the input; a multiple of 32
-    width: float = 0.125  # of YOLO11's channels: half of YOLO11n's (0.25), a third of its file, half of its time
-    batch: int = 8  # small, for many steps: from random weights, 94 steps (an epoch at 16) find next to nothing
+    width: float = 0.125  # share of YOLO11's channels: half of YOLO11n's (0.25), a third of its file, half of its time
+    batch: int = 8  # small, for many steps: from random weights, one epoch of 94 steps at 16 detects almost nothing
     learning_rate: float = 1.5e-3  # AdamW's, at its peak
     seed: int = 0
     workers: int = 2  # processes that render
-    threads: int = 0  # CPU threads of training; 0: all cores
-    resume: bool = False  # go on where an earlier run in --out stopped
+    threads: int = 0  # CPU threads for training; 0: all cores
+    resume: bool = False  # continue an earlier run in --out
 
     def __post_init__(self) -> None:
         if min(self.images, self.val_images, self.epochs, self.batch, self.workers) < 1:
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
         arguments = tyro.cli(Arguments, args=argv, prog="python -m training.tools.detector", description=__doc__)
-        with contextlib.redirect_stdout(sys.stderr):  # ultralytics prints; the result has stdout to itself
+        with contextlib.redirect_stdout(sys.stderr):  # ultralytics prints; stdout is for the result only
             result = train(arguments)
     except (ValueError, FileExistsError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -81,15 +81,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def train(arguments: Arguments) -> dict[str, Any]:
-    """Render, train, export, score: the result is what detector.json holds.
+    """Render, train, export and score; returns the content of detector.json.
 
-    FileExistsError when the folder holds an earlier run and `resume` is off; ValueError when that run is another one.
+    FileExistsError if the folder holds an earlier run and `resume` is off; ValueError if that run has other settings.
     """
     out = arguments.out
     record = out / RECORD
     if out.exists() and any(out.iterdir()) and not arguments.resume:
-        raise FileExistsError(f"{out} holds an earlier run. Go on with it by --resume, or name another --out.")
-    _claim(arguments)
+        raise FileExistsError(f"{out} holds an earlier run. Continue it with --resume, or name another --out.")
+    _record_settings(arguments)
     if record.is_file() and (out / "detector.onnx").is_file():
         return json.loads(record.read_text())
     started = time.time()
@@ -114,22 +114,22 @@ def train(arguments: Arguments) -> dict[str, Any]:
     return result
 
 
-def _claim(arguments: Arguments) -> None:
-    """Write down what makes the run in this folder; ValueError when another one is there."""
+def _record_settings(arguments: Arguments) -> None:
+    """Write the settings of the run to its folder; ValueError if it holds a run with others."""
     settings = dataclasses.asdict(arguments)
     for name in ("out", "workers", "threads", "resume"):  # these do not change the result
         del settings[name]
     path = arguments.out / "settings.json"
     if path.is_file():
-        if (found := json.loads(path.read_text())) != settings:
-            raise ValueError(f"{arguments.out} holds a run with {found}; expected {settings}. Name another --out.")
+        if (earlier := json.loads(path.read_text())) != settings:
+            raise ValueError(f"{arguments.out} holds a run with {earlier}; expected {settings}. Name another --out.")
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def write_images(folder: Path, split: str, count: int, seed: int, workers: int = 2) -> None:
-    """Render scene 0..count-1 of a split into images/SPLIT and labels/SPLIT; what is there already stays."""
+    """Render scenes 0 to count-1 of a split into images/SPLIT and labels/SPLIT; existing images stay."""
     for kind in ("images", "labels"):
         (folder / kind / split).mkdir(parents=True, exist_ok=True)
     todo = [number for number in range(count) if not image_path(folder, split, number).is_file()]
@@ -142,15 +142,15 @@ def write_images(folder: Path, split: str, count: int, seed: int, workers: int =
 
 
 def image_path(folder: Path, split: str, number: int) -> Path:
-    """Where a rendered scene lies."""
+    """File of a rendered scene."""
     return folder / "images" / split / f"{number:05}.jpg"
 
 
 def scene(split: str, number: int, seed: int) -> tuple[np.ndarray, Annotation, int]:
-    """Picture, truth and JPEG quality of one scene: a pure function of its arguments."""
+    """Image, annotation and JPEG quality of one scene: a pure function of the arguments."""
     rng = np.random.default_rng([seed, SPLITS[split], number])
     kind = str(rng.choice(list(SHARES), p=list(SHARES.values())))
-    state = sample_moment(rng, split) if kind == CLIP else sample_scene(rng, split, kind)
+    state = sample_clip_state(rng, split) if kind == CLIP else sample_scene(rng, split, kind)
     image, annotation = render(state, rng)
     return image, annotation, int(rng.integers(*JPEG_QUALITY))
 
@@ -164,11 +164,11 @@ def _write_image(job: tuple[Path, str, int, int]) -> None:
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     part = path.with_suffix(".part")
     part.write_bytes(data.tobytes())
-    part.replace(path)  # a picture that is there is whole, and has its labels
+    part.replace(path)  # atomic, after the labels: an existing image is complete
 
 
 def labels(annotation: Annotation) -> Iterator[str]:
-    """YOLO's lines, 'class cx cy w h' as shares of the picture, of everybody with enough to see."""
+    """Yield YOLO's lines, 'class cx cy w h' in 0..1 of the image, of everybody who is visible enough."""
     for person in annotation.people:
         if not _labelled(person):
             continue
@@ -202,16 +202,16 @@ def write_description(data: Path) -> Path:
 
 
 def fit(arguments: Arguments, data: Path) -> Path:
-    """Train from random weights; returns the last weights (averaged over steps by ultralytics)."""
+    """Train from random weights; returns the file of the last weights, which ultralytics averages over steps."""
     out = arguments.out.resolve()
     yolo_class = _ultralytics(out / "settings")
     last = out / "train" / "weights" / "last.pt"
     if last.is_file() and _finished(last):
         return last
-    going_on = last.is_file()
-    model = yolo_class(str(last if going_on else write_architecture(out, arguments.width)), task="detect")
+    resuming = last.is_file()
+    model = yolo_class(str(last if resuming else write_architecture(out, arguments.width)), task="detect")
     model.add_callback("on_train_start", lambda _: _use_threads(arguments.threads))
-    if going_on:
+    if resuming:
         model.train(resume=True)
         return last
     model.train(
@@ -222,7 +222,7 @@ def fit(arguments: Arguments, data: Path) -> Path:
         epochs=arguments.epochs,
         imgsz=arguments.size,
         batch=arguments.batch,
-        nbs=arguments.batch,  # a step for every batch: 64 would wait for four of 16
+        nbs=arguments.batch,  # one optimiser step per batch; the default accumulates 64 samples
         optimizer="AdamW",
         lr0=arguments.learning_rate,
         lrf=0.02,
@@ -246,34 +246,34 @@ def fit(arguments: Arguments, data: Path) -> Path:
 
 
 def write_architecture(out: Path, width: float) -> Path:
-    """YOLO11 for our classes with a share `width` of its channels, as the YAML file that ultralytics builds from."""
+    """Write the YAML description of YOLO11 with our classes and a share `width` of its channels."""
     import ultralytics
     import yaml
 
     source = Path(ultralytics.__file__).parent / "cfg" / "models" / "11" / "yolo11.yaml"
     architecture = yaml.safe_load(source.read_text())
     architecture["nc"] = len(NAMES)
-    architecture["scales"] = {"n": [0.5, width, 1024]}  # depth, width, most channels; the file's name says "n"
+    architecture["scales"] = {"n": [0.5, width, 1024]}  # depth, width, maximum channels; "n" as in the file name
     path = out / "yolo11n.yaml"
     path.write_text(yaml.safe_dump(architecture))
     return path
 
 
 def export(weights: Path, path: Path, size: int) -> None:
-    """Weights -> ONNX of batch 1 and free height and width: a 4:3 picture then costs no grey bars."""
+    """Export weights to ONNX with batch 1 and dynamic height and width, which avoids padding of 4:3 images."""
     yolo_class = _ultralytics(path.resolve().parent / "settings")
     exported = yolo_class(str(weights)).export(
         format="onnx", imgsz=size, dynamic=True, simplify=True, opset=OPSET, device="cpu"
     )
     model = onnx.load(exported)
     for entry in model.metadata_props:
-        if entry.key == "description":  # ultralytics writes the path of the training data there
+        if entry.key == "description":  # ultralytics writes the path of the training data into it
             entry.value = "Persons and faces of procedural scenes"
     onnx.save(model, path)
 
 
 def score(detector: Path, data: Path, size: int, out: Path) -> dict[str, float]:
-    """mAP50 of the exported file on the split 'val', by class."""
+    """mAP50 by class of the exported file on split 'val'."""
     yolo_class = _ultralytics(out.resolve() / "settings")
     metrics = yolo_class(str(detector), task="detect").val(
         data=str(data),
@@ -287,39 +287,39 @@ def score(detector: Path, data: Path, size: int, out: Path) -> dict[str, float]:
         name="val",
         exist_ok=True,
     )
-    found = dict(zip(metrics.box.ap_class_index.tolist(), metrics.box.ap50.tolist(), strict=True))
-    return {name: round(float(found.get(index, 0.0)), 4) for index, name in enumerate(NAMES)}
+    ap50 = dict(zip(metrics.box.ap_class_index.tolist(), metrics.box.ap50.tolist(), strict=True))
+    return {name: round(float(ap50.get(index, 0.0)), 4) for index, name in enumerate(NAMES)}
 
 
 def _ultralytics(settings: Path) -> Any:
-    """The class YOLO of an ultralytics that stays off the network and out of the user's folders."""
+    """ultralytics' class YOLO, configured without network access and without files outside `settings`."""
     settings.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("YOLO_OFFLINE", "1")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(settings))  # works before the first import only
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(settings))  # read at the first import
     import matplotlib
     from ultralytics import YOLO
     from ultralytics.utils import SETTINGS, USER_CONFIG_DIR
 
-    dict.__setitem__(SETTINGS, "sync", False)  # no usage statistics; its own assignment would write a file
+    dict.__setitem__(SETTINGS, "sync", False)  # no usage statistics; ordinary assignment would write a file
     font = USER_CONFIG_DIR / "Arial.ttf"
-    if not font.is_file():  # looked for on the network otherwise, though nothing is drawn
+    if not font.is_file():  # ultralytics would download it, although nothing is drawn
         shutil.copyfile(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", font)
     return YOLO
 
 
 def _use_threads(threads: int) -> None:
-    """Undo what ultralytics does to the process: it leaves one core out, which on two cores is half the speed."""
+    """Set torch's threads again: ultralytics leaves one core out, which halves the speed on two cores."""
     import torch
 
     torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
 def _finished(weights: Path) -> bool:
-    """Whether the run that wrote these weights came to its end, where ultralytics takes the optimiser's state away."""
+    """Whether the run that wrote these weights is complete: ultralytics then strips the optimiser's state."""
     import torch
 
-    # A pickle, as ultralytics writes them; only ever the file that a run in this --out left behind.
+    # A pickle, as ultralytics writes it. The file is from an earlier run in --out.
     return bool(torch.load(weights, map_location="cpu", weights_only=False)["epoch"] == -1)
 
 

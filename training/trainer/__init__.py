@@ -1,1 +1,1 @@
-"""The training loop, the joint objective and what a run writes to disk."""
+"""The training loop, the joint objective, and the files of a run."""

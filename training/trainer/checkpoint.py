@@ -1,14 +1,14 @@
-"""A trained model on disk: configuration, tokenizer and weights, as safetensors; every load is strict.
+"""A trained model on disk: configuration, tokenizer and weights as safetensors; every load is strict.
 
-Frozen weights that this project has made itself are in the folder. Published ones (2.5 GB of Llama in the paper's
-preset) are not: the folder names where they came from and a hash of their values, which loading compares.
+Frozen weights that were pre-trained here are in the folder. Published ones (2.5 GB of Llama in the paper's preset) are
+not: the folder names their source and a hash of their values, which loading compares.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -29,15 +29,20 @@ from training.pretraining.tokenizer import load_tokenizer
 from training.trainer.state import whole
 
 CONFIG = "config.json"
-FROZEN = ("encoder", "llm", "output")  # parts that never train
+FROZEN = ("encoder", "llm", "output")  # parts that are never trained
 
 
 def save(
-    model: FusedModel, tokenizer: PreTrainedTokenizerBase, config: TrainConfig, out: Path, notes: dict | None = None
+    model: FusedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: TrainConfig,
+    out: Path,
+    tasks: Sequence[str],
+    notes: dict | None = None,
 ) -> None:
-    """Write a checkpoint folder; the adapters stay separate from the llm they were trained on.
+    """Write a checkpoint folder for a model of these tasks; the adapters stay separate from the LLM.
 
-    Of several processes all must call, since weights may be sharded over them; the main one writes.
+    Every process must call it, since weights may be sharded; the main one writes.
     """
     frozen = frozen_weights(model)
     parts = {"adapters": get_peft_model_state_dict(model.llm)}
@@ -46,24 +51,24 @@ def save(
     if config.weights is None:
         parts |= frozen
     else:
-        keys = {name: tensors_key(_whole(tensors)) for name, tensors in frozen.items()}
+        keys = {name: tensors_key(_gathered(tensors)) for name, tensors in frozen.items()}
     for name, tensors in parts.items():
         _write(tensors, out / f"{name}.safetensors")
     if PartialState().is_main_process:
         tokenizer.save_pretrained(out / "tokenizer")
-        facts = {"train": config.to_dict(), "frozen": keys, "notes": notes or {}}
+        facts = {"train": config.to_dict(), "tasks": list(tasks), "frozen": keys, "notes": notes or {}}
         (out / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
-    """A checkpoint with adapters attached, in float32 and evaluation mode.
+    """The model of a checkpoint with adapters attached, in float32 and evaluation mode.
 
-    ValueError when the folder is not one, or when frozen weights it refers to are missing or others.
+    ValueError when the folder is no checkpoint, or when the frozen weights it refers to are missing or differ.
     """
     path = Path(path)
     if not (path / CONFIG).is_file():
         raise ValueError(
-            f"{path}: no {CONFIG} here, so this is not a checkpoint. "
+            f"{path}: not a checkpoint, it has no {CONFIG}. "
             "Make one with: python -m training.train tiny --data scenes --out DIR"
         )
     facts = json.loads((path / CONFIG).read_text())
@@ -89,31 +94,36 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainCo
 
 
 def _on_published(path: Path, config: TrainConfig, keys: Mapping[str, str]) -> FusedModel:
-    """The model on the published weights that a checkpoint refers to, which must be those it was trained on."""
-    where = f"The frozen weights are not copied into the checkpoint; {path / CONFIG} names them under train.weights"
+    """The model on the published weights that a checkpoint refers to. WeightsError if their values differ."""
+    hint = f"The frozen weights are not copied into the checkpoint; {path / CONFIG} names them under train.weights"
     try:
         model, _, _ = published_model(config)
     except WeightsError as error:
-        raise WeightsError(f"{error} {where}: put there where they lie now.") from error
+        raise WeightsError(f"{error} {hint}: enter their new location there.") from error
     for name, tensors in frozen_weights(model).items():
-        if (found := tensors_key(tensors)) != keys[name]:
+        if (key := tensors_key(tensors)) != keys[name]:
             raise WeightsError(
-                f"{path}: was trained on a frozen '{name}' of hash {keys[name]}; the one that is there has {found}. "
-                f"{where}: name the same ones."
+                f"{path}: was trained on a frozen '{name}' of hash {keys[name]}; the one found now has {key}. "
+                f"{hint}: enter the location of the same ones."
             )
     return model
 
 
 def frozen_weights(model: FusedModel) -> dict[str, dict[str, Tensor]]:
-    """Weights that never train, by part; those of the llm under their own names, whether it has adapters or not."""
-    found = {name: part.state_dict() for name, part in model.parts().items() if name in FROZEN}
+    """Weights that are never trained, by part; those of the LLM by their plain names, with or without adapters."""
+    frozen = {name: part.state_dict() for name, part in model.parts().items() if name in FROZEN}
     llm = model.llm.base_model.model if isinstance(model.llm, PeftModel) else model.llm
     plain = {key.replace(".base_layer", ""): value for key, value in llm.state_dict().items() if "lora_" not in key}
-    return {**found, "llm": plain}
+    return {**frozen, "llm": plain}
+
+
+def tasks(path: str | Path) -> tuple[str, ...]:
+    """The tasks that a checkpoint was trained for."""
+    return tuple(json.loads((Path(path) / CONFIG).read_text())["tasks"])
 
 
 def notes(path: str | Path) -> dict:
-    """What training wrote down about itself."""
+    """The facts of the training run."""
     return json.loads((Path(path) / CONFIG).read_text())["notes"]
 
 
@@ -123,19 +133,19 @@ def save_module(module: nn.Module, path: Path) -> None:
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Tensors as safetensors, gathered where they are sharded; the main process writes."""
-    gathered = _whole(tensors)
+    """Write tensors as safetensors, gathered if sharded; the main process writes."""
+    gathered = _gathered(tensors)
     if PartialState().is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(gathered, path)
 
 
-def _whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: whole(tensor).contiguous() for name, tensor in tensors.items()}
 
 
 def load_module(module: nn.Module, path: Path) -> None:
-    """Load weights written by save_module; every key must be there and no other. ValueError otherwise."""
+    """Load weights written by save_module. ValueError unless the file has exactly the module's keys."""
     try:
         module.load_state_dict(read_weights(path), strict=True)
     except RuntimeError as error:
@@ -151,12 +161,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """How many weights the optimiser may change."""
+    """Number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
+    """Versions of the libraries that results depend on."""
     import peft
     import transformers
 
@@ -164,8 +174,8 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """The checkout's commit, 'unknown' outside a repository."""
-    done = subprocess.run(
+    """The commit of the working tree, 'unknown' outside a repository."""
+    process = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
     )
-    return done.stdout.strip() or "unknown"
+    return process.stdout.strip() or "unknown"

@@ -1,15 +1,15 @@
-"""Learning curves of a run, as a picture."""
+"""Learning curves of a run as an image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-VALIDATION = "val/"  # begins the names of validation figures in a history
+VALIDATION = "val/"  # prefix of validation scores in a history
 
 
 def plot(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path, window: int = 50) -> None:
-    """One panel per stage with its losses, each the running mean over `window` steps; one more for validation."""
+    """One panel of losses per stage, as running means over `window` steps, and one of its validation scores."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -22,10 +22,10 @@ def plot(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path, win
         scores = {key.removeprefix(VALIDATION): p for key, p in curves.items() if key.startswith(VALIDATION)}
         panels += [(name, "loss", losses), *([(f"{name}, validation", "score", scores)] if scores else [])]
     figure, axes = pyplot.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False)
-    for axis, (name, what, curves) in zip(axes[0], panels, strict=True):
+    for axis, (name, quantity, curves) in zip(axes[0], panels, strict=True):
         for key, points in sorted(curves.items()):
-            axis.plot(*zip(*points, strict=True), label=key, marker="." if what == "score" else None)
-        axis.set(title=name, xlabel="step", ylabel=what)
+            axis.plot(*zip(*points, strict=True), label=key, marker="." if quantity == "score" else None)
+        axis.set(title=name, xlabel="step", ylabel=quantity)
         axis.legend(fontsize="small")
         axis.grid(alpha=0.3)
     figure.tight_layout()
@@ -34,13 +34,13 @@ def plot(histories: Mapping[str, Sequence[Mapping[str, float]]], path: Path, win
 
 
 def _curves(history: Sequence[Mapping[str, float]]) -> dict[str, list[tuple[int, float]]]:
-    """Figure -> (step, value) of the steps that have it."""
+    """Name -> (step, value) of the steps that have it."""
     keys = dict.fromkeys(key for entry in history for key in entry)
     return {key: [(step, entry[key]) for step, entry in enumerate(history) if key in entry] for key in keys}
 
 
 def _smoothed(points: Sequence[tuple[int, float]], window: int) -> list[tuple[int, float]]:
-    """Each value replaced by the mean of the last `window` ones."""
+    """Running means over the last `window` values."""
     values = [value for _, value in points]
     means = [sum(values[max(0, i - window + 1) : i + 1]) / min(i + 1, window) for i in range(len(values))]
     return [(step, mean) for (step, _), mean in zip(points, means, strict=True)]

@@ -1,7 +1,6 @@
-"""PCGrad: questions do not undo one another's progress (Yu et al. 2020, "Gradient surgery for multi-task learning").
+"""PCGrad (Yu et al. 2020, "Gradient surgery for multi-task learning") among the label tasks of a batch.
 
-Gaze comes in batches of its own (paper section 3.2), so that it is projected against nothing: what is resolved are
-conflicts among the text questions of a batch.
+Gaze has batches of its own (paper section 3.2), so its gradient is never projected.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from torch import Tensor, nn
 
 
 class ProjectedGradients:
-    """Takes the place of the backward pass of training.trainer.loop.fit: one gradient per loss, projected and summed.
+    """A `backward` for training.trainer.loop: one gradient per loss, projected and summed.
 
-    It keeps a copy of the trainable parameters' size per question.
+    Needs the memory of the trainable parameters once more per task.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self._parameters = list(parameters)
-        self._found: dict[str, Tensor] = {}
+        self._gradients: dict[str, Tensor] = {}
         self._touched = [False] * len(self._parameters)
 
     def __call__(self, accelerator: Accelerator, losses: Mapping[str, Tensor]) -> None:
-        """Add a part of a batch; with its last part write the parameters' gradients."""
+        """Add a part of a batch; after its last part, write the parameters' gradients."""
         for name, loss in losses.items():
             share = loss / accelerator.gradient_accumulation_steps
             parts = torch.autograd.grad(share, self._parameters, retain_graph=True, allow_unused=True)
@@ -36,22 +35,22 @@ class ProjectedGradients:
                     for p, g in zip(self._parameters, parts, strict=True)
                 ]
             )
-            self._found[name] = self._found[name] + flat if name in self._found else flat
+            self._gradients[name] = self._gradients[name] + flat if name in self._gradients else flat
         if accelerator.sync_gradients:
-            self._write(project(list(self._found.values())))
-            self._found, self._touched = {}, [False] * len(self._parameters)
+            self._write(project(list(self._gradients.values())))
+            self._gradients, self._touched = {}, [False] * len(self._parameters)
 
     def _write(self, gradient: Tensor) -> None:
-        """To every parameter its place of the whole gradient; none where no question reached it."""
+        """Split a flat gradient over the parameters; a parameter that no task reaches has none."""
         pieces = gradient.split([p.numel() for p in self._parameters])
         for parameter, piece, touched in zip(self._parameters, pieces, self._touched, strict=True):
             parameter.grad = piece.view_as(parameter).clone() if touched else None
 
 
 def project(gradients: Sequence[Tensor]) -> Tensor:
-    """The sum of gradients (P,), each without what points against another one.
+    """The sum of gradients (P,), each without its components that oppose another gradient.
 
-    The others are taken in an order drawn from torch's global state, so that a resumed run repeats it.
+    The order of projections is drawn from torch's global state, so a resumed run repeats it.
     """
     total = torch.zeros_like(gradients[0])
     for index, gradient in enumerate(gradients):

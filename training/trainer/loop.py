@@ -1,15 +1,14 @@
-"""The optimiser's loop that every training stage shares: accelerate, warm-up, cosine, checkpoints, exact resume.
+"""The training loop that every stage shares: accelerate, warm-up, cosine decay, saved states, exact resume.
 
-A batch is a pure function of the step number, so a run that is killed and resumed sees what an unbroken one would.
-Several processes (`accelerate launch`) share a batch's samples and average their gradients; with FSDP they share the
-weights too.
+A batch is a pure function of its number, so a killed and resumed run sees the batches of an unbroken one. Several
+processes (`accelerate launch`) share a batch's samples and average their gradients; with FSDP they also share weights.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -17,125 +16,158 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, DistributedType, set_seed
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import get_cosine_schedule_with_warmup
 
-from training.config import StageConfig
+from training.config import StageConfig, TrainConfig
 from training.trainer import state
 from training.trainer.curves import VALIDATION
+from training.trainer.objective import Losses
 from training.trainer.progress import RunProgress
 from training.trainer.throughput import Throughput
 
 T = TypeVar("T")
-Losses = Mapping[str, Tensor]  # name -> scalar; their sum is minimised
+Objective = Callable[[Any, Any], Losses]  # (model, batch) -> losses; their sum is minimised
 
 
 class Batches(Protocol):
-    """Batches by number: `accumulate` of them make a step, one after the other. May be read in worker processes."""
+    """Batches by number; `accumulate` consecutive ones make a step. May be read in worker processes."""
 
     def __getitem__(self, number: int) -> Any: ...
 
 
 def summed_backward(accelerator: Accelerator, losses: Losses) -> None:
-    """The gradient of the losses' sum."""
+    """Add the gradient of the losses' sum to the parameters' gradients."""
     accelerator.backward(torch.stack(list(losses.values())).sum())
 
 
-def fit(
-    name: str,
-    module: nn.Module,
-    loss: Callable[[Any], Losses],
-    config: StageConfig,
-    out: Path,
-    *,
-    precision: str,
-    seed: int,
-    save_every: int,
-    batches: Batches | None = None,
-    workers: int = 0,
-    tracker: str | None = None,
-    flops: Callable[[Any], float] | None = None,
-    validate: Callable[[], Mapping[str, float]] | None = None,
-    validate_every: int = 0,
-    speed: Throughput | None = None,
-    backward: Callable[[Accelerator, Losses], None] = summed_backward,
-    stop_after: int | None = None,
-) -> state.History:
-    """Minimise `loss(batch)` over the module's trainable parameters; return the history, one dict per step.
+@dataclass(frozen=True)
+class Trainer:
+    """How one stage is trained; `fit` trains it."""
 
-    Without `batches` a batch is the step's number. Resumes from `out` when an earlier run left a state there. `loss`
-    must call the module it was given, which is prepared in place. `workers` processes read ahead. `tracker` is one of
-    accelerate's (tensorboard, wandb); `flops` of a batch, forward and backward, gives the share of the device's peak.
-    `validate` is asked for figures every `validate_every` steps (0: never) and after the last; they stand in the
-    history as 'val/...'. `speed` counts the time of steps. `stop_after` ends the run early, as a kill would (the
-    schedule stays that of the whole run). `backward` adds to the parameters' gradients what a batch's losses ask for.
-    """
-    AcceleratorState._reset_state()  # runs of several precisions may follow one another in a process
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        gradient_accumulation_steps=config.accumulate,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),  # the schedule goes on once a step
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # no batch uses every head
-        log_with=tracker,
-        project_dir=str(out),
-    )
-    if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
-        raise ValueError("FSDP version 1 flattens frozen and trained weights together; launch with --fsdp_version 2.")
-    set_seed(seed)
-    optimizers = build_optimizers(module, config)
-    schedules = [get_cosine_schedule_with_warmup(o, min(config.warmup, config.steps), config.steps) for o in optimizers]
-    whole_step = _Step(module)
-    step_of, *prepared = accelerator.prepare(whole_step, *optimizers, *schedules)
-    optimizers, schedules = prepared[: len(optimizers)], prepared[len(optimizers) :]
-    parameters = [p for p in module.parameters() if p.requires_grad]  # sharding has put others in their places
-    history = state.resume(accelerator, whole_step, optimizers, schedules, out)
-    earlier, began = state.seconds(out), time.perf_counter()
-    last = min(config.steps, stop_after or config.steps)
-    ahead = _read(batches, range(len(history) * config.accumulate, last * config.accumulate), workers)
-    speed = speed or Throughput(accelerator.device)
-    if tracker:
-        accelerator.init_trackers(name)
-    with RunProgress(name, len(history), config.steps, visible=accelerator.is_main_process) as progress:
-        for step in range(len(history), last):
-            sums: dict[str, float] = {}
-            start, work = time.perf_counter(), 0.0
-            for _ in range(config.accumulate):
-                batch = next(ahead)
-                with accelerator.accumulate(step_of):
-                    losses = step_of(functools.partial(loss, batch))
-                    backward(accelerator, losses)
-                    if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(parameters, config.clip_norm)
-                    for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                        optimizer.step()
-                        schedule.step()
-                        optimizer.zero_grad()
-                for key, value in losses.items():
-                    mean = (
-                        accelerator.reduce(value.detach(), "mean") if accelerator.num_processes > 1 else value.detach()
-                    )
-                    sums[key] = sums.get(key, 0.0) + float(mean) / config.accumulate
-                work += flops(batch) if flops else 0.0
-            told = speed.add(time.perf_counter() - start, work)
-            progress.advance(f"loss {sum(sums.values()):.3f} {speed}")
-            scores: dict[str, float] = {}
-            if validate and validate_every and ((step + 1) % validate_every == 0 or step + 1 == config.steps):
-                with torch.no_grad():
-                    scores = {VALIDATION + key: value for key, value in step_of(validate).items()}
-            history.append({**sums, **scores})
-            if tracker:
-                accelerator.log({**{f"loss/{key}": value for key, value in sums.items()}, **scores, **told}, step=step)
-            if (step + 1) % save_every == 0 or step + 1 == last:
-                seconds = earlier + time.perf_counter() - began
-                state.write(accelerator, whole_step, optimizers, schedules, history, seconds, out)
-    if tracker:
-        accelerator.end_training()
-    return history
+    name: str
+    stage: StageConfig
+    out: Path  # folder of the saved state
+    precision: str  # accelerate's mixed precision: no | bf16 | fp16
+    seed: int
+    save_every: int  # steps
+    validate_every: int = 0  # steps; 0: never
+    workers: int = 0  # processes that read batches ahead
+    tracker: str | None = None  # of accelerate: tensorboard | wandb
+    stop_after: int | None = None  # step to stop at early, as a kill would; the schedule stays that of the whole stage
+
+    @staticmethod
+    def of(name: str, config: TrainConfig, stage: StageConfig, out: Path, **changes: Any) -> Trainer:
+        """The trainer of one stage of a run."""
+        return Trainer(
+            name, stage, out, config.precision, config.seed, config.save_every, config.validate_every, **changes
+        )
+
+    @property
+    def step_numbers(self) -> range:
+        """Batches of a stage whose objective draws its own data from the step's number."""
+        return range(self.stage.steps * self.stage.accumulate)
+
+    def fit(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        objective: Objective,
+        *,
+        validate: Callable[[], Mapping[str, float]] | None = None,
+        backward: Callable[[Accelerator, Losses], None] = summed_backward,
+        throughput: Throughput | None = None,
+    ) -> state.History:
+        """Train the model's trainable parameters in place; the history, one dict of losses per step.
+
+        Resumes from a state in `out`. `validate` returns scores every `validate_every` steps and after the last one;
+        the history has them as 'val/...'. `backward` turns losses into gradients.
+        """
+        stage = self.stage
+        AcceleratorState._reset_state()  # stages of different precision may run in one process
+        accelerator = self._accelerator()
+        set_seed(self.seed)
+        optimizers = build_optimizers(model, stage)
+        schedules = [
+            get_cosine_schedule_with_warmup(o, min(stage.warmup, stage.steps), stage.steps) for o in optimizers
+        ]
+        whole_step = _Step(model)
+        step_of, *prepared = accelerator.prepare(whole_step, *optimizers, *schedules)
+        optimizers, schedules = prepared[: len(optimizers)], prepared[len(optimizers) :]
+        parameters = [p for p in model.parameters() if p.requires_grad]  # after prepare: sharding replaces parameters
+        history = state.resume(accelerator, whole_step, optimizers, schedules, self.out)
+        earlier, began = state.seconds(self.out), time.perf_counter()
+        last = min(stage.steps, self.stop_after or stage.steps)
+        ahead = _read(batches, range(len(history) * stage.accumulate, last * stage.accumulate), self.workers)
+        throughput = throughput or Throughput(accelerator.device)
+        if self.tracker:
+            accelerator.init_trackers(self.name)
+        with RunProgress(self.name, len(history), stage.steps, visible=accelerator.is_main_process) as progress:
+            for step in range(len(history), last):
+                sums: dict[str, float] = {}
+                start, flops = time.perf_counter(), 0.0
+                for _ in range(stage.accumulate):
+                    batch = next(ahead)
+                    with accelerator.accumulate(step_of):
+                        losses = step_of(lambda trained, batch=batch: objective(trained, batch))
+                        backward(accelerator, losses)
+                        if accelerator.sync_gradients:
+                            accelerator.clip_grad_norm_(parameters, stage.clip_norm)
+                        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                            optimizer.step()
+                            schedule.step()
+                            optimizer.zero_grad()
+                    for key, value in _means(accelerator, losses).items():
+                        sums[key] = sums.get(key, 0.0) + value / stage.accumulate
+                    flops += throughput.flops(batch)
+                figures = throughput.add(time.perf_counter() - start, flops)
+                progress.advance(f"loss {sum(sums.values()):.3f} {throughput}")
+                scores: dict[str, float] = {}
+                if validate and self._validates(step):
+                    with torch.no_grad():
+                        scores = step_of(lambda _: {VALIDATION + key: value for key, value in validate().items()})
+                history.append({**sums, **scores})
+                if self.tracker:
+                    losses_of_step = {f"loss/{key}": value for key, value in sums.items()}
+                    accelerator.log({**losses_of_step, **scores, **figures}, step=step)
+                if (step + 1) % self.save_every == 0 or step + 1 == last:
+                    seconds = earlier + time.perf_counter() - began
+                    state.write(accelerator, whole_step, optimizers, schedules, history, seconds, self.out)
+        if self.tracker:
+            accelerator.end_training()
+        return history
+
+    def _accelerator(self) -> Accelerator:
+        accelerator = Accelerator(
+            mixed_precision=self.precision,
+            gradient_accumulation_steps=self.stage.accumulate,
+            dataloader_config=DataLoaderConfiguration(split_batches=True),  # schedules advance once per step
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # no batch uses every head
+            log_with=self.tracker,
+            project_dir=str(self.out),
+        )
+        if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
+            raise ValueError(
+                "FSDP version 1 flattens frozen and trained weights together; launch with --fsdp_version 2."
+            )
+        return accelerator
+
+    def _validates(self, step: int) -> bool:
+        due = self.validate_every and ((step + 1) % self.validate_every == 0 or step + 1 == self.stage.steps)
+        return bool(due)
+
+
+def _means(accelerator: Accelerator, losses: Losses) -> dict[str, float]:
+    """Losses averaged over the processes."""
+    values = {key: value.detach() for key, value in losses.items()}
+    if accelerator.num_processes > 1:
+        values = {key: accelerator.reduce(value, "mean") for key, value in values.items()}
+    return {key: float(value) for key, value in values.items()}
 
 
 class _Step(nn.Module):
-    """What is computed with a module, as a forward pass, where processes join gradients and gather weights."""
+    """A call with the trained module as a forward pass: there, processes join gradients and gather weights."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -144,14 +176,12 @@ class _Step(nn.Module):
         # accelerate's name for the classes that FSDP gathers one at a time: the layers of every stack.
         self._no_split_modules = sorted({type(layer).__name__ for stack in stacks for layer in stack})
 
-    def forward(self, call: Callable[[], T]) -> T:
-        return call()
+    def forward(self, call: Callable[[nn.Module], T]) -> T:
+        return call(self.trained)
 
 
-def _read(batches: Batches | None, numbers: range, workers: int) -> Iterator[Any]:
-    """The batches of these numbers in order, read ahead by worker processes."""
-    if batches is None:
-        return iter(numbers)
+def _read(batches: Batches, numbers: range, workers: int) -> Iterator[Any]:
+    """The batches of these numbers in order, read ahead by worker processes if there are any."""
     if workers == 0:
         return (batches[number] for number in numbers)
     loader = DataLoader(
@@ -161,7 +191,7 @@ def _read(batches: Batches | None, numbers: range, workers: int) -> Iterator[Any
 
 
 def build_optimizers(module: nn.Module, config: StageConfig) -> list[torch.optim.Optimizer]:
-    """AdamW for all trainable parameters, or Muon for the matrices of transformer blocks and AdamW for the rest."""
+    """AdamW for all trainable parameters, or Muon for the matrices of transformer blocks and AdamW for the others."""
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     hidden = {name for name, p in trainable.items() if p.ndim == 2 and ".blocks." in f".{name}"}
     if config.optimizer == "adamw" or not hidden:

@@ -1,4 +1,4 @@
-"""What a run will do, before it does it: samples, steps, parameters, memory, disk."""
+"""The plan of a run: samples, steps, parameters, estimated memory, disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
 from training.data.mixture import epoch_batches
-from training.trainer.objective import batch_flops
+from training.trainer.throughput import samples_flops
 
 GB = 2**30
 # Activations kept for the backward pass in 16 bits, bytes per token, layer and channel (Korthikanti et al. 2022,
-# section 4); the attention matrices that it adds are not kept by fused kernels.
+# section 4); the attention matrices it adds are not stored by fused kernels.
 ACTIVATION_BYTES = 34
 # Weight, gradient and AdamW's two moments, all in float32.
 TRAINED_BYTES = 16
@@ -25,12 +25,12 @@ TRAINED_BYTES = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """A run of the joint stage, in numbers."""
+    """The joint stage of a run in numbers."""
 
-    samples: Mapping[str, int]  # found per question
-    shown: Mapping[str, int]  # of those in an epoch, after undersampling
-    batches: Mapping[str, int]  # of an epoch: text, gaze
-    batch_size: int  # samples of a step
+    samples: Mapping[str, int]  # per task
+    shown: Mapping[str, int]  # of those per epoch, after undersampling
+    batches: Mapping[str, int]  # per epoch: text, gaze
+    batch_size: int  # samples per step
     steps: int
     trainable: Mapping[str, int]  # parameters by part
     frozen: Mapping[str, int]
@@ -40,7 +40,7 @@ class Plan:
 
     @property
     def epochs(self) -> float:
-        """How often the smallest set is seen."""
+        """How often the smallest dataset is seen."""
         return self.steps / sum(self.batches.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -49,13 +49,12 @@ class Plan:
 
 
 def plan(model: FusedModel, config: TrainConfig, samples: Mapping[str, int], mode: str) -> Plan:
-    """The plan for a model with adapters (on any device, the meta device too), sizes of sets, and what is cached."""
+    """The plan for a model with adapters (also on the meta device), dataset sizes, and a cache mode."""
     epoch = epoch_batches(samples, config.joint.batch_size, 0, config.seed, config.factors)
     kinds = Counter("gaze" if TASKS[batch[0][0]].kind == "heatmap" else "text" for batch in epoch)
     trainable, frozen = parameters(model)
     shown = Counter(task for batch in epoch for task, _ in batch)
-    live = {} if mode == "features" else {"images": None}
-    work = {task: batch_flops(model, {"tasks": [task], **live}) for task in samples}
+    flops = {task: samples_flops(model, Counter([task]), encoded=mode != "features") for task in samples}
     return Plan(
         samples=dict(samples),
         shown={task: shown[task] for task in samples},
@@ -66,12 +65,12 @@ def plan(model: FusedModel, config: TrainConfig, samples: Mapping[str, int], mod
         frozen=frozen,
         memory_gb=memory_gb(model, config, max(model.length(task) for task in samples)),
         cache_gb=sum(samples.values()) * sample_bytes(config, mode) / GB,
-        teraflop_per_step=sum(work[task] * shown[task] for task in samples) / len(epoch) / 1e12,
+        teraflop_per_step=sum(flops[task] * shown[task] for task in samples) / len(epoch) / 1e12,
     )
 
 
 def parameters(model: FusedModel) -> tuple[dict[str, int], dict[str, int]]:
-    """Trainable and frozen parameters by part; those of the llm that train are its adapters."""
+    """Trainable and frozen parameters by part; the trainable ones of the LLM are its adapters."""
     trainable: Counter[str] = Counter()
     frozen: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
@@ -84,39 +83,39 @@ def parameters(model: FusedModel) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def memory_gb(model: FusedModel, config: TrainConfig, length: int) -> dict[str, float]:
-    """Estimated gigabytes by purpose while a part of a batch, of sequences of at most `length`, is computed."""
+    """Estimated gigabytes by purpose, for a part of a batch with sequences of at most `length` tokens."""
     llm = config.model.llm
     frozen = sum(p.numel() * p.element_size() for p in model.parameters() if not p.requires_grad)
     trained = TRAINED_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
     tokens = config.joint.batch_size // config.joint.accumulate * length
     per_layer = ACTIVATION_BYTES * llm.dim * tokens
-    # Checkpointing keeps each layer's input (2 bytes a channel) and one layer at a time as a whole.
-    kept = llm.depth * 2 * llm.dim * tokens + per_layer
-    activations = kept if config.checkpoint_activations else llm.depth * per_layer
+    # Checkpointing stores each layer's input (2 bytes per channel), and all activations of one layer at a time.
+    checkpointed = llm.depth * 2 * llm.dim * tokens + per_layer
+    activations = checkpointed if config.checkpoint_activations else llm.depth * per_layer
     sizes = {"frozen weights": frozen, "trained weights, gradients, moments": trained, "activations": activations}
     return {name: size / GB for name, size in sizes.items()}
 
 
 def sample_bytes(config: TrainConfig, mode: str) -> int:
-    """Bytes on disk of one cached sample: its view in uint8 and, where asked for, its features in float16."""
+    """Bytes on disk of one cached sample: its view in uint8 and, in mode "features", its features in float16."""
     encoder = config.model.encoder
     views = 3 * encoder.image_size**2
     return {"none": 0, "views": views, "features": views + 2 * encoder.grid**2 * encoder.dim}[mode]
 
 
 def table(plan: Plan, title: str) -> Table:
-    """The plan for people."""
+    """The plan as a table."""
     sheet = Table("", "", title=title, title_justify="left", show_header=False)
     for task, count in plan.samples.items():
-        sheet.add_row(f"samples of {task}", f"{count:,} found, {plan.shown[task]:,} an epoch")
+        sheet.add_row(f"samples of {task}", f"{count:,} found, {plan.shown[task]:,} per epoch")
     kinds = ", ".join(f"{count:,} of {kind}" for kind, count in plan.batches.items())
-    sheet.add_row("batches an epoch", f"{sum(plan.batches.values()):,} of {plan.batch_size} samples ({kinds})")
+    sheet.add_row("batches per epoch", f"{sum(plan.batches.values()):,} of {plan.batch_size} samples ({kinds})")
     sheet.add_row("steps", f"{plan.steps:,} = {plan.epochs:.2f} epochs")
     for name, sizes in (("trainable", plan.trainable), ("frozen", plan.frozen)):
         parts = ", ".join(f"{part} {count:,}" for part, count in sizes.items())
         sheet.add_row(f"{name} parameters", f"{sum(sizes.values()):,} ({parts})")
     parts = ", ".join(f"{name} {size:.1f}" for name, size in plan.memory_gb.items())
-    sheet.add_row("memory, estimated", f"{sum(plan.memory_gb.values()):.1f} GB ({parts})")
+    sheet.add_row("estimated memory", f"{sum(plan.memory_gb.values()):.1f} GB ({parts})")
     sheet.add_row("cache on disk", f"{plan.cache_gb:.1f} GB" if plan.cache_gb else "none")
-    sheet.add_row("arithmetic", f"{plan.teraflop_per_step:.2f} TFLOP a step")
+    sheet.add_row("arithmetic", f"{plan.teraflop_per_step:.2f} TFLOP per step")
     return sheet

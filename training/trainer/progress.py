@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line from time to time where the output is a file."""
+"""Progress of a run: a bar on a terminal, a line every half minute in a log file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-EVERY_S = 30.0  # between two lines of a log file
+EVERY_S = 30.0  # between lines of a log file
 
 
 class RunProgress(AbstractContextManager["RunProgress"]):
-    """Counts steps on stderr: `done` of `total` at the start, one more with every `advance`."""
+    """Counts steps on stderr, starting at `done` of `total`."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         self._console = console or Console(stderr=True)
         self._name, self._first, self._done, self._total = name, done, done, total
         self._visible, self._every_s = visible, every_s
-        self._started, self._told = time.monotonic(), float("-inf")
+        self._started, self._printed = time.monotonic(), float("-inf")
         self._bar = Progress(
             TextColumn("{task.description:>14}"),
             BarColumn(),
@@ -49,13 +49,13 @@ class RunProgress(AbstractContextManager["RunProgress"]):
         self._bar.stop()
 
     def advance(self, text: str) -> None:
-        """One step is done; `text` says what of it."""
+        """Count one step; `text` is shown beside it."""
         self._done += 1
         self._bar.update(self._task, advance=1, text=text)
         now = time.monotonic()
-        due = now - self._told >= self._every_s or self._done == self._total
+        due = now - self._printed >= self._every_s or self._done == self._total
         if self._visible and not self._console.is_terminal and due:
-            self._told = now
+            self._printed = now
             left_s = (now - self._started) / (self._done - self._first) * (self._total - self._done)
             line = f"{self._name} {self._done}/{self._total} {text} ETA {timedelta(seconds=round(left_s))}"
             self._console.out(line, highlight=False)

@@ -1,7 +1,7 @@
-"""The state that a killed run resumes from: what trains, the optimiser, the schedule and the random numbers.
+"""The state that a killed run resumes from: trainable weights, optimiser, schedule, random numbers, history.
 
-Frozen weights are not in it: they come from where they came from. Sharded tensors (FSDP) are gathered, so that a state
-can be resumed by another number of processes. The folder must be one that all of them see.
+Frozen weights are not in it; they are loaded from their source again. Sharded tensors (FSDP) are gathered, so another
+number of processes can resume. All processes must see the folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS = "seconds.json"
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor on the CPU; a sharded one is gathered, for which every process must call."""
+    """A tensor on the CPU; a sharded one is gathered, which needs a call from every process."""
     tensor = tensor.detach()
     return (tensor.full_tensor() if isinstance(tensor, DTensor) else tensor).cpu().contiguous()
 
@@ -44,17 +44,17 @@ def write(
     seconds: float,
     out: Path,
 ) -> None:
-    """Write the state beside the old one and swap by two renames, so that a kill at any moment leaves one whole.
+    """Write a state and swap it with the old one by two renames: a kill at any moment leaves a complete one.
 
-    `seconds` is what the run has taken so far, earlier stretches included.
+    `seconds`: training time so far, including the time before interruptions.
     """
-    fresh, current, old = _places(out)
+    fresh, current, old = _folders(out)
     if accelerator.is_main_process:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
         fresh.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    weights = {name: whole(tensor) for name, tensor in _training(module).items()}
+    weights = {name: whole(tensor) for name, tensor in _trainable(module).items()}
     save_accelerator_state(
         str(fresh),
         model_states=[weights],
@@ -69,7 +69,7 @@ def write(
     if accelerator.is_main_process:
         (fresh / SECONDS).write_text(json.dumps(round(seconds, 1)))
         (fresh / "history.part").write_text(json.dumps(history))
-        (fresh / "history.part").rename(fresh / HISTORY)  # last: its presence says that the state is whole
+        (fresh / "history.part").rename(fresh / HISTORY)  # last: its presence marks the state as complete
         if current.exists():
             current.rename(old)
         fresh.rename(current)
@@ -84,11 +84,11 @@ def resume(
     schedules: Sequence[AcceleratedScheduler],
     out: Path,
 ) -> History:
-    """Load the state that `write` left in `out`; the history so far, empty where there is none.
+    """Load the state of `write` from `out`; returns the history so far, empty without a state.
 
-    ValueError when it is that of another model, optimiser or version.
+    ValueError for the state of another model, optimiser or version.
     """
-    fresh, current, _ = _places(out)
+    fresh, current, _ = _folders(out)
     if accelerator.is_main_process and not current.exists() and (fresh / HISTORY).exists():
         fresh.rename(current)  # killed between the two renames of a swap
     accelerator.wait_for_everyone()
@@ -109,64 +109,68 @@ def resume(
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise ValueError(
             f"{current}: the state of another model or version, or damaged ({str(error).splitlines()[0]}). "
-            "Begin anew in another folder, or remove this one."
+            "Start again in another folder, or remove this one."
         ) from error
 
 
 def seconds(out: Path) -> float:
-    """What the run whose state is in `out` has taken, over all its stretches; 0 where there is none."""
-    path = _places(out)[1] / SECONDS
+    """Training time of the run whose state is in `out`, including the time before interruptions; 0 without a state."""
+    path = _folders(out)[1] / SECONDS
     return float(json.loads(path.read_text())) if path.exists() else 0.0
 
 
 class _Gathered:
-    """An optimiser whose state is read and written whole, though it may be sharded as its parameters are."""
+    """An optimiser whose state is saved and loaded gathered, even if it is sharded."""
 
     def __init__(self, optimizer: AcceleratedOptimizer) -> None:
         self._optimizer = optimizer
 
     def state_dict(self) -> dict[str, Any]:
-        found = self._optimizer.state_dict()
+        saved = self._optimizer.state_dict()
         state = {
             number: {key: whole(value) if isinstance(value, DTensor) else value for key, value in entry.items()}
-            for number, entry in found["state"].items()
+            for number, entry in saved["state"].items()
         }
-        return {**found, "state": state}
+        return {**saved, "state": state}
 
-    def load_state_dict(self, found: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         state = {
-            number: {key: _placed(value, parameters[number]) for key, value in entry.items()}
-            for number, entry in found["state"].items()
+            number: {key: _sharded(value, parameters[number]) for key, value in entry.items()}
+            for number, entry in saved["state"].items()
         }
-        self._optimizer.load_state_dict({**found, "state": state})
+        self._optimizer.load_state_dict({**saved, "state": state})
 
 
-def _placed(value: Any, like: Tensor) -> Any:
-    """A whole tensor sharded as `like` is; anything else as it is."""
+def _sharded(value: Any, like: Tensor) -> Any:
+    """A gathered tensor sharded as `like` is; any other value unchanged."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
-def _training(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters that train, and buffers, by name; the tensors are the module's own."""
+def _trainable(module: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters and buffers by name, not copied."""
     frozen = {name for name, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad}
     return {name: tensor for name, tensor in module.state_dict().items() if name not in frozen}
 
 
 @torch.no_grad()
 def _load_weights(module: nn.Module, path: Path) -> None:
-    """What trains, strictly; frozen weights in the file, as earlier versions wrote them, are left out."""
-    weights, wanted = load_file(path), _training(module)
-    missing, unknown = set(wanted) - set(weights), set(weights) - set(module.state_dict())
-    shapes = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
-    if missing or unknown or shapes:
-        told = {"missing": missing, "unknown": unknown, "of another shape": shapes}
-        raise ValueError("; ".join(f"{what}: {', '.join(sorted(names)[:3])}" for what, names in told.items() if names))
-    for name, tensor in wanted.items():
-        tensor.copy_(_placed(weights[name], tensor))
+    """Load trainable parameters and buffers; ValueError unless the file holds exactly these."""
+    weights, expected = load_file(path), _trainable(module)
+    faults = {
+        "missing": set(expected) - set(weights),
+        "unknown": set(weights) - set(expected),
+        "of another shape": {n for n in set(expected) & set(weights) if weights[n].shape != expected[n].shape},
+    }
+    if any(faults.values()):
+        raise ValueError(
+            "; ".join(f"{kind}: {', '.join(sorted(names)[:3])}" for kind, names in faults.items() if names)
+        )
+    for name, tensor in expected.items():
+        tensor.copy_(_sharded(weights[name], tensor))
 
 
-def _places(out: Path) -> tuple[Path, Path, Path]:
+def _folders(out: Path) -> tuple[Path, Path, Path]:
     return out / "state.new", out / "state", out / "state.old"

@@ -1,14 +1,19 @@
-"""How fast training runs, and what share of the device's peak that is (MFU, Chowdhery et al. 2022, appendix B)."""
+"""Training speed, and its share of the device's peak (MFU, Chowdhery et al. 2022, appendix B)."""
 
 from __future__ import annotations
 
 import resource
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
+from sf_ros.model.fusion import FusedModel
+from training.data.inputs import Batch
+
 WINDOW = 50  # steps
-# Dense bf16 operations a second, by a part of torch's name of the device; makers' data sheets.
+# Dense bf16 operations per second from the vendors' data sheets, by a part of torch's device name.
 PEAKS = {
     "H200": 989e12,
     "H100 PCIe": 756e12,
@@ -21,29 +26,34 @@ PEAKS = {
 
 
 class Throughput:
-    """Steps a second over the last steps; with the operations of a step also the share of the peak."""
+    """Steps per second over the last steps; with `flops`, the operations of a batch, also the share of the peak."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, flops: Callable[[Any], float] | None = None) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self.peak = next((peak for part, peak in PEAKS.items() if part in name), None)
+        self._flops = flops
         self._steps: deque[tuple[float, float]] = deque(maxlen=WINDOW)
 
+    def flops(self, batch: Any) -> float:
+        """Operations of a batch, forward and backward; 0 when unknown."""
+        return self._flops(batch) if self._flops else 0.0
+
     def add(self, seconds: float, flops: float) -> dict[str, float]:
-        """Count a step that took `seconds`, with this process's operations; the figures for a log."""
+        """Count a step of this process; returns the figures for a log."""
         self._steps.append((seconds, flops))
-        told = {"steps_per_second": self.steps_per_second}
+        figures = {"steps_per_second": self.steps_per_second}
         if flops:
-            told["tflops"] = self.flops_per_second / 1e12
+            figures["tflops"] = self.flops_per_second / 1e12
         if flops and self.peak:
-            told["mfu"] = self.flops_per_second / self.peak
-        return told
+            figures["mfu"] = self.flops_per_second / self.peak
+        return figures
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Mean over the last steps without the first one, which warms up, where there are more; None without any."""
+        """Mean over the last steps, without the first one (warm-up) if there are more; None before any step."""
         steps = [seconds for seconds, _ in self._steps]
-        kept = steps[1:] or steps
-        return sum(kept) / len(kept) if kept else None
+        timed = steps[1:] or steps
+        return sum(timed) / len(timed) if timed else None
 
     @property
     def steps_per_second(self) -> float:
@@ -51,7 +61,7 @@ class Throughput:
 
     @property
     def flops_per_second(self) -> float:
-        """Of one process."""
+        """Operations per second of this process."""
         return sum(flops for _, flops in self._steps) / max(sum(seconds for seconds, _ in self._steps), 1e-9)
 
     def __str__(self) -> str:
@@ -60,18 +70,44 @@ class Throughput:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has held so far: of its CUDA device where there is one, else resident in RAM."""
+    """Peak memory of this process: CUDA memory where there is a GPU, else resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
 
 def llm_flops(parameters: int, tokens: int, *, depth: int, dim: int, length: int, frozen: bool = True) -> float:
-    """Operations of forward and backward over `tokens` tokens in sequences of `length` through a decoder llm.
+    """Operations, forward and backward, of `tokens` tokens in sequences of `length` through a decoder LLM.
 
-    Two a weight and token forward, two more for the gradient of the activations, two more for that of the weights,
-    which a frozen llm is spared (adapters are a few percent of it); attention adds 4 * depth * dim * length a token
-    forward (half of it under a causal mask, which is not subtracted, as is usual).
+    Per weight and token: two forward, two for the gradient of the activations, two for that of the weights, which a
+    frozen LLM does not need (adapters are a few percent of it). Attention adds 4 * depth * dim * length per token
+    forward; the half that a causal mask saves is not subtracted, as is usual.
     """
     passes = 2 if frozen else 3
     return float(passes * (2 * parameters + 4 * depth * dim * length) * tokens)
+
+
+def batch_flops(model: FusedModel, batch: Batch) -> float:
+    """Operations of a batch, forward and backward; the encoder's (forward only) unless its features are cached."""
+    counts: Counter[str] = Counter()
+    for task, moments in zip(batch.tasks, batch.moments, strict=True):
+        counts[task] += moments
+    return samples_flops(model, counts, encoded=batch.features is None)
+
+
+def samples_flops(model: FusedModel, counts: Counter[str], encoded: bool) -> float:
+    """Operations, forward and backward, of so many samples of each task; `encoded`: through the encoder too."""
+    llm, patches = model.config.llm, model.config.encoder.grid**2
+    weights = _size(p for name, p in model.llm.named_parameters() if "lora_" not in name and "embed_tokens" not in name)
+    total = 0.0
+    for task, count in counts.items():
+        length = model.length(task)
+        total += count * llm_flops(weights, length, depth=llm.depth, dim=llm.dim, length=length)
+    total += 6.0 * _size(model.connector.parameters()) * patches * counts.total()
+    if encoded:
+        total += 2.0 * _size(model.encoder.parameters()) * patches * counts.total()
+    return total
+
+
+def _size(parameters: Iterable[torch.Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)

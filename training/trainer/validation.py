@@ -1,4 +1,4 @@
-"""Scores on a few held-out samples while a run goes on: what learning curves show beside the loss."""
+"""Scores on a few validation samples during training, shown in the learning curves beside the loss."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import torch
 from sf_ros.core.tasks import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
-from training.data.cache import Dataset
-from training.data.sample import Sample
+from training.data.inputs import ModelInputs, collate
+from training.data.sample import Dataset, Sample
+from training.data.task_data import TaskData
 from training.evaluation import metrics
-from training.trainer.objective import Row, TaskData, stacked, visual_tokens
+from training.model.answers import answer_values
+from training.trainer.objective import visual_tokens
 
 Figures = dict[str, float]
 
 
 class Spread:
-    """`count` samples evenly spaced over a dataset, whose files lie sorted by class; all where there are fewer."""
+    """`count` samples evenly spaced over a dataset, whose files are often sorted by class; all if there are fewer."""
 
     def __init__(self, dataset: Dataset, count: int) -> None:
         self.task = dataset.task
@@ -36,53 +38,51 @@ class Spread:
 
 
 class Validation:
-    """Call it for the figures of a model: question and metric -> value, in the precision of training.
+    """Call it for a model's scores: 'task metric' -> value, in the precision of training.
 
-    A question with labels has its mAP and accuracy, gaze its min_L2 (AUC needs pictures of the original size: see
-    training.evaluate). Samples are read once and kept; those that cannot be are left out. Several processes all compute
-    all of them, because FSDP wants them to go together.
+    Label tasks have mAP and accuracy, gaze has min_L2 (AUC needs images of the original size: training.evaluate).
+    Samples are read once and stay in memory; unreadable ones are left out. Every process computes all scores, because
+    FSDP needs all of them in each forward pass.
     """
 
     def __init__(self, model: FusedModel, data: Mapping[str, TaskData], config: TrainConfig) -> None:
         self._model, self._data, self._config = model, data, config
 
     @functools.cached_property
-    def _rows(self) -> dict[str, list[Row]]:
-        found = {task: readable(data) for task, data in self._data.items()}
-        return {task: rows for task, rows in found.items() if rows}
+    def _inputs(self) -> dict[str, list[ModelInputs]]:
+        inputs = {task: readable(data) for task, data in self._data.items()}
+        return {task: samples for task, samples in inputs.items() if samples}
 
     def __call__(self) -> Figures:
         training = self._model.llm.training
         self._model.llm.eval()
-        found = {
+        figures = {
             f"{task} {name}": value
-            for task, rows in self._rows.items()
-            for name, value in self._figures(task, rows).items()
+            for task, inputs in self._inputs.items()
+            for name, value in self._figures(task, inputs).items()
         }
         self._model.llm.train(training)
-        return found
+        return figures
 
-    def _figures(self, task: str, rows: Sequence[Row]) -> Figures:
+    def _figures(self, task: str, inputs: Sequence[ModelInputs]) -> Figures:
         size = max(1, self._config.joint.batch_size // self._config.joint.accumulate)
         outputs = []
-        for start in range(0, len(rows), size):
-            visual = visual_tokens(self._model, stacked(rows[start : start + size], self._config))
-            if TASKS[task].kind == "heatmap":
-                outputs.append(self._model.heatmap_logits(visual).float().sigmoid().cpu())
-            else:
-                outputs.append(self._model.label_logits(visual, task).float().softmax(-1).cpu())
+        for start in range(0, len(inputs), size):
+            part = inputs[start : start + size]
+            visual = visual_tokens(self._model, collate(part, [task] * len(part), self._config.model))
+            outputs.append(answer_values(self._model, visual, task).cpu())
         answers = torch.cat(outputs).numpy()
         if TASKS[task].kind == "label":
-            return metrics.label_metrics(task, answers, np.array([row.label for row in rows]))
-        points = [row.points[~np.isnan(row.points[:, 0])] for row in rows]
+            return metrics.label_metrics(task, answers, np.array([sample.label for sample in inputs]))
+        points = [sample.points[~np.isnan(sample.points[:, 0])] for sample in inputs]
         distances = [metrics.gaze_distances(heatmap, p)["min_L2"] for heatmap, p in zip(answers, points, strict=True)]
         return {"min_L2": float(np.mean(distances))}
 
 
-def readable(data: TaskData) -> list[Row]:
-    """The rows of a set that stand for themselves, not for another that cannot be read."""
+def readable(data: TaskData) -> list[ModelInputs]:
+    """The readable samples of a task, without replacements for unreadable ones."""
     try:
-        rows = [data.row(index) for index in range(len(data))]
-    except OSError:  # nothing of it can be read
+        inputs = [data.inputs(index) for index in range(len(data))]
+    except OSError:  # no readable sample
         return []
-    return [row for row in rows if not row.broken]
+    return [sample for sample in inputs if not sample.broken]

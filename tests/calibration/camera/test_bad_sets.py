@@ -1,4 +1,4 @@
-"""Sets of pictures that carry no calibration: each is refused by a message that names the problem and the remedy."""
+"""Sets of images that do not suffice for a calibration are refused with problem and remedy."""
 
 from __future__ import annotations
 
@@ -11,23 +11,18 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.camera.boards import Board
-from calibration.camera.calibrate import Arguments, calibrated
-from calibration.camera.collect import Collection
+from calibration.camera.board.board import Board
+from calibration.camera.board.collection import Collection
+from calibration.camera.board.views import ViewsError
+from calibration.camera.calibrate import Arguments, calibrate
 from calibration.camera.fit import Model
 from calibration.camera.quality import check_distance
-from calibration.camera.views import ViewsError
-from tests.calibration.camera.lenses import FISHEYE, PINHOLE
-from tests.calibration.rendering import Pose, Studio, facing, varied_poses
+from tests.calibration.camera.lenses import PINHOLE, studio
+from tests.calibration.rendering import Pose, facing, varied_poses
 
 CHARUCO, CHESSBOARD = Board(), Board("chessboard")
 COUNT = 10
-ZOOMED = dataclasses.replace(PINHOLE, matrix=PINHOLE.matrix * [[1.3, 1, 1], [1, 1.3, 1], [1, 1, 1]])
-
-
-@cache
-def studio(name: str) -> Studio:
-    return Studio({"pinhole": PINHOLE, "fisheye": FISHEYE, "zoomed": ZOOMED}[name])
+REFUSED = 3  # images of sets in which each image is refused
 
 
 def photographs(
@@ -39,22 +34,27 @@ def photographs(
 
 @cache
 def good(board: Board = CHARUCO, lens: str = "pinhole", count: int = COUNT) -> list[np.ndarray]:
-    """What somebody who follows the advice takes."""
+    """Images taken as advised."""
     return photographs(varied_poses(board, studio(lens).camera, np.random.default_rng(3), count), board, lens)
+
+
+def few(board: Board = CHARUCO) -> list[np.ndarray]:
+    return good(board)[:REFUSED]
 
 
 def placed(
     pixels: Callable[[float], tuple[float, float]],
     distance_m: float,
     turn: Callable[[float], tuple[float, float, float]],
+    count: int = COUNT,
 ) -> list[Pose]:
-    """COUNT poses along a path; both functions take 0..1."""
-    shares = np.linspace(0, 1, COUNT)
+    """Poses along a path; both functions take 0..1."""
+    shares = np.linspace(0, 1, count)
     return [facing(CHARUCO, PINHOLE, np.array(pixels(s)), distance_m, np.array(turn(s))) for s in shares]
 
 
 def around(share: float) -> tuple[float, float]:
-    """Once around the picture."""
+    """Once around the image."""
     return 320 + 170 * np.cos(2 * np.pi * share), 240 + 130 * np.sin(2 * np.pi * share)
 
 
@@ -69,24 +69,24 @@ def frontal() -> list[Pose]:
     return [Pose(np.eye(3), pose.of(middle[None])[0] - middle) for pose in poses]
 
 
-def moved(pictures: list[np.ndarray]) -> list[np.ndarray]:
-    return [cv2.blur(picture, (15, 1)) for picture in pictures]
+def moved(images: list[np.ndarray]) -> list[np.ndarray]:
+    return [cv2.blur(image, (15, 1)) for image in images]
 
 
 def bent() -> list[np.ndarray]:
-    """Every second picture is of a sheet that was drawn out by a tenth, as only a soft one can be."""
+    """Every second image shows the board stretched by a tenth."""
     stretched = [cv2.resize(p, None, fx=1.1, fy=1.0)[:, 32:672] for p in good()[::2]]
     return [np.ascontiguousarray(p) for pair in zip(good()[1::2], stretched, strict=True) for p in pair]
 
 
 WALL = [
     np.full((480, 640), 150, np.uint8) + np.random.default_rng(n).integers(0, 90, (480, 640), np.uint8)
-    for n in range(COUNT)
+    for n in range(REFUSED)
 ]
-# Problem -> board asked for, model, pictures, words of the message.
+# Problem -> expected board, model, images, words of the message.
 BAD_SETS: dict[str, tuple[Board, Model, Callable[[], list[np.ndarray]], list[str]]] = {
-    "too few": (CHARUCO, "plumb_bob", lambda: good()[:5], ["5 good views of 5", "8 are the least", "Take more"]),
-    "no pictures": (CHARUCO, "plumb_bob", list, ["0 good views of 0", "Take more"]),
+    "too few": (CHARUCO, "plumb_bob", lambda: good()[:5], ["5 good views of 5", "at least 8", "Take more"]),
+    "no images": (CHARUCO, "plumb_bob", list, ["0 good views of 0", "Take more"]),
     "all alike": (
         CHARUCO,
         "plumb_bob",
@@ -103,12 +103,12 @@ BAD_SETS: dict[str, tuple[Board, Model, Callable[[], list[np.ndarray]], list[str
         CHARUCO,
         "plumb_bob",
         lambda: photographs(placed(lambda s: (120 + 90 * s, 120 + 50 * s), 0.75, swaying)),
-        ["% of the picture", "at the right", "at the bottom"],
+        ["% of the image", "at the right", "at the bottom"],
     ),
     "too far away": (
         CHARUCO,
         "plumb_bob",
-        lambda: photographs(placed(around, 1.3, swaying)),
+        lambda: photographs(placed(around, 1.3, swaying, REFUSED)),
         ["no board found", "near, sharp"],
     ),
     "too oblique": (
@@ -120,48 +120,53 @@ BAD_SETS: dict[str, tuple[Board, Model, Callable[[], list[np.ndarray]], list[str
     "out of focus, chessboard": (
         CHESSBOARD,
         "plumb_bob",
-        lambda: photographs(placed(around, 0.5, swaying), CHESSBOARD, blur_px=2.6),
+        lambda: photographs(placed(around, 0.5, swaying, REFUSED), CHESSBOARD, blur_px=2.6),
         ["blurred", "hold the board still", "focus"],
     ),
     "out of focus, ChArUco": (
         CHARUCO,
         "plumb_bob",
-        lambda: photographs(placed(around, 0.5, swaying), blur_px=4.0),
+        lambda: photographs(placed(around, 0.5, swaying, REFUSED), blur_px=4.0),
         ["blurred", "hold the board still", "focus"],
     ),
-    "moving": (CHESSBOARD, "plumb_bob", lambda: moved(good(CHESSBOARD)), ["blurred", "hold the board still"]),
-    "a wall": (CHARUCO, "plumb_bob", lambda: WALL, ["too little of it: 10", "show all of a chessboard"]),
+    "moving": (CHESSBOARD, "plumb_bob", lambda: moved(few(CHESSBOARD)), ["blurred", "hold the board still"]),
+    "a wall": (CHARUCO, "plumb_bob", lambda: WALL, ["too little of it: 3", "show all of a chessboard"]),
     "darkness": (
         CHARUCO,
         "plumb_bob",
-        lambda: [(picture // 60).astype(np.uint8) for picture in good()],
+        lambda: [(image // 60).astype(np.uint8) for image in few()],
         ["no board found", "more light"],
     ),
     "squares miscounted, ChArUco": (
         Board(squares=(9, 7)),
         "plumb_bob",
-        good,
-        ["Marker 3", "9x7 squares ends with marker 30", "--squares"],
+        few,
+        ["marker 3", "9x7 squares is 30", "--squares"],
     ),
-    "columns for rows": (Board(squares=(7, 10)), "plumb_bob", good, ["--squares 10 7"]),
+    "columns for rows": (Board(squares=(7, 10)), "plumb_bob", few, ["--squares 10 7"]),
     "corners counted for squares": (
         Board("chessboard", (9, 6)),
         "plumb_bob",
-        lambda: good(CHESSBOARD),
-        ["10x7 squares is seen", "--squares 10 7", "not the corners"],
+        lambda: few(CHESSBOARD),
+        ["a chessboard of 10x7 squares", "--squares 10 7", "not the corners"],
     ),
-    "another dictionary": (Board(dictionary="5x5_100"), "plumb_bob", good, ["--dictionary 4x4_50"]),
-    "a ChArUco board called chessboard": (CHESSBOARD, "plumb_bob", good, ["--pattern charuco --dictionary 4x4_50"]),
+    "another dictionary": (Board(dictionary="5x5_100"), "plumb_bob", few, ["--dictionary 4x4_50"]),
+    "a ChArUco board called chessboard": (
+        CHESSBOARD,
+        "plumb_bob",
+        few,
+        ["--pattern charuco --dictionary 4x4_50"],
+    ),
     "a chessboard called ChArUco": (
         CHARUCO,
         "plumb_bob",
-        lambda: good(CHESSBOARD),
+        lambda: few(CHESSBOARD),
         ["--pattern chessboard --squares 10 7"],
     ),
     "mirrored": (
         CHARUCO,
         "plumb_bob",
-        lambda: [np.ascontiguousarray(picture[:, ::-1]) for picture in good()],
+        lambda: [np.ascontiguousarray(image[:, ::-1]) for image in few()],
         ["mirrored", "selfie mode"],
     ),
     "wrong square size beside the right markers": (
@@ -173,7 +178,7 @@ BAD_SETS: dict[str, tuple[Board, Model, Callable[[], list[np.ndarray]], list[str
     "two resolutions": (
         CHARUCO,
         "plumb_bob",
-        lambda: [*good()[:6], *(cv2.resize(picture, (320, 240)) for picture in good()[6:])],
+        lambda: [*good()[:6], *(cv2.resize(image, (320, 240)) for image in good()[6:])],
         ["320x240", "640x480", "one resolution"],
     ),
     "zoomed half-way": (
@@ -193,47 +198,47 @@ BAD_SETS: dict[str, tuple[Board, Model, Callable[[], list[np.ndarray]], list[str
 
 
 @pytest.mark.parametrize("problem", BAD_SETS)
-def test_a_bad_set_is_refused_by_a_message_that_names_problem_and_remedy(problem: str) -> None:
-    board, model, pictures, words = BAD_SETS[problem]
+def test_a_bad_set_is_refused_with_problem_and_remedy(problem: str) -> None:
+    board, model, images, words = BAD_SETS[problem]
     with pytest.raises(ViewsError) as refused:
-        calibrated(collected(board, pictures()), arguments(board, model))
+        calibrate(collected(board, images()), arguments(board, model))
     for word in words:
         assert word in str(refused.value)
 
 
-def test_the_good_set_is_not_refused() -> None:
+def test_a_good_set_is_calibrated() -> None:
     for board in (CHARUCO, CHESSBOARD):
-        found, figures = calibrated(collected(board, good(board)), arguments(board, "plumb_bob"))
+        found, figures = calibrate(collected(board, good(board)), arguments(board, "plumb_bob"))
         assert found.rms_px < 0.2 and figures["views"] == COUNT
 
 
-def test_a_wrong_square_size_leaves_the_intrinsics_right_and_shows_against_a_tape_measure() -> None:
+def test_a_tape_measure_reveals_a_wrong_square_size() -> None:
     poses = varied_poses(CHESSBOARD, PINHOLE, np.random.default_rng(3), COUNT)
     middle = np.append(CHESSBOARD.size_m / 2, 0)
     distance_m = float(np.linalg.norm(poses[0].of(middle[None])))
     wrong = dataclasses.replace(CHESSBOARD, square_mm=30.0)
-    found, _ = calibrated(collected(wrong, good(CHESSBOARD)), arguments(wrong, "plumb_bob"))
+    found, _ = calibrate(collected(wrong, good(CHESSBOARD)), arguments(wrong, "plumb_bob"))
     assert found.camera.matrix == pytest.approx(PINHOLE.matrix, rel=5e-3, abs=1e-9)
     with pytest.raises(ViewsError, match=r"squares of 2[45]\.\d\d mm would fit"):
         check_distance(found, wrong, "0", distance_m)
-    right, _ = calibrated(collected(CHESSBOARD, good(CHESSBOARD)), arguments(CHESSBOARD, "plumb_bob"))
+    right, _ = calibrate(collected(CHESSBOARD, good(CHESSBOARD)), arguments(CHESSBOARD, "plumb_bob"))
     assert check_distance(right, CHESSBOARD, "0", distance_m) == pytest.approx(distance_m, rel=0.01)
 
 
-def test_where_the_board_is_seen_in_some_pictures_it_is_not_the_board_that_is_blamed() -> None:
+def test_a_board_found_in_some_images_is_not_blamed() -> None:
     collection = collected(CHARUCO, [*good()[:4], np.where(np.arange(640) < 220, good()[4], 150).astype(np.uint8)])
     assert len(collection.views) == 4 and len(collection.refused) == 1
-    with pytest.raises(ViewsError, match="4 good views of 5 pictures") as refused:
+    with pytest.raises(ViewsError, match="4 good views of 5 images") as refused:
         collection.check()
     assert "near, sharp and evenly lit" in str(refused.value) and "--squares" not in str(refused.value)
 
 
-def collected(board: Board, pictures: list[np.ndarray]) -> Collection:
+def collected(board: Board, images: list[np.ndarray]) -> Collection:
     collection = Collection(board)
-    for index, picture in enumerate(pictures):
-        collection.add(picture, str(index))
+    for index, image in enumerate(images):
+        collection.add(image, str(index))
     return collection
 
 
 def arguments(board: Board, model: Model) -> Arguments:
-    return Arguments("pictures", Path("out"), board, model)
+    return Arguments("images", Path("out"), board, model)

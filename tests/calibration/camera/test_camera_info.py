@@ -1,4 +1,4 @@
-"""camera_info.yaml is what camera_info_manager reads, by a parser of its own."""
+"""camera_info.yaml has the format of camera_info_manager."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.calibration.camera.lenses import LENSES, PINHOLE
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_another_parser_reads_what_was_written(name: str, tmp_path: Path) -> None:
+def test_the_file_has_ros_fields_in_order(name: str, tmp_path: Path) -> None:
     camera, path = LENSES[name], tmp_path / "camera_info.yaml"
     camera_info.write(path, camera)
     fields = yaml.safe_load(path.read_text())
@@ -43,7 +43,7 @@ def test_another_parser_reads_what_was_written(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_a_camera_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
+def test_a_written_camera_is_read_back(name: str, tmp_path: Path) -> None:
     camera_info.write(tmp_path / "camera_info.yaml", LENSES[name])
     found = camera_info.read(tmp_path / "camera_info.yaml")
     pixels = np.array([(0.0, 0.0), (639.0, 479.0), (320.0, 10.0)])
@@ -51,13 +51,13 @@ def test_a_camera_comes_back_from_its_file(name: str, tmp_path: Path) -> None:
     assert (found.model, found.frame_id) == (LENSES[name].model, name)
 
 
-def test_a_camera_without_distortion_is_written_with_its_models_zeros(tmp_path: Path) -> None:
+def test_a_camera_without_distortion_gets_zeros(tmp_path: Path) -> None:
     plain = Camera.from_info(640, 480, PINHOLE.matrix.ravel(), (), "plumb_bob", "plain")
     camera_info.write(tmp_path / "camera_info.yaml", plain)
     assert yaml.safe_load((tmp_path / "camera_info.yaml").read_text())["distortion_coefficients"]["data"] == [0.0] * 5
 
 
-def test_the_projection_of_a_pinhole_shows_only_what_it_has_seen() -> None:
+def test_a_rectified_pinhole_image_has_no_empty_borders() -> None:
     rectified = np.linalg.inv(camera_info.projection(PINHOLE)[:, :3])
     corners = np.array([(0.0, 0, 1), (639, 0, 1), (0, 479, 1), (639, 479, 1), (320, 0, 1), (0, 240, 1)])
     seen = PINHOLE.pixels(corners @ rectified.T)
@@ -68,13 +68,13 @@ def test_the_projection_of_a_pinhole_shows_only_what_it_has_seen() -> None:
     ("change", "words"),
     [
         ({"camera_matrix": None}, "camera_info.yaml"),
-        ({"camera_matrix": {"rows": 3, "cols": 4, "data": [1.0] * 12}}, "3x4 where 3x3"),
+        ({"camera_matrix": {"rows": 3, "cols": 4, "data": [1.0] * 12}}, "3x4; expected 3x3"),
         ({"camera_matrix": {"rows": 3, "cols": 3, "data": [0.0] * 9}}, "no calibration"),
         ({"distortion_model": "omni"}, "'omni'"),
         ({"image_width": "wide"}, "wide"),
     ],
 )
-def test_a_file_that_is_no_calibration_is_refused_by_its_name(change: dict, words: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused_by_name(change: dict, words: str, tmp_path: Path) -> None:
     path = tmp_path / "camera_info.yaml"
     camera_info.write(path, PINHOLE)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
@@ -82,9 +82,9 @@ def test_a_file_that_is_no_calibration_is_refused_by_its_name(change: dict, word
         camera_info.read(path)
 
 
-def test_a_file_that_is_not_there_is_told_and_so_is_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.yaml", tmp_path):
-        with pytest.raises(CalibrationError, match=f"{path.name}: no such file. Name the camera_info.yaml"):
+        with pytest.raises(CalibrationError, match=f"{path.name}: no such file. Expected a camera_info.yaml"):
             camera_info.read(path)
 
 
@@ -92,8 +92,8 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
     path = tmp_path / "camera_info.yaml"
     camera_info.write(path, PINHOLE)
     path.write_text(path.read_text().replace("projection_matrix", "projection"))
-    with pytest.raises(CalibrationError, match="no projection_matrix"):
+    with pytest.raises(CalibrationError, match="field projection_matrix is missing"):
         camera_info.read(path)
     path.write_text("- 1\n")
-    with pytest.raises(CalibrationError, match="no camera_info"):
+    with pytest.raises(CalibrationError, match="not a camera_info"):
         camera_info.read(path)

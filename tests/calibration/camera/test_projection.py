@@ -1,11 +1,11 @@
-"""Projections agree with the camera, their derivatives with differences, and a board is located where it is."""
+"""Projections agree with Camera.pixels, derivatives with finite differences, and poses are recovered."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from calibration.camera.boards import Board
+from calibration.camera.board.board import Board
 from calibration.camera.projection import locate, project
 from sf_ros.core.camera import Camera
 from tests.calibration.camera.lenses import FISHEYE, LENSES
@@ -17,14 +17,14 @@ STEP = 1e-6
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_a_projection_is_the_cameras(name: str) -> None:
+def test_projections_agree_with_camera_pixels(name: str) -> None:
     pose = facing(Board(), LENSES[name], np.array([200.0, 300.0]), 0.4, np.array([20.0, -10, 5]))
     pixels, _, _ = project(LENSES[name], POINTS, (rotation_vector(pose), pose.translation_m))
     assert pixels == pytest.approx(LENSES[name].pixels(pose.of(POINTS)), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_derivatives_are_those_of_the_projection(name: str) -> None:
+def test_derivatives_agree_with_finite_differences(name: str) -> None:
     camera = LENSES[name]
     _, by_camera, by_pose = project(camera, POINTS, (TURNED, PLACED))
     for column, axis in enumerate(STEP * np.eye(6)):
@@ -37,7 +37,7 @@ def test_derivatives_are_those_of_the_projection(name: str) -> None:
 
 @pytest.mark.parametrize("name", LENSES)
 @pytest.mark.parametrize("pixel", [(320, 240), (120, 100), (560, 400)])
-def test_a_board_is_located_where_it_was_seen(name: str, pixel: tuple[float, float]) -> None:
+def test_a_boards_pose_is_recovered(name: str, pixel: tuple[float, float]) -> None:
     camera = LENSES[name]
     pose = facing(Board(), camera, np.array(pixel), 0.3, np.array([25.0, -20, 70]))
     rotation, translation = locate(camera, POINTS, camera.pixels(pose.of(POINTS)))
@@ -45,7 +45,7 @@ def test_a_board_is_located_where_it_was_seen(name: str, pixel: tuple[float, flo
     assert translation == pytest.approx(pose.translation_m, abs=1e-6)
 
 
-def test_a_fisheyes_board_is_located_beyond_90_degrees() -> None:
+def test_a_fisheyes_boards_pose_is_recovered_beyond_90_degrees() -> None:
     pose = facing(Board(), FISHEYE, np.array([4.0, 236.0]), 0.35, np.array([10.0, 20, 0]))
     assert pose.of(POINTS)[:, 2].min() < 0  # part of it is behind the camera
     rotation, translation = locate(FISHEYE, POINTS, FISHEYE.pixels(pose.of(POINTS)))

@@ -1,4 +1,4 @@
-"""Printed boards have their true size, and what is drawn is what the detector looks for."""
+"""Printed boards have their true size and match the detector's model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from calibration.camera.boards import Board, BoardError
+from calibration.camera.board.board import Board, BoardError
 from calibration.camera.targets import main, write_pdf
 
 MM_PER_POINT = 25.4 / 72
@@ -41,7 +41,7 @@ def _readable() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("pattern", ["chessboard", "charuco"])
-def test_a_square_on_paper_measures_what_was_asked_for(pattern: str, tmp_path: Path) -> None:
+def test_printed_squares_have_the_requested_size(pattern: str, tmp_path: Path) -> None:
     board = Board(pattern=pattern, square_mm=24.5, marker_mm=17)
     assert write_pdf(tmp_path / "board.pdf", board, "a4") == (297, 210)
     page, outlines = drawn(tmp_path / "board.pdf")
@@ -55,7 +55,7 @@ def test_a_square_on_paper_measures_what_was_asked_for(pattern: str, tmp_path: P
 
 
 @pytest.mark.parametrize("pattern", ["chessboard", "charuco"])
-def test_the_detector_finds_what_was_drawn_where_it_was_drawn(pattern: str, tmp_path: Path) -> None:
+def test_the_detector_finds_the_drawn_corners(pattern: str, tmp_path: Path) -> None:
     board = Board(pattern=pattern)
     write_pdf(tmp_path / "board.pdf", board, "a4")
     page, outlines = drawn(tmp_path / "board.pdf")
@@ -69,18 +69,18 @@ def test_the_detector_finds_what_was_drawn_where_it_was_drawn(pattern: str, tmp_
     assert seen_mm == pytest.approx(1000 * found.points_m[:, :2], abs=0.2)
 
 
-def test_a_page_as_large_as_its_board_holds_any_board(tmp_path: Path) -> None:
+def test_a_board_sized_page_fits_any_board(tmp_path: Path) -> None:
     width, height = write_pdf(tmp_path / "board.pdf", Board("chessboard", (12, 9), 60.0), "board")
     assert width > 720 and height > 540
 
 
-def test_a_board_larger_than_the_page_is_refused_with_what_would_fit(tmp_path: Path) -> None:
+def test_a_board_larger_than_the_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BoardError, match=r"needs 316 x .* a4 has 297 x 210 mm.*--paper"):
         write_pdf(tmp_path / "board.pdf", Board(square_mm=30.0, marker_mm=20.0), "a4")
     assert not (tmp_path / "board.pdf").exists()
 
 
-def test_the_command_writes_a_pdf_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_pdf_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "board.pdf"
     assert main([str(path), "--pattern", "chessboard", "--squares", "8", "5", "--square-mm", "30"]) == 0
     assert path.read_bytes().startswith(b"%PDF")
@@ -90,10 +90,8 @@ def test_the_command_writes_a_pdf_and_says_so(tmp_path: Path, capsys: pytest.Cap
     assert "too small" in capsys.readouterr().err
 
 
-def test_a_folder_for_the_board_is_made_and_another_format_than_pdf_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_are_created_and_other_formats_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "new" / "board.pdf")]) == 0
     assert (tmp_path / "new" / "board.pdf").is_file()
     assert main([str(tmp_path / "board.png")]) == 2
-    assert "name a file.pdf" in capsys.readouterr().err and not (tmp_path / "board.png").exists()
+    assert "expected a file.pdf" in capsys.readouterr().err and not (tmp_path / "board.png").exists()

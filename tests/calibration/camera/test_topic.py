@@ -1,4 +1,4 @@
-"""A ROS 2 topic is a source of pictures. Needs ROS."""
+"""A ROS 2 topic is a source of images. Needs ROS."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_topics_images_are_frames() -> None:
 
 
 @pytest.mark.usefixtures("_camera")
-def test_a_wrong_name_is_answered_with_the_topics_that_are_there() -> None:
+def test_a_wrong_name_is_refused_naming_the_topics() -> None:
     with (
         TopicSource("/nose/image_raw", first_s=10.0) as source,
         pytest.raises(SourceError, match=f"/nose/image_raw within 10 s.*{TOPIC}"),
@@ -49,7 +49,7 @@ def test_a_wrong_name_is_answered_with_the_topics_that_are_there() -> None:
 
 
 @pytest.mark.usefixtures("_camera")
-def test_an_image_that_cannot_be_read_is_skipped_and_counted() -> None:
+def test_an_unreadable_image_is_skipped_and_counted() -> None:
     with TopicSource(TOPIC, first_s=60.0) as source:
         source._take(SimpleNamespace(encoding="smell", height=1, width=1))
         assert next(iter(source)).index == 0

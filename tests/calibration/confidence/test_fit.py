@@ -1,4 +1,4 @@
-"""The command as a user types it: answers in files, a bundle whose manifest changes, an engine that follows it."""
+"""The command on files of answers: it changes a bundle's manifest, and the engine applies it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from calibration.confidence import fit, scores
+from calibration.confidence import fit, reliability, scores
 from sf_ros.core import bundle as bundles
 from sf_ros.core import tasks
 from sf_ros.core.bundle import Manifest, VectorScaling
@@ -21,19 +21,23 @@ from sf_ros.core.types import Box
 from sf_ros.engines.base import Question
 from sf_ros.io.sources import demo_file
 
-SHARPENED = {"expression": 2.5, "relation": 1.5}  # question -> what its honest logits were multiplied by
+SHARPENED = {"expression": 2.5, "relation": 1.5}  # task -> factor on its calibrated logits
 TWO = ("expression", "relation")
 
 
+DRAW = reliability.draw
+
+
 @pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Intervals are tested with the scores; here they only cost time."""
-    monkeypatch.setattr(scores, "RESAMPLES", 100)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are tested in test_scores, and one test draws the plot."""
+    monkeypatch.setattr(scores, "RESAMPLES", 20)
+    monkeypatch.setattr(reliability, "draw", lambda tasks, path, title: path.touch())
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    """A bundle whose weights nobody runs."""
+    """A bundle with dummy weights."""
     root = tmp_path / "bundle"
     for name in (bundles.VISION, *bundles.REQUIRED):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
@@ -47,13 +51,13 @@ def manifest(root: Path) -> Manifest:
 
 
 def store(root: Path, split: str, *, count: int = 3000, seed: int = 0, **changes: object) -> Path:
-    """A file of answers of a bundle: true labels drawn from honest logits, which are then sharpened."""
+    """Write a bundle's answers: true labels are drawn from calibrated logits, which are then sharpened."""
     rng = np.random.default_rng([seed, len(split)])
     arrays: dict[str, object] = {"about": json.dumps({"weights": manifest(root).weights, "data": f"made/{split}"})}
     for name in TWO:
-        honest = 1.5 * rng.normal(size=(count, len(TASKS[name].labels)))
-        labels = (softmax(honest, axis=1).cumsum(1) > rng.random((count, 1))).argmax(1)
-        arrays[f"{name}/log_probabilities"] = log_softmax(SHARPENED[name] * honest, axis=1).astype(np.float32)
+        calibrated = 1.5 * rng.normal(size=(count, len(TASKS[name].labels)))
+        labels = (softmax(calibrated, axis=1).cumsum(1) > rng.random((count, 1))).argmax(1)
+        arrays[f"{name}/log_probabilities"] = log_softmax(SHARPENED[name] * calibrated, axis=1).astype(np.float32)
         arrays[f"{name}/labels"] = labels
         arrays[f"{name}/keys"] = np.array([f"{split}/{index}" for index in range(count)])
     file = root.parent / f"{split}.npz"
@@ -68,13 +72,13 @@ def command(root: Path, *options: str) -> list[str]:
 
 @pytest.fixture
 def answered(bundle: Path) -> Path:
-    """The same with answers beside it."""
+    """The same with answers to both splits."""
     store(bundle, "val")
     store(bundle, "test")
     return bundle
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> dict:
+def result_of(capsys: pytest.CaptureFixture[str]) -> dict:
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
@@ -85,18 +89,16 @@ def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
     return error
 
 
-def test_temperatures_are_found_written_and_better_on_other_samples(
-    answered: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_temperatures_are_recovered_written_and_measured(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = manifest(answered)
     assert fit.main(command(answered)) == 0
-    result = said(capsys)
+    result = result_of(capsys)
     after = manifest(answered)
     assert after.temperatures == pytest.approx(SHARPENED, rel=0.1)
     assert set(after.operating_points) == set(TWO) and after.vector_scaling == {}
     assert after.files == before.files and after.weights == before.weights
     assert result["written"] and result["left_out"] == ["gesture", "gaze", "looking_at_me", "domain"]
-    for name, figures in result["questions"].items():
+    for name, figures in result["tasks"].items():
         assert figures["temperature"] == pytest.approx(after.temperatures[name], abs=1e-4)
         assert figures["after"]["accuracy"] == figures["before"]["accuracy"]
         assert figures["after"]["ece"]["value"] < 0.035 < 0.07 < figures["before"]["ece"]["value"]
@@ -108,11 +110,14 @@ def test_temperatures_are_found_written_and_better_on_other_samples(
         assert figures["operating_point"]["measured"]["precision"] == pytest.approx(0.9, abs=0.05)
 
 
-def test_a_picture_a_report_and_parameters_are_written(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plot_a_report_and_parameters_are_written(
+    answered: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reliability, "draw", DRAW)
     assert fit.main(command(answered)) == 0
-    result = said(capsys)
-    picture, report, parameters = map(Path, result["files"])
-    image = cv2.imread(str(picture))
+    result = result_of(capsys)
+    plot, report, parameters = map(Path, result["files"])
+    image = cv2.imread(str(plot))
     assert image is not None and image.std() > 10
     assert json.loads(report.read_text()) == result
     assert "expression.min_confidence" in parameters.read_text()
@@ -126,7 +131,7 @@ def test_vector_scaling_is_written_instead_of_a_temperature(answered: Path) -> N
     assert found.vector_scaling["relation"].scale == pytest.approx([1 / SHARPENED["relation"]] * 6, abs=0.12)
 
 
-def test_questions_that_are_not_asked_for_keep_what_they_have(answered: Path) -> None:
+def test_other_tasks_keep_their_calibration(answered: Path) -> None:
     assert fit.main(command(answered)) == 0
     old = manifest(answered)
     store(answered, "val", count=500, seed=1)
@@ -139,22 +144,20 @@ def test_questions_that_are_not_asked_for_keep_what_they_have(answered: Path) ->
     assert new.operating_points["expression"] == old.operating_points["expression"]
 
 
-def test_a_second_calibration_does_not_rest_on_the_first(answered: Path) -> None:
+def test_a_second_calibration_gives_the_same_result(answered: Path) -> None:
     assert fit.main(command(answered)) == 0
     first = manifest(answered)
     assert fit.main(command(answered, "--replace")) == 0
     assert manifest(answered) == first
 
 
-def test_the_bundle_may_be_left_as_it_is(answered: Path) -> None:
+def test_no_write_leaves_the_manifest_unchanged(answered: Path) -> None:
     before = (answered / bundles.MANIFEST).read_bytes()
     assert fit.main(command(answered, "--no-write")) == 0
     assert (answered / bundles.MANIFEST).read_bytes() == before
 
 
-def test_a_question_whose_answers_are_all_right_stays_as_it_is_and_is_warned_of(
-    bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_task_without_wrong_answers_is_unchanged(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = np.arange(200) % 6
     perfect = {
         "relation/log_probabilities": log_softmax(9.0 * np.eye(6)[labels], axis=1),
@@ -164,52 +167,50 @@ def test_a_question_whose_answers_are_all_right_stays_as_it_is_and_is_warned_of(
     store(bundle, "val", **perfect)
     store(bundle, "test")
     assert fit.main(command(bundle, "--tasks", "relation")) == 0
-    result = said(capsys)
-    assert "no answer of --fit is wrong" in result["warnings"][0] and len(result["warnings"]) == 1
+    result = result_of(capsys)
+    assert "all answers of --fit are right" in result["warnings"][0] and len(result["warnings"]) == 1
     assert manifest(bundle).temperatures == manifest(bundle).operating_points == {}
     store(bundle, "val")
     assert fit.main(command(bundle, "--tasks", "relation", "--replace")) == 0
     calibrated = manifest(bundle)
     store(bundle, "val", **perfect)
     assert fit.main(command(bundle, "--tasks", "relation", "--replace")) == 0
-    assert manifest(bundle) == calibrated, "what cannot be fitted stays as it is"
+    assert manifest(bundle) == calibrated
 
 
-def test_a_calibration_that_makes_other_samples_worse_is_warned_of(
-    answered: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_worse_nll_on_test_is_warned_of(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with np.load(store(answered, "test")) as stored:
-        honest = log_softmax(stored["relation/log_probabilities"] / 4, axis=1)
-    store(answered, "val", **{"relation/log_probabilities": honest})
+        calibrated = log_softmax(stored["relation/log_probabilities"] / 4, axis=1)
+    store(answered, "val", **{"relation/log_probabilities": calibrated})
     assert fit.main(command(answered, "--tasks", "relation")) == 0
-    assert "NLL on --test is worse than before" in said(capsys)["warnings"][-1]
+    assert "NLL on --test got worse" in result_of(capsys)["warnings"][-1]
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["--tasks", "relation,gaze"], "'gaze' is not answered in both files; these are: expression, relation"),
+        (["--tasks", "relation,gaze"], "'gaze' is not answered in both files. Tasks in both: expression, relation"),
         (["--precision", "1.2"], "--precision is 1.2; it must be above 0 and at most 1"),
         (["--false-alarm-rate", "1"], "--false-alarm-rate is 1; it must be at least 0 and below 1"),
-        (["--precision", "0.9", "--false-alarm-rate", "0.1"], "give one of them"),
+        (["--precision", "0.9", "--false-alarm-rate", "0.1"], "give only one of them"),
         (["--test", "nowhere.npz"], "nowhere.npz: no such file. Make it with: python -m training.evaluate"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_options_that_cannot_be_are_refused(
+def test_invalid_options_are_refused(
     answered: Path, options: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert expected in refusal(capsys, command(answered, *options))
     assert not (answered.parent / "out").exists()
 
 
-def test_results_are_not_overwritten_unasked(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_only_overwritten_with_replace(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.main(command(answered)) == 0
     capsys.readouterr()
     assert "--replace" in refusal(capsys, command(answered))
 
 
-def test_samples_that_were_fitted_on_are_not_measured_on(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_share_samples_are_refused(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(answered.parent / "val.npz", answered.parent / "test.npz")
     assert "3000 samples of 'expression' are in both files" in refusal(capsys, command(answered))
 
@@ -248,24 +249,24 @@ def test_another_file_is_refused_by_name(answered: Path, content: bytes, capsys:
 
 def test_too_few_answers_are_refused(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store(answered, "test", count=99)
-    assert "99 answers to 'expression' about made/test are too few; 100 are needed" in refusal(
+    assert "99 answers to 'expression' about made/test are too few; at least 100 are needed" in refusal(
         capsys, command(answered)
     )
 
 
-def test_the_engine_applies_what_the_manifest_says(tmp_path: Path) -> None:
-    """A temperature flattens and lets the same label win; vector scaling is that of the log-probabilities."""
+def test_the_engine_applies_the_manifests_calibration(tmp_path: Path) -> None:
+    """A temperature flattens and keeps the winner; vector scaling acts on log-probabilities."""
     from sf_ros.engines.fused.engine import FusedEngine
 
     shutil.copytree(demo_file("bundle"), tmp_path / "bundle")
     loaded, config = bundles.load(tmp_path / "bundle"), RuntimeConfig(device="cpu", threads=1)
     image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
     box = Box(40, 30, 220, 200)
-    asked = [Question(name, (1,), (box,)) for name in ("gesture", "expression", "looking_at_me")]
+    questions = [Question(name, (1,), (box,)) for name in ("gesture", "expression", "looking_at_me")]
 
     def probabilities(changed: Manifest) -> list[np.ndarray]:
         bundles.write(tmp_path / "bundle", changed)
-        answers = FusedEngine(bundles.load(tmp_path / "bundle"), config).answer(image, asked)
+        answers = FusedEngine(bundles.load(tmp_path / "bundle"), config).answer(image, questions)
         return [answer.probabilities for answer in answers if answer.probabilities is not None]
 
     raw = probabilities(loaded.manifest.uncalibrated)

@@ -1,4 +1,4 @@
-"""A distortion of logits that is known is found and undone."""
+"""Known distortions of logits are recovered."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def drawn(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_logits_scaled_by_a_temperature_give_it_back(temperature: float) -> None:
+def test_a_known_temperature_is_recovered(temperature: float) -> None:
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(5000, 6))
     found = fit_temperature(temperature * logits, drawn(logits, rng))
@@ -34,17 +34,17 @@ def test_no_other_temperature_has_a_smaller_loss() -> None:
     assert all(nll(logits / (found.value * factor), labels).mean() > least for factor in (0.9, 0.99, 1.01, 1.1))
 
 
-def test_the_deviation_is_how_far_fits_of_other_samples_lie_apart() -> None:
+def test_the_deviation_predicts_the_spread_of_fits() -> None:
     rng = np.random.default_rng(2)
     fits = []
     for _ in range(60):
         logits = 2 * rng.normal(size=(300, 5))
         fits.append(fit_temperature(2 * logits, drawn(logits, rng)))
-    values, deviations = zip(*((one.value, one.deviation) for one in fits if one is not None), strict=True)
+    values, deviations = zip(*((fit.value, fit.deviation) for fit in fits if fit is not None), strict=True)
     assert np.std(values) == pytest.approx(np.mean(deviations), rel=0.3)
 
 
-def test_a_temperature_changes_no_winner() -> None:
+def test_a_temperature_keeps_the_order_of_labels() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(200, 8))
     found = fit_temperature(logits, drawn(0.3 * logits, rng))
@@ -72,7 +72,7 @@ def test_vector_scaling_recovers_a_scale_for_each_label() -> None:
     assert found is not None and found.scale == pytest.approx(scale, abs=0.1)
 
 
-def test_a_constant_added_to_a_samples_logits_changes_nothing() -> None:
+def test_a_constant_added_to_logits_changes_nothing() -> None:
     rng = np.random.default_rng(6)
     logits, shift = rng.normal(size=(400, 3)), rng.normal(size=(400, 1))
     labels = drawn(2 * logits, rng)
@@ -88,7 +88,7 @@ def test_a_label_without_samples_keeps_a_finite_bias() -> None:
     assert found is not None and -8 < found.bias[3] < 0 and found.scale.min() >= 0
 
 
-def test_answers_that_are_all_right_leave_nothing_to_fit() -> None:
+def test_nothing_is_fitted_if_all_answers_are_right() -> None:
     logits = np.eye(3)[[0, 1, 2, 2]]
     labels = logits.argmax(1)
     assert fit_temperature(logits, labels) is None and fit_vector(logits, labels) is None

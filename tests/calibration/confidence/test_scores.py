@@ -1,4 +1,4 @@
-"""Scores of probabilities equal what a hand, a formula or scikit-learn computes."""
+"""Scores agree with values by hand, formulas and scikit-learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from calibration.confidence import scores
 from calibration.confidence.scaling import nll
 
 
-def test_the_error_of_a_hand_made_set_is_what_a_hand_computes() -> None:
+def test_calibration_error_by_hand() -> None:
     confidences, right = np.array([0.9, 0.6, 0.9, 0.6]), np.array([True, False, True, True])
     found = scores.bins(confidences, right, 2)
     assert found.count.tolist() == [2, 2]
@@ -18,7 +18,7 @@ def test_the_error_of_a_hand_made_set_is_what_a_hand_computes() -> None:
     assert found.error == pytest.approx(0.5 * 0.1 + 0.5 * 0.1)
 
 
-def test_bins_hold_the_same_number_of_answers_wherever_confidences_crowd() -> None:
+def test_bins_hold_equal_numbers_of_answers() -> None:
     confidences = 1 - np.random.default_rng(0).random(3000) ** 6  # most of them just below 1
     found = scores.bins(confidences, np.ones(3000, bool))
     assert len(found.count) == scores.BINS and set(found.count) <= {199, 200, 201}
@@ -30,7 +30,7 @@ def test_equal_confidences_share_a_bin() -> None:
     assert found.error == pytest.approx(0.03 * 0.5)
 
 
-def test_calibrated_answers_have_hardly_an_error_and_overconfident_ones_theirs() -> None:
+def test_error_of_calibrated_and_overconfident_answers() -> None:
     rng = np.random.default_rng(1)
     confidences = rng.uniform(0.3, 1, 100_000)
     assert scores.calibration_error(confidences, rng.random(100_000) < confidences) < 0.01
@@ -39,15 +39,15 @@ def test_calibrated_answers_have_hardly_an_error_and_overconfident_ones_theirs()
     )
 
 
-def test_few_calibrated_answers_show_the_error_that_is_expected_by_chance() -> None:
+def test_the_error_by_chance_is_predicted() -> None:
     rng = np.random.default_rng(2)
     confidences = rng.uniform(0.5, 1, 300)
     shown = [scores.calibration_error(confidences, rng.random(300) < confidences) for _ in range(300)]
     assert scores.expected_error(confidences, rng) == pytest.approx(np.mean(shown), rel=0.05)
-    assert np.mean(shown) > 0.04, "a bin of 20 answers misses its confidence by some percent"
+    assert np.mean(shown) > 0.04
 
 
-def test_reliability_is_that_of_scikit_learn() -> None:
+def test_reliability_agrees_with_scikit_learn() -> None:
     calibration = pytest.importorskip("sklearn.calibration")
     rng = np.random.default_rng(3)
     confidences = rng.uniform(0.2, 1, 500)
@@ -57,14 +57,14 @@ def test_reliability_is_that_of_scikit_learn() -> None:
     assert found.accuracy == pytest.approx(accuracy) and found.confidence == pytest.approx(confidence)
 
 
-def test_proper_scores_are_those_of_a_hand_and_of_scikit_learn() -> None:
+def test_brier_by_hand_and_nll_by_scikit_learn() -> None:
     assert scores.brier(np.array([[0.7, 0.2, 0.1]]), np.array([0])) == pytest.approx([0.09 + 0.04 + 0.01])
     metrics = pytest.importorskip("sklearn.metrics")
     logits, labels = np.random.default_rng(4).normal(size=(200, 5)), np.arange(200) % 5
     assert nll(logits, labels).mean() == pytest.approx(metrics.log_loss(labels, softmax(logits, axis=1)))
 
 
-def test_the_interval_of_a_share_is_that_of_its_binomial() -> None:
+def test_the_interval_of_a_share_is_binomial() -> None:
     right = np.arange(400) < 320
     found = scores.bootstrap(lambda i: float(right[i].mean()), 400, np.random.default_rng(5))
     margin = 1.96 * np.sqrt(0.8 * 0.2 / 400)
@@ -72,7 +72,7 @@ def test_the_interval_of_a_share_is_that_of_its_binomial() -> None:
     assert (found.low, found.high) == pytest.approx((0.8 - margin, 0.8 + margin), abs=0.006)
 
 
-def test_the_interval_of_an_error_holds_the_true_one_although_the_figure_is_too_high(
+def test_the_interval_corrects_the_bias_of_the_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scores, "RESAMPLES", 200)
@@ -85,7 +85,7 @@ def test_the_interval_of_an_error_holds_the_true_one_although_the_figure_is_too_
     assert held >= 32 and np.mean(shown) > 0.05
 
 
-def test_abstaining_keeps_the_most_confident_answers() -> None:
+def test_accuracy_by_coverage_by_hand() -> None:
     confidences, right = np.array([0.5, 0.9, 0.7, 0.8, 0.6]), np.array([False, True, True, False, True])
     assert scores.risk_coverage(confidences, right) == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4, 3 / 5])
     found = scores.accuracy_at(np.linspace(1, 0, 10), np.arange(10) < 8)

@@ -1,4 +1,4 @@
-"""Single looks at a video are stored with its truth, by the robot's own schedule."""
+"""Unsmoothed answers on a video are recorded with its truth, by the robot's schedule."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from calibration.camera.streams import StreamsError
 from calibration.smoothing import record
+from calibration.smoothing.recordings import RecordingError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, Frame, Person
@@ -24,7 +24,7 @@ CONFIG = RuntimeConfig(budget_ms=record.EVERYTHING_MS)
 
 
 class Seeing:
-    """A detector that sees the two, the other way round than the truth counts them; the second one from 1 s on."""
+    """A detector of two people with swapped track ids; the second one appears at 1 s."""
 
     def __init__(self) -> None:
         self.timings_ms: dict[str, float] = {}
@@ -38,7 +38,7 @@ class Seeing:
 
 
 class Answering:
-    """An engine that says the first label of everything, surely."""
+    """An engine that always answers the first label with certainty."""
 
     def __init__(self) -> None:
         self.timings_ms: dict[str, float] = {}
@@ -58,7 +58,7 @@ def person(track_id: int, gesture: str | None, look: list[float] | None) -> dict
 
 
 def truth() -> dict:
-    """The first person shows a palm for a second, then a fist; the second one nothing."""
+    """The first person shows a palm for a second, then a fist; the second person no gesture."""
     frames = [
         {
             "people": [person(1, "palm" if n < 10 else "fist", [0.5, 0.5]), person(2, "none", None)],
@@ -80,9 +80,9 @@ def clip(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_question_that_is_due_is_stored_with_its_truth(clip: Path) -> None:
-    found = record.record(clip, record.read_truth(clip), Seeing(), Answering(), CONFIG)
-    by_key = {(one.task, one.track_ids): one for one in found}
+def test_every_due_query_is_recorded_with_its_truth(clip: Path) -> None:
+    streams = record.record_clip(clip, record.read_truth(clip), Seeing(), Answering(), CONFIG)
+    by_key = {(stream.task, stream.track_ids): stream for stream in streams}
     assert set(by_key) == {
         ("gaze", (2,)), ("looking_at_me", (1,)), ("looking_at_me", (2,)), ("expression", (2,)), ("gesture", (2,)),
         ("domain", (1, 2)), ("relation", (1, 2)),
@@ -90,23 +90,23 @@ def test_every_question_that_is_due_is_stored_with_its_truth(clip: Path) -> None
     gesture = by_key["gesture", (2,)]
     labels = [TASKS["gesture"].labels[index] for index in gesture.truth]
     assert labels == ["palm"] * 10 + ["fist"] * 10 and gesture.frames == pytest.approx(np.arange(COUNT) / FPS)
-    assert gesture.looks == pytest.approx(np.arange(0, 2, CONFIG.gesture.period_s)), "at the cue's own period"
+    assert gesture.queries == pytest.approx(np.arange(0, 2, CONFIG.gesture.period_s))
     assert gesture.answers.shape == (7, len(TASKS["gesture"].labels)) and (gesture.answers[:, 0] == 1).all()
     assert by_key["gaze", (2,)].answers.shape == (7, 8, 8) and (by_key["gaze", (2,)].truth == 0.5).all()
     assert (by_key["looking_at_me", (1,)].truth == TASKS["looking_at_me"].labels.index("yes")).all()
     late = by_key["relation", (1, 2)]
-    assert late.frames[0] == pytest.approx(1.0), "before the second one was seen there was no pair"
+    assert late.frames[0] == pytest.approx(1.0)  # the second person appears
     assert late.truth.tolist() == [TASKS["relation"].labels.index("relation/friends")] * 10
 
 
-def test_a_person_who_is_somewhere_else_has_no_truth() -> None:
+def test_an_unmatched_person_has_no_truth() -> None:
     elsewhere = [Person(7, Box(60, 50, 128, 96), 0.9)]
     assert list(record.true_values(truth()["frames"][0], elsewhere)) == []
 
 
-def test_a_label_that_does_not_exist_is_told() -> None:
+def test_an_unknown_label_is_refused() -> None:
     frame = {"people": [person(1, "wave", None)], "relations": []}
-    with pytest.raises(StreamsError, match="'gesture' says 'wave'; expected one of"):
+    with pytest.raises(RecordingError, match="'gesture' is 'wave'; expected one of"):
         list(record.true_values(frame, [Person(1, BODIES[0], 0.9)]))
 
 
@@ -117,18 +117,16 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return error
 
 
-def test_a_video_without_its_truth_is_told_before_anything_is_loaded(
-    clip: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_video_without_truth_is_refused_before_loading(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rest = ("--out", clip.parent / "out")
     clip.with_suffix(".json").write_text('{"frames": 3}')
-    assert "not the truth of a video" in refusal(capsys, "bundle", clip, *rest)
+    assert "not the ground truth of a video" in refusal(capsys, "bundle", clip, *rest)
     clip.with_suffix(".json").unlink()
-    assert "no truth beside it" in refusal(capsys, "bundle", clip, *rest)
+    assert "no ground truth beside it" in refusal(capsys, "bundle", clip, *rest)
     assert not (clip.parent / "out").exists()
 
 
-def test_a_video_longer_than_its_truth_is_told(clip: Path) -> None:
+def test_a_video_longer_than_its_truth_is_refused(clip: Path) -> None:
     short = truth() | {"frames": truth()["frames"][:5]}
-    with pytest.raises(StreamsError, match="more frames than its truth, 5"):
-        record.record(clip, short, Seeing(), Answering(), CONFIG)
+    with pytest.raises(RecordingError, match="more frames than its ground truth, which has 5"):
+        record.record_clip(clip, short, Seeing(), Answering(), CONFIG)

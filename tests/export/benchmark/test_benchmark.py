@@ -22,7 +22,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from export.benchmark import crowd, machine, measure, others, rates, report
+from export.benchmark import crowd, measure, others, report
 from export.benchmark.__main__ import main
 from export.benchmark.measure import STAGES, TURNS, Crowd, overhead_ms
 from export.benchmark.methods import METHODS, each_alone, largest_difference, planned
@@ -34,8 +34,6 @@ from sf_ros.core.types import Frame
 from sf_ros.engines.base import Answer, Question
 from sf_ros.engines.fused.batches import looks, marks
 from sf_ros.engines.fused.engine import FusedEngine
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -192,52 +190,6 @@ def test_a_command_that_makes_no_sense_is_refused_in_one_line(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and error in said and said.count("\n") == 1
-
-
-def test_products_are_those_of_the_bodys_layers_weighted_by_tokens() -> None:
-    body = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(4, 8), nn.Linear(8, 2, bias=False))
-    asked = rates.products(body, [3, 5, 3])
-    assert sorted((one.tokens, tuple(one.weight.shape), one.count) for one in asked) == [
-        (3, (2, 8), 2), (3, (8, 4), 4), (5, (2, 8), 1), (5, (8, 4), 2),
-    ]  # fmt: skip
-    assert sum(one.flops for one in asked) == 2 * (3 + 5 + 3) * (2 * 32 + 16)
-    assert rates.product_rate(asked) > 0
-
-
-def test_a_jetsons_power_is_that_of_its_supply(tmp_path: Path) -> None:
-    sensor = tmp_path / "bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
-    sensor.mkdir(parents=True)
-    rows = {"in1": ("VDD_CPU", 5000, 100), "in2": ("VDD_IN", 19_000, 1500)}
-    for name, (label, millivolts, milliamperes) in rows.items():
-        (sensor / f"{name}_label").write_text(f"{label}\n")
-        (sensor / f"{name}_input").write_text(f"{millivolts}\n")
-        (sensor / f"{name.replace('in', 'curr')}_input").write_text(f"{milliamperes}\n")
-    assert machine.watts(CPU, tmp_path) == pytest.approx(28.5)
-    with machine.Energy(CPU, tmp_path) as energy:
-        pass
-    assert energy.joules is not None and energy.joules >= 0
-
-
-def test_a_processors_counter_gives_its_difference(tmp_path: Path) -> None:
-    counter = tmp_path / "class/powercap/intel-rapl:0/energy_uj"
-    counter.parent.mkdir(parents=True)
-    for end, joules in ((3_500_000, 2.5), (500_000, None)):  # the second time it has begun anew
-        counter.write_text("1000000\n")
-        with machine.Energy(CPU, tmp_path) as energy:
-            counter.write_text(f"{end}\n")
-        assert energy.joules == joules
-
-
-def test_where_nothing_tells_there_are_no_joules(tmp_path: Path) -> None:
-    with machine.Energy(CPU, tmp_path) as energy:
-        pass
-    assert machine.watts(CPU, tmp_path) is None and energy.joules is None
-
-
-def test_the_machines_description_is_complete() -> None:
-    found = machine.describe(CPU)
-    assert {"device", "cpu", "cores", "memory_gib", "system", "python", "torch", "onnxruntime"} <= set(found)
-    assert found["cores"] >= 1
 
 
 VISION = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2, "num_heads": 2}

@@ -1,4 +1,4 @@
-"""What the body without vocabulary saves: counted at paper size, loaded for real in miniature."""
+"""Memory of the LLM without vocabulary: counted at paper size, loaded in miniature."""
 
 from __future__ import annotations
 
@@ -7,44 +7,42 @@ from pathlib import Path
 
 import pytest
 
-from export.benchmark.memory import BODY, CAUSAL_LM, counted, main, measured, shapes
+from export.benchmark.memory import CAUSAL_LM, LLM, counted, main, measured, shapes
 from sf_ros.core.config import MODELS, LlmConfig
 
-VOCABULARY = 128_256 * 2048  # of Llama-3.2-1B: embedding and output layer are one
+VOCABULARY = 128_256 * 2048  # Llama-3.2-1B: embedding and output layer share it
 LAYER = 2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048  # attention, MLP and two norms
 
 
-def test_at_paper_size_a_fifth_is_saved() -> None:
-    found = counted(MODELS["paper"].language, "bfloat16")
-    assert found["parameters"] == {BODY: 16 * LAYER + 2048, CAUSAL_LM: 16 * LAYER + 2048 + VOCABULARY}
-    assert found["parameters"][BODY] == 973_146_112 and found["bytes"][CAUSAL_LM] == 2 * 1_235_814_400
-    assert found["saved"] == 0.2125  # 262,668,288 of 1,235,814,400: the bar is 0.2
+def test_a_fifth_is_saved_at_paper_size() -> None:
+    count = counted(MODELS["paper"].llm, "bfloat16")
+    assert count["parameters"] == {LLM: 16 * LAYER + 2048, CAUSAL_LM: 16 * LAYER + 2048 + VOCABULARY}
+    assert count["parameters"][LLM] == 973_146_112 and count["bytes"][CAUSAL_LM] == 2 * 1_235_814_400
+    assert count["saved"] == 0.2125  # 262,668,288 of 1,235,814,400
 
 
-def test_an_output_layer_of_its_own_is_saved_too() -> None:
-    config = LlmConfig(dim=8, depth=1, heads=2, kv_heads=1, mlp=16, vocabulary=100, tied=False)
-    found = shapes(config)
-    assert set(found[CAUSAL_LM]) - {f"model.{name}" for name in found[BODY]} == {
-        "lm_head.weight", "model.embed_tokens.weight",
-    }  # fmt: skip
+def test_an_untied_output_layer_is_saved_too() -> None:
+    tensors = shapes(LlmConfig(dim=8, depth=1, heads=2, kv_heads=1, mlp=16, vocabulary=100, tied=False))
+    vocabulary = {"lm_head.weight", "model.embed_tokens.weight"}
+    assert set(tensors[CAUSAL_LM]) - {f"model.{name}" for name in tensors[LLM]} == vocabulary
 
 
-def test_loading_the_body_takes_less_than_loading_the_whole_by_about_the_vocabulary(tmp_path: Path) -> None:
+def test_loading_needs_less_memory_by_the_vocabulary(tmp_path: Path) -> None:
     config = LlmConfig(dim=512, depth=2, heads=8, kv_heads=4, mlp=1024, vocabulary=80_000)
     size = counted(config, "float32")["bytes"]
-    found = measured(config, "float32", tmp_path)
-    peaks = found["peak_bytes"]
-    assert size[BODY] == pytest.approx(19e6, rel=0.05) and size[CAUSAL_LM] == pytest.approx(183e6, rel=0.01)
-    assert peaks[BODY] >= size[BODY] and peaks[CAUSAL_LM] >= size[CAUSAL_LM]  # all of it was there
-    assert peaks[BODY] < size[BODY] + 40e6 and found["saved"] > 0.6
+    result = measured(config, "float32", tmp_path)
+    peaks = result["peak_bytes"]
+    assert size[LLM] == pytest.approx(19e6, rel=0.05) and size[CAUSAL_LM] == pytest.approx(183e6, rel=0.01)
+    assert peaks[LLM] >= size[LLM] and peaks[CAUSAL_LM] >= size[CAUSAL_LM]  # all weights were in memory
+    assert peaks[LLM] < size[LLM] + 40e6 and result["saved"] > 0.6
 
 
-def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--precision", "float16"]) == 0
     lines = capsys.readouterr().out.splitlines()
     result = json.loads(lines[-1])
     assert result["precision"] == "float16" and result["measured"] is None
-    assert result["counted"] == counted(MODELS["paper"].language, "float16")
+    assert result["counted"] == counted(MODELS["paper"].llm, "float16")
     assert any("21.2%" in line or "21.3%" in line for line in lines[:-1])
 
 
@@ -52,7 +50,7 @@ def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "words"),
     [(["--preset", "papper"], "Did you mean 'paper'"), (["--precision", "float61"], "'float16'")],
 )
-def test_what_is_unknown_is_refused_in_one_line(
+def test_unknown_names_are_refused_in_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2

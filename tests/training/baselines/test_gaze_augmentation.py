@@ -11,7 +11,7 @@ from training.baselines.gaze_augmentation import JITTER, augment, jitter
 from training.data.sample import Sample
 
 
-def test_jitter_moves_each_edge_by_its_share_of_the_size_and_stays_inside() -> None:
+def test_jitter_moves_edges_within_the_image() -> None:
     sample = jitter(painted(), np.array([0.1, -0.2, 0.2, 0.1]))
     assert sample.boxes[0].as_tuple() == pytest.approx((10.8, 4.0, 19.6, 17.0))
     assert np.array_equal(sample.image, painted().image) and sample.points_norm == painted().points_norm
@@ -19,7 +19,7 @@ def test_jitter_moves_each_edge_by_its_share_of_the_size_and_stays_inside() -> N
     assert jitter(edge, np.array([-0.2, -0.2, 0, 0])).boxes[0] == Box(0, 0, 10, 10)
 
 
-def test_each_augmentation_comes_to_half_of_the_samples() -> None:
+def test_each_augmentation_affects_half_of_the_samples() -> None:
     generator = np.random.default_rng(1)
     made = [augment(painted(), generator) for _ in range(400)]
     cropped = np.mean([sample.image.shape != painted().image.shape for sample in made])
@@ -35,7 +35,7 @@ def test_each_augmentation_comes_to_half_of_the_samples() -> None:
         assert (moved <= np.array([8, 10, 8, 10]) * JITTER + 1e-6).all()
 
 
-def test_the_original_sample_is_left_alone() -> None:
+def test_augmentation_leaves_the_original_unchanged() -> None:
     sample = painted()
     before = sample.image.copy()
     augment(sample, np.random.default_rng(2))

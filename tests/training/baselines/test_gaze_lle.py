@@ -1,4 +1,4 @@
-"""Our Gaze-LLE has the published architecture, names and recipe, and it learns."""
+"""Gaze-LLE has the published architecture and names, and it learns."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from sf_ros.core.config import EncoderConfig, NotAvailable
 from sf_ros.core.gaze import encode
 from sf_ros.core.types import Box
 from sf_ros.model.encoders import build_encoder
-from tests.training.baselines.trials import trained
+from tests.training.baselines.trials import adam, trained
 from training.baselines.gaze_lle import (
     Block,
     GazeLle,
     GazeLleConfig,
     GazeLleHead,
-    build_optimizer,
     head_mask,
     position_encoding,
 )
@@ -63,22 +62,20 @@ SAMPLES = [sample(Box(8, 8, 24, 26), (0.8, 0.3)), sample(Box(50, 30, 66, 48), (0
 
 
 @pytest.mark.parametrize(("dim", "count"), [(768, 2_826_752), (1024, 2_892_288), (1280, 2_957_824), (1536, 3_023_360)])
-def test_the_published_number_of_weights_is_learned(dim: int, count: int) -> None:
+def test_head_has_the_published_number_of_weights(dim: int, count: int) -> None:
     with torch.device("meta"):
         head = GazeLleHead(dim, 32, GazeLleConfig())
     assert sum(p.numel() for p in head.parameters()) == count
 
 
 @pytest.mark.parametrize(("inout", "published"), [(False, PUBLISHED), (True, PUBLISHED_INOUT)])
-def test_names_and_shapes_are_those_of_the_published_checkpoints(
-    inout: bool, published: dict[str, tuple[int, ...]]
-) -> None:
+def test_names_and_shapes_are_the_published_ones(inout: bool, published: dict[str, tuple[int, ...]]) -> None:
     with torch.device("meta"):
         head = GazeLleHead(1024, 32, GazeLleConfig(inout=inout))
     assert {name: tuple(value.shape) for name, value in head.state_dict().items()} == published
 
 
-def test_a_published_file_is_loaded_whole_or_refused(tmp_path: Path) -> None:
+def test_published_file_loads_strictly(tmp_path: Path) -> None:
     head = GazeLleHead(1024, 32, GazeLleConfig())
     weights = {name: torch.randn(shape) for name, shape in PUBLISHED.items()}
     torch.save(weights | {"backbone.model.cls_token": torch.zeros(1)}, tmp_path / "gazelle.pt")
@@ -89,7 +86,7 @@ def test_a_published_file_is_loaded_whole_or_refused(tmp_path: Path) -> None:
         head.load_published(tmp_path / "less.pt")
 
 
-def test_positions_are_sines_and_cosines_of_x_then_of_y() -> None:
+def test_positions_are_sines_and_cosines_of_x_then_y() -> None:
     encoding = position_encoding(8, 4)  # channels: sin x, cos x, sin x/100, cos x/100, then the same of y
     assert encoding.shape == (8, 4, 4)
     y, x = 3, 2
@@ -97,7 +94,7 @@ def test_positions_are_sines_and_cosines_of_x_then_of_y() -> None:
     assert encoding[:, y, x].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_head_mask_rounds_its_edges_so_that_a_tiny_head_marks_nothing() -> None:
+def test_head_mask_rounds_its_edges() -> None:
     mask = head_mask((0.24, 0.26, 0.74, 0.4), 8)  # edges 1.92, 2.08, 5.92, 3.2
     assert mask.nonzero().tolist() == [[2, x] for x in range(2, 6)]
     assert head_mask((0.5, 0.5, 0.54, 0.54), 8).sum() == 0
@@ -105,7 +102,7 @@ def test_the_head_mask_rounds_its_edges_so_that_a_tiny_head_marks_nothing() -> N
     assert head_mask((-0.3, -0.1, 1.2, 0.125), 8).nonzero().tolist() == [[0, x] for x in range(8)]
 
 
-def test_a_block_is_attention_and_mlp_worked_by_hand() -> None:
+def test_block_is_attention_and_mlp_by_hand() -> None:
     torch.manual_seed(0)
     block, x = Block(8, 2, 0.0), torch.randn(1, 3, 8)
     h = torch.nn.functional.layer_norm(x, (8,), block.norm1.weight, block.norm1.bias)
@@ -119,7 +116,7 @@ def test_a_block_is_attention_and_mlp_worked_by_hand() -> None:
     assert torch.allclose(block(x), expected, atol=1e-5)
 
 
-def test_drop_path_skips_whole_samples_and_keeps_the_mean() -> None:
+def test_drop_path_drops_samples_and_keeps_the_mean() -> None:
     block, x = Block(8, 2, 0.25), torch.ones(8000, 2, 8)
     dropped = block.train()._dropped(x)
     assert dropped.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
@@ -128,32 +125,32 @@ def test_drop_path_skips_whole_samples_and_keeps_the_mean() -> None:
 
 
 @pytest.mark.parametrize(("grid", "size"), [(32, 64), (24, 64), (37, 64)])
-def test_every_grid_ends_in_the_wanted_size(grid: int, size: int) -> None:
+def test_heatmap_size_does_not_depend_on_the_grid(grid: int, size: int) -> None:
     head = GazeLleHead(16, grid, dataclasses.replace(SMALL, heatmap_size=size)).eval()
     heatmap, inside = head(torch.randn(2, grid * grid, 16), [(0.1, 0.1, 0.3, 0.3), None])
     assert heatmap.shape == (2, size, size) and inside is None
     assert 0 < heatmap.min() < heatmap.max() < 1
 
 
-def test_the_inout_variant_says_a_probability_and_keeps_the_scene_tokens_in_place() -> None:
+def test_inout_adds_a_probability_and_keeps_the_heatmap() -> None:
     head = GazeLleHead(16, 4, dataclasses.replace(SMALL, inout=True, layers=0)).eval()
     plain = GazeLleHead(16, 4, dataclasses.replace(SMALL, layers=0)).eval()
     plain.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("inout")}, strict=True)
     features, boxes = torch.randn(2, 16, 16), [(0.0, 0.0, 0.5, 0.5)] * 2
     heatmap, inside = head(features, boxes)
-    assert torch.equal(heatmap, plain(features, boxes)[0])  # without layers the extra token touches nothing
+    assert torch.equal(heatmap, plain(features, boxes)[0])  # without layers the extra token has no effect
     assert inside.shape == (2,) and inside.min() > 0 and inside.max() < 1
 
 
-def test_the_answer_depends_on_the_head_box_and_is_a_heatmap() -> None:
+def test_heatmap_depends_on_the_head_box() -> None:
     lle = model()
     first, second = (lle.answer(dataclasses.replace(SAMPLES[0], boxes=s.boxes)).heatmap for s in SAMPLES)
     assert first.shape == (16, 16) and 0 <= first.min() <= first.max() <= 1
     assert np.abs(first - second).max() > 1e-4
-    assert np.array_equal(first, lle.answer(SAMPLES[0]).heatmap)  # nothing is random in an answer
+    assert np.array_equal(first, lle.answer(SAMPLES[0]).heatmap)  # answers are deterministic
 
 
-def test_the_loss_is_the_mean_cross_entropy_of_the_probabilities() -> None:
+def test_loss_is_mean_binary_cross_entropy() -> None:
     lle = model(dataclasses.replace(SMALL, drop_path=0.0))
     heatmap = torch.from_numpy(np.stack([lle.answer(s).heatmap for s in SAMPLES]))
     target = torch.from_numpy(np.stack([encode(s.points_norm[0], 16, 1.0) for s in SAMPLES]))
@@ -161,7 +158,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_probabilities() -> None:
     assert lle.loss(SAMPLES)["gaze"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_only_the_head_is_trainable_and_the_encoder_keeps_its_running_means() -> None:
+def test_only_the_head_is_trained() -> None:
     lle = model()
     before = {name: value.clone() for name, value in lle.encoder.state_dict().items()}
     lle.loss(SAMPLES)["gaze"].backward()
@@ -170,26 +167,13 @@ def test_only_the_head_is_trainable_and_the_encoder_keeps_its_running_means() ->
     assert {name.partition(".")[0] for name, p in lle.named_parameters() if p.grad is not None} == {"head"}
 
 
-def test_a_few_steps_of_the_recipe_lower_the_loss() -> None:
+def test_a_few_steps_lower_the_loss() -> None:
     lle = model()
-    optimizer, _ = build_optimizer(lle)
-    losses = trained(lle, SAMPLES, 40, optimizer)
+    losses = trained(lle, SAMPLES, 40, adam(lle, 1e-3))
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_the_recipe_is_adam_with_a_cosine_over_fifteen_epochs() -> None:
-    optimizer, schedule = build_optimizer(model())
-    assert type(optimizer) is torch.optim.Adam and optimizer.defaults["weight_decay"] == 0
-    rates = []
-    for _ in range(16):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates[0] == 1e-3 and rates[15] == pytest.approx(1e-7)
-    assert rates[5] == pytest.approx(1e-7 + (1e-3 - 1e-7) * (1 + math.cos(math.pi / 3)) / 2)
-
-
-def test_augmentation_is_drawn_from_torchs_state_so_that_a_resumed_run_repeats_it() -> None:
+def test_augmentation_follows_torchs_random_state() -> None:
     lle = model(dataclasses.replace(SMALL, augment=True))
     torch.manual_seed(5)
     first = [lle.loss(SAMPLES)["gaze"].item() for _ in range(4)]
@@ -205,7 +189,7 @@ def test_mixed_precision_trains() -> None:
     assert math.isfinite(loss.item()) and loss.dtype == torch.float32
 
 
-def test_trained_weights_are_kept_without_the_encoder(tmp_path: Path) -> None:
+def test_trained_weights_are_saved_without_encoder(tmp_path: Path) -> None:
     lle = model()
     save_trained(lle, tmp_path / "gaze.safetensors")
     torch.manual_seed(9)
@@ -219,9 +203,9 @@ def test_trained_weights_are_kept_without_the_encoder(tmp_path: Path) -> None:
         load_trained(model(dataclasses.replace(SMALL, dim=16)), tmp_path / "gaze.safetensors")
 
 
-def test_other_questions_and_training_of_the_inout_variant_are_refused() -> None:
+def test_other_tasks_and_inout_training_are_refused() -> None:
     wrong = Sample("domain", SAMPLES[0].image, SAMPLES[0].boxes * 2, label=1)
-    with pytest.raises(ValueError, match="does not answer 'domain'; it answers gaze"):
+    with pytest.raises(ValueError, match="does not answer 'domain'; expected gaze"):
         model().answer(wrong)
     with pytest.raises(ValueError, match="does not answer 'domain'"):
         model().loss([wrong])

@@ -1,4 +1,4 @@
-"""MolmoE in the published key layout is what the published description computes, and is tuned like the others."""
+"""MolmoE loaded from the published layout computes the published model and is tuned like the other VLMs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sf_ros.core.tasks import TASKS
 from tests.training.baselines.trials import sample
 from training.baselines.miniature import SMALL, molmoe
 from training.baselines.molmoe import MolmoE, configurations
-from training.baselines.vlm import Vlm, VlmConfig, load_vlm
+from training.baselines.registry import load_vlm
+from training.baselines.vlm import Vlm, VlmConfig
 
 Weights = dict[str, torch.Tensor]
 # allenai/MolmoE-1B-0924: OLMoE-1B-7B's sizes, CLIP ViT-L/14-336 without its last block.
@@ -119,36 +120,36 @@ def logits_by_hand(weights: Weights, x: torch.Tensor, rope: str) -> torch.Tensor
 
 
 @torch.no_grad()
-def test_logits_are_those_of_the_published_tensors(vlm: Vlm, published: tuple[Path, Weights, str]) -> None:
+def test_logits_equal_the_published_computation(vlm: Vlm, published: tuple[Path, Weights, str]) -> None:
     _, weights, rope = published
     inputs = vlm._read(sample("relation"))
     tokens = pictures_by_hand(weights, inputs["pixel_values"])
-    assert torch.allclose(vlm.model.eval().picture_tokens(inputs["pixel_values"])[0, :4], tokens[0], rtol=1e-3)
+    assert torch.allclose(vlm.model.eval().image_tokens(inputs["pixel_values"])[0, :4], tokens[0], rtol=1e-3)
     words = torch.cat([weights[f"model.transformer.wte.{part}"] for part in ("embedding", "new_embedding")])
     x = words[inputs["input_ids"]]
-    x[inputs["input_ids"] == vlm.model.picture_token] += tokens[0].repeat(2, 1)  # overview and detail
+    x[inputs["input_ids"] == vlm.model.image_token] += tokens[0].repeat(2, 1)  # overview and detail
     expected = logits_by_hand(weights, x, rope)
     found = vlm.model(**inputs).logits
     assert found.shape == expected.shape == (1, inputs["input_ids"].shape[1], 1024)
     assert torch.allclose(found, expected, rtol=1e-3, atol=2e-3) and expected.abs().max() > 1
 
 
-def test_the_text_is_the_token_grid_twice_and_one_question(vlm: Vlm) -> None:
+def test_prompt_is_the_token_grid_twice_and_the_text(vlm: Vlm) -> None:
     text = vlm.reader.tokenizer.decode(vlm._read(sample("expression"))["input_ids"][0])
     grid = "<im_start>" + ("<im_patch>" * 2 + "<im_col>") * 2 + "<im_end>"
     assert text == f"<|im_end|>{grid}{grid} User: {TASKS['expression'].prompt} Assistant:"
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_question_is_answered(vlm: Vlm, task: str) -> None:
+def test_every_task_is_answered(vlm: Vlm, task: str) -> None:
     answers = [vlm.answer(sample(task, seed)) for seed in (0, 1)]
     if TASKS[task].kind == "heatmap":
         assert all(answer.heatmap.shape == (1000, 1000) for answer in answers) and vlm.written == 2
     else:
-        assert np.abs(answers[0].probabilities - answers[1].probabilities).max() > 1e-6  # the picture is seen
+        assert np.abs(answers[0].probabilities - answers[1].probabilities).max() > 1e-6  # the image is seen
 
 
-def test_a_few_steps_teach_labels_and_written_points_by_adapters_alone(vlm: Vlm) -> None:
+def test_adapters_learn_labels_and_points(vlm: Vlm) -> None:
     trained = {name: tuple(weight.shape) for name, weight in vlm.named_parameters() if weight.requires_grad}
     assert all("language_model.model.layers" in name and "lora_" in name for name in trained)
     assert len(trained) == 2 * (4 + 1 + 2) * 2  # attention, router, stacked experts
@@ -168,11 +169,11 @@ def test_a_few_steps_teach_labels_and_written_points_by_adapters_alone(vlm: Vlm)
     assert losses[-1] < 0.02 * losses[0]
     assert all(torch.equal(weight, frozen[name]) for name, weight in vlm.named_parameters() if name in frozen)
     peak = np.unravel_index(vlm.answer(batch[1]).heatmap.argmax(), (1000, 1000))
-    assert peak == (600, 300) and vlm.malformed == 0  # written and read by way of generate
+    assert peak == (600, 300) and vlm.malformed == 0  # written by generate and parsed
 
 
 @torch.no_grad()
-def test_writing_goes_on_with_the_likeliest_token_of_the_whole_text(vlm: Vlm) -> None:
+def test_generation_is_greedy_on_the_whole_text(vlm: Vlm) -> None:
     inputs = vlm._read(sample("gaze"))
     ids, prompt = inputs["input_ids"], inputs["input_ids"].shape[1]
     written = vlm.eval()._write(inputs)
@@ -183,15 +184,15 @@ def test_writing_goes_on_with_the_likeliest_token_of_the_whole_text(vlm: Vlm) ->
     assert expected and written.startswith(expected)
 
 
-def test_a_batch_loses_what_its_samples_lose_alone(vlm: Vlm) -> None:
+def test_batch_loss_is_the_mean_of_single_losses(vlm: Vlm) -> None:
     samples = [sample("gesture"), sample("gaze"), sample("domain")]
     alone = [sum(vlm.loss([one]).values()).item() for one in samples]
     assert sum(vlm.loss(samples).values()).item() == pytest.approx(sum(alone) / 3, rel=1e-3)
 
 
-def test_another_size_and_another_molmo_are_refused(tmp_path: Path) -> None:
+def test_other_image_sizes_and_molmos_are_refused(tmp_path: Path) -> None:
     molmoe(tmp_path, "llama")
-    with pytest.raises(ValueError, match="The picture has 448 px, MolmoE's encoder wants 56"):
+    with pytest.raises(ValueError, match="The image has 448 px, expected 56 for MolmoE's encoder"):
         load_vlm(str(tmp_path)).answer(sample("domain"))
     facts = json.loads((tmp_path / "config.json").read_text()) | {"image_pooling_2d": "attention_2wide"}
     (tmp_path / "config.json").write_text(json.dumps(facts))
@@ -199,10 +200,10 @@ def test_another_size_and_another_molmo_are_refused(tmp_path: Path) -> None:
         load_vlm(str(tmp_path), SMALL)
 
 
-def test_the_real_size_is_seven_billion_weights(vlm: Vlm) -> None:
+def test_real_size_has_seven_billion_weights(vlm: Vlm) -> None:
     with torch.device("meta"):
         vision, language = configurations(PUBLISHED)
-        model = MolmoE(vision, language, rows=50_304 + 128, picture_token=0, layers=(-2, -9))
+        model = MolmoE(vision, language, rows=50_304 + 128, image_token=0, layers=(-2, -9))
 
     def count(*parts: torch.nn.Module) -> int:
         return sum(p.numel() for part in parts for p in part.parameters())

@@ -1,4 +1,4 @@
-"""SAIL-VL in the published key layout is what the published description computes, and is tuned like the others."""
+"""SAIL-VL loaded from the published layout computes the published model and is tuned like the other VLMs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from sf_ros.core.config import NotAvailable
 from sf_ros.core.tasks import TASKS
 from tests.training.baselines.trials import adam, sample, trained
 from training.baselines.miniature import SMALL, sail_vl
+from training.baselines.registry import load_vlm
 from training.baselines.sail_vl import SailVl, merge_patches
-from training.baselines.vlm import Vlm, VlmConfig, load_vlm
+from training.baselines.vlm import Vlm, VlmConfig
 
 Weights = dict[str, torch.Tensor]
 
@@ -55,7 +56,7 @@ def tower_by_hand(weights: Weights, pixels: torch.Tensor) -> torch.Tensor:
     return rms(x, w["trunk.post_trunk_norm.weight"])
 
 
-def test_picture_tokens_are_those_of_the_published_tensors(vlm: Vlm, published: tuple[Path, Weights]) -> None:
+def test_image_tokens_equal_the_published_computation(vlm: Vlm, published: tuple[Path, Weights]) -> None:
     weights, pixels = published[1], torch.randn(2, 3, 56, 56)
     x = tower_by_hand(weights, pixels).unflatten(1, (4, 4))  # (2, rows, columns, 32)
     blocks = torch.cat([x[:, 0::2, 0::2], x[:, 0::2, 1::2], x[:, 1::2, 0::2], x[:, 1::2, 1::2]], dim=-1).flatten(1, 2)
@@ -64,7 +65,7 @@ def test_picture_tokens_are_those_of_the_published_tensors(vlm: Vlm, published: 
     h = h * 0.5 * (1 + torch.erf(h / math.sqrt(2)))
     expected = h @ weights["mlp1.3.weight"].T + weights["mlp1.3.bias"]
     with torch.no_grad():
-        found = vlm.model.eval().picture_tokens(pixels)
+        found = vlm.model.eval().image_tokens(pixels)
     assert found.shape == (2, 4, 32) and torch.allclose(found, expected, atol=1e-4)
 
 
@@ -73,7 +74,7 @@ def test_neighbours_are_merged_row_by_row() -> None:
     assert merge_patches(patches)[0].tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
 
 
-def test_every_tensor_of_the_language_model_is_the_published_one(vlm: Vlm, published: tuple[Path, Weights]) -> None:
+def test_language_model_has_the_published_tensors(vlm: Vlm, published: tuple[Path, Weights]) -> None:
     found = {k.replace(".base_layer", ""): v for k, v in vlm.model.state_dict().items() if "lora_" not in k}
     for name, value in published[1].items():
         if not name.startswith("vision_model."):
@@ -83,7 +84,7 @@ def test_every_tensor_of_the_language_model_is_the_published_one(vlm: Vlm, publi
         assert language.lm_head.weight is language.model.embed_tokens.weight
 
 
-def test_the_text_is_one_chat_turn_with_a_place_for_every_picture_token(vlm: Vlm) -> None:
+def test_prompt_is_one_chat_turn_with_image_tokens(vlm: Vlm) -> None:
     inputs = vlm._read(sample("expression"))
     text = vlm.reader.tokenizer.decode(inputs["input_ids"][0])
     assert text == (
@@ -93,32 +94,32 @@ def test_the_text_is_one_chat_turn_with_a_place_for_every_picture_token(vlm: Vlm
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_question_is_answered(vlm: Vlm, task: str) -> None:
+def test_every_task_is_answered(vlm: Vlm, task: str) -> None:
     answers = [vlm.answer(sample(task, seed)) for seed in (0, 1)]
     if TASKS[task].kind == "heatmap":
         assert all(answer.heatmap.shape == (1000, 1000) for answer in answers) and vlm.written == 2
     else:
-        assert np.abs(answers[0].probabilities - answers[1].probabilities).max() > 1e-6  # the picture is seen
+        assert np.abs(answers[0].probabilities - answers[1].probabilities).max() > 1e-6  # the image is seen
 
 
-def test_a_few_steps_teach_labels_and_written_points_by_adapters_alone(vlm: Vlm) -> None:
+def test_adapters_learn_labels_and_points(vlm: Vlm) -> None:
     names = {name for name, weight in vlm.named_parameters() if weight.requires_grad}
     assert len(names) == 2 * 7 * 2 and all("language_model.model.layers" in name for name in names)
     batch = [sample("looking_at_me", 1), sample("gaze", 3)]
     losses = trained(vlm, batch, 100, adam(vlm, 1e-2))
     assert losses[-1] < 0.02 * losses[0]
     peak = np.unravel_index(vlm.answer(batch[1]).heatmap.argmax(), (1000, 1000))
-    assert peak == (600, 300) and vlm.malformed == 0  # written and read by way of generate
+    assert peak == (600, 300) and vlm.malformed == 0  # written by generate and parsed
 
 
-def test_a_batch_loses_what_its_samples_lose_alone(vlm: Vlm) -> None:
+def test_batch_loss_is_the_mean_of_single_losses(vlm: Vlm) -> None:
     samples = [sample("gesture"), sample("gaze"), sample("domain")]
     alone = [sum(vlm.loss([one]).values()).item() for one in samples]
     together = vlm.loss(samples)
     assert sum(together.values()).item() == pytest.approx(sum(alone) / 3, rel=1e-4)
 
 
-def test_half_precision_is_as_published_or_as_asked(published: tuple[Path, Weights]) -> None:
+def test_bfloat16_weights_have_float32_adapters(published: tuple[Path, Weights]) -> None:
     vlm = load_vlm(str(published[0]), VlmConfig(image_size=56, lora_rank=4, dtype="bfloat16"))
     kinds = {(weight.requires_grad, weight.dtype) for weight in vlm.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
@@ -126,9 +127,9 @@ def test_half_precision_is_as_published_or_as_asked(published: tuple[Path, Weigh
     assert vlm.answer(sample("domain")).probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_missing_weights_and_another_picture_size_are_refused(tmp_path: Path) -> None:
+def test_missing_weights_and_other_image_sizes_are_refused(tmp_path: Path) -> None:
     sail_vl(tmp_path)
-    with pytest.raises(ValueError, match="The picture has 448 px, SAIL-VL's encoder wants 56"):
+    with pytest.raises(ValueError, match="The image has 448 px, expected 56 for SAIL-VL's encoder"):
         load_vlm(str(tmp_path)).answer(sample("domain"))
     shard = tmp_path / "model-00001-of-00002.safetensors"
     weights = load_file(shard)
@@ -148,21 +149,21 @@ def test_missing_weights_and_another_picture_size_are_refused(tmp_path: Path) ->
         load_vlm(str(tmp_path), SMALL)
 
 
-def test_another_sail_vl_is_refused(tmp_path: Path) -> None:
+def test_other_sail_vls_are_refused(tmp_path: Path) -> None:
     sail_vl(tmp_path)
     facts = json.loads((tmp_path / "config.json").read_text()) | {"select_layer": -4}
     (tmp_path / "config.json").write_text(json.dumps(facts))
-    with pytest.raises(NotAvailable, match="select_layer=-4 is not available"):
+    with pytest.raises(NotAvailable, match="select_layer=-4 is not supported"):
         load_vlm(str(tmp_path), SMALL)
 
 
-def test_text_and_pictures_must_fit(vlm: Vlm) -> None:
+def test_image_tokens_must_match_the_text(vlm: Vlm) -> None:
     inputs = vlm._read(sample("domain"))
-    with pytest.raises(ValueError, match="places for 4 picture tokens, the pictures give 8"):
+    with pytest.raises(ValueError, match="The images have 8 tokens, expected 4 as in the text"):
         vlm.model(**inputs | {"pixel_values": inputs["pixel_values"].repeat(2, 1, 1, 1)})
 
 
-def test_the_real_size_has_the_published_number_of_weights() -> None:
+def test_real_size_has_the_published_number_of_weights() -> None:
     vision = Aimv2VisionConfig(
         hidden_size=1536, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=12, image_size=448,
         use_head=False,
@@ -172,7 +173,7 @@ def test_the_real_size_has_the_published_number_of_weights() -> None:
         num_key_value_heads=2, tie_word_embeddings=True,
     )  # fmt: skip
     with torch.device("meta"):
-        model = SailVl(vision, language, picture_token=151_667)
+        model = SailVl(vision, language, image_token=151_667)
 
     def count(module: torch.nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())

@@ -1,4 +1,4 @@
-"""Points and boxes as text: writing and reading are an inverse pair, and bad texts are told from good ones."""
+"""Points and boxes as text: writing and reading are an inverse pair, and bad texts are arguments from good ones."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from training.baselines.text_answers import GAZE_PROMPT, box_text, parse_point, 
 PROMPTS = load_prompts(None)
 
 
-def test_reading_a_written_point_gives_the_middle_of_its_cell() -> None:
+def test_parsing_a_written_point_gives_its_cell_centre() -> None:
     for point in np.random.default_rng(0).random((200, 2)):
         read = parse_point(point_text(tuple(point)))
         assert read == pytest.approx(tuple(point), abs=0.5 / 1000 + 1e-9)
     assert point_text((0.0, 0.9999)) == "(0,999)" and point_text((0.5, 0.25)) == "(500,250)"
 
 
-def test_points_on_or_beyond_the_edge_stay_on_the_grid() -> None:
+def test_points_beyond_the_edge_stay_on_the_grid() -> None:
     assert point_text((1.0, 1.2)) == "(999,999)" and point_text((-0.1, 0.0)) == "(0,0)"
 
 
@@ -36,22 +36,22 @@ def test_points_on_or_beyond_the_edge_stay_on_the_grid() -> None:
         ("（500;500）", (500, 500)),
     ],
 )
-def test_a_point_is_found_in_what_a_model_may_write(text: str, cell: tuple[int, int]) -> None:
+def test_points_are_parsed_in_various_formats(text: str, cell: tuple[int, int]) -> None:
     assert parse_point(text) == pytest.approx(((cell[0] + 0.5) / 1000, (cell[1] + 0.5) / 1000))
 
 
 @pytest.mark.parametrize("text", ["", "(", "(,)", "(500,", "(500)", "left", "(1001,5)", "(-3,5)", "(5,12345)", "(a,b)"])
-def test_what_holds_no_point_is_none(text: str) -> None:
+def test_texts_without_point_give_none(text: str) -> None:
     assert parse_point(text) is None
 
 
-def test_a_box_is_its_two_corners_in_thousandths() -> None:
+def test_a_box_is_two_corners_in_thousandths() -> None:
     assert box_text(Box(20, 10, 100, 60), 200, 100) == "(100,100),(500,600)"
     assert box_text(Box(-5, -5, 250, 100), 200, 100) == "(0,0),(999,999)"
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_question_has_its_prompt_behind_the_boxes_it_marks(task: str) -> None:
+def test_prompts_follow_the_marked_boxes(task: str) -> None:
     spec, boxes = TASKS[task], (Box(20, 10, 100, 60), Box(100, 10, 150, 80))
     text = prompt_text(task, boxes[: max(spec.boxes, 1)], 200, 100, PROMPTS)
     assert text.endswith(PROMPTS[task] or GAZE_PROMPT)
@@ -61,7 +61,7 @@ def test_every_question_has_its_prompt_behind_the_boxes_it_marks(task: str) -> N
         assert text == PROMPTS[task]
 
 
-def test_a_prompt_of_ones_own_is_used_and_missing_boxes_are_refused() -> None:
+def test_custom_prompts_work_and_missing_boxes_fail() -> None:
     assert prompt_text("gaze", (Box(0, 0, 1, 1),), 2, 2, PROMPTS | {"gaze": "Where?"}).endswith("\nWhere?")
     with pytest.raises(ValueError, match="'relation' marks 2 boxes, found 1"):
         prompt_text("relation", (Box(0, 0, 1, 1),), 2, 2, PROMPTS)

@@ -1,4 +1,4 @@
-"""VLMs in the published layouts are loaded, asked in words, tuned by LoRA alone, and scored as all others."""
+"""VLMs in the published layouts are loaded, prompted as text, tuned by LoRA alone, and scored like every model."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from sf_ros.core.types import Box
 from tests.training.baselines.trials import adam, sample, trained
 from training.baselines.interface import load_trained, save_trained
 from training.baselines.miniature import SMALL, internvl, qwen2_vl, tokenizer
-from training.baselines.vlm import IGNORED, Vlm, VlmConfig, collate, load_vlm
-from training.evaluate import score_gaze, score_labels
+from training.baselines.registry import load_vlm
+from training.baselines.vlm import IGNORED, Vlm, VlmConfig, collate
+from training.evaluation.score import score_heatmaps, score_labels
 
 KINDS = {"qwen2_vl": qwen2_vl, "internvl": internvl}
 BOXES = (Box(3, 4, 20, 30), Box(30, 8, 44, 40))
-QWEN_TEXT = {  # Qwen2.5-1.5B, the body of Qwen2-VL-2B and InternVL3-2B but for the vocabulary
+QWEN_TEXT = {  # Qwen2.5-1.5B, the LLM of Qwen2-VL-2B and InternVL3-2B except for the vocabulary
     "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
     "num_key_value_heads": 2,
 }  # fmt: skip
@@ -45,22 +46,22 @@ def vlm(folder: Path) -> Vlm:
     return load_vlm(str(folder), SMALL)
 
 
-def stir(vlm: Vlm) -> Vlm:
-    """Adapters that do something, as after training."""
+def randomise_adapters(vlm: Vlm) -> Vlm:
+    """Give the adapters an effect, as after training."""
     for name, weight in vlm.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
     return vlm
 
 
-def test_only_adapters_on_the_language_modules_linear_layers_are_trainable(vlm: Vlm) -> None:
+def test_only_language_adapters_are_trainable(vlm: Vlm) -> None:
     names = {name for name, weight in vlm.named_parameters() if weight.requires_grad}
     assert all("language_model.layers" in name and "lora_" in name for name in names)
     assert len(names) == 2 * 7 * 2  # two layers, seven linear layers each, A and B
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_question_is_answered_and_the_answer_depends_on_the_picture(vlm: Vlm, task: str) -> None:
+def test_answers_depend_on_the_image(vlm: Vlm, task: str) -> None:
     answers = [vlm.answer(sample(task, seed)) for seed in (0, 1)]
     if TASKS[task].kind == "heatmap":
         assert all(answer.heatmap.shape == (1000, 1000) and answer.heatmap.max() == 1 for answer in answers)
@@ -70,7 +71,7 @@ def test_every_question_is_answered_and_the_answer_depends_on_the_picture(vlm: V
     assert np.abs(first - second).max() > 1e-6
 
 
-def test_probabilities_are_the_softmax_over_the_label_tokens_behind_the_chat_turn(vlm: Vlm) -> None:
+def test_probabilities_are_softmax_over_label_tokens(vlm: Vlm) -> None:
     asked = sample("relation")
     inputs = vlm._read(asked)
     text = vlm.reader.tokenizer.decode(inputs["input_ids"][0])
@@ -82,14 +83,14 @@ def test_probabilities_are_the_softmax_over_the_label_tokens_behind_the_chat_tur
     assert np.allclose(vlm.answer(asked).probabilities, logits[letters].softmax(-1).numpy(), atol=1e-6)
 
 
-def test_the_marked_boxes_reach_the_model(vlm: Vlm) -> None:
+def test_marked_boxes_change_the_answer(vlm: Vlm) -> None:
     asked = sample("relation")
     moved = dataclasses.replace(asked, boxes=(BOXES[0], Box(40, 2, 60, 40)))
     assert np.abs(vlm.answer(asked).probabilities - vlm.answer(moved).probabilities).max() > 1e-7
 
 
-def test_a_batch_padded_on_the_left_loses_what_its_samples_lose_alone(vlm: Vlm) -> None:
-    stir(vlm)
+def test_padded_batch_loss_is_the_mean_of_single_losses(vlm: Vlm) -> None:
+    randomise_adapters(vlm)
     samples = [sample("gesture"), sample("gaze"), sample("looking_at_me"), sample("gaze", 3)]
     alone = [sum(vlm.loss([one]).values()).item() for one in samples]
     together = vlm.loss(samples)
@@ -98,7 +99,7 @@ def test_a_batch_padded_on_the_left_loses_what_its_samples_lose_alone(vlm: Vlm) 
     assert set(vlm.loss(samples[:1])) == {"text"} and set(vlm.loss(samples[1:2])) == {"gaze"}
 
 
-def test_the_loss_of_a_label_is_over_the_whole_vocabulary(vlm: Vlm) -> None:
+def test_label_loss_is_over_the_whole_vocabulary(vlm: Vlm) -> None:
     asked = sample("domain")
     with torch.no_grad():
         logits = vlm.model(**vlm._read(asked)).logits[0, -1]
@@ -106,7 +107,7 @@ def test_the_loss_of_a_label_is_over_the_whole_vocabulary(vlm: Vlm) -> None:
     assert vlm.loss([asked])["text"].item() == pytest.approx(-logits.log_softmax(-1)[token].item(), rel=1e-4)
 
 
-def test_a_few_steps_teach_labels_and_written_points_and_touch_nothing_else(vlm: Vlm) -> None:
+def test_training_teaches_answers_and_keeps_frozen_weights(vlm: Vlm) -> None:
     batch = [sample("looking_at_me", 1), sample("relation", 2), sample("gaze", 3)]
     frozen = {name: weight.clone() for name, weight in vlm.named_parameters() if not weight.requires_grad}
     losses = trained(vlm, batch, 100, adam(vlm, 1e-2))
@@ -114,7 +115,7 @@ def test_a_few_steps_teach_labels_and_written_points_and_touch_nothing_else(vlm:
     assert all(torch.equal(weight, frozen[name]) for name, weight in vlm.named_parameters() if name in frozen)
     for learned in batch[:2]:
         assert vlm.answer(learned).probabilities.argmax() == learned.label
-    scores = score_gaze("gaze", vlm.answer, iter(batch[2:]))
+    scores = score_heatmaps("gaze", vlm.answer, iter(batch[2:]))
     assert scores["metrics"]["min_L2"] < 2e-3 and (vlm.written, vlm.malformed) == (1, 0)
     assert score_labels("relation", vlm.answer, iter(batch[1:2]))["metrics"]["accuracy"] == 1
 
@@ -122,18 +123,18 @@ def test_a_few_steps_teach_labels_and_written_points_and_touch_nothing_else(vlm:
 @pytest.mark.parametrize(
     ("text", "point", "malformed"), [("(250,750)", (0.25, 0.75), 0), ("over there", (0.5, 0.5), 1)]
 )
-def test_the_heatmap_peaks_at_the_written_point_and_unreadable_ones_are_counted(
+def test_heatmap_peaks_at_the_written_point(
     vlm: Vlm, monkeypatch: pytest.MonkeyPatch, text: str, point: tuple[float, float], malformed: int
 ) -> None:
     monkeypatch.setattr(vlm, "_write", lambda inputs: text)
-    scores = score_gaze("gaze", vlm.answer, iter([dataclasses.replace(sample("gaze"), points_norm=(point,))]))
+    scores = score_heatmaps("gaze", vlm.answer, iter([dataclasses.replace(sample("gaze"), points_norm=(point,))]))
     assert scores["metrics"]["min_L2"] == pytest.approx(0, abs=1e-9)
     assert (vlm.written, vlm.malformed) == (1, malformed)
 
 
-def test_adapters_are_kept_apart_and_loaded_onto_the_same_model(vlm: Vlm, folder: Path, tmp_path: Path) -> None:
+def test_adapters_are_saved_and_loaded(vlm: Vlm, folder: Path, tmp_path: Path) -> None:
     plain = vlm.answer(sample("relation")).probabilities
-    save_trained(stir(vlm), tmp_path / "adapters.safetensors")
+    save_trained(randomise_adapters(vlm), tmp_path / "adapters.safetensors")
     adapted = vlm.answer(sample("relation")).probabilities
     assert np.abs(adapted - plain).max() > 1e-3
     fresh = load_vlm(str(folder), SMALL)
@@ -142,7 +143,7 @@ def test_adapters_are_kept_apart_and_loaded_onto_the_same_model(vlm: Vlm, folder
     assert np.allclose(fresh.answer(sample("relation")).probabilities, adapted, atol=1e-6)
 
 
-def test_half_precision_weights_get_full_precision_adapters(folder: Path) -> None:
+def test_bfloat16_weights_have_float32_adapters(folder: Path) -> None:
     vlm = load_vlm(str(folder), dataclasses.replace(SMALL, dtype="bfloat16"))
     kinds = {(weight.requires_grad, weight.dtype) for weight in vlm.parameters()}
     assert kinds == {(True, torch.float32), (False, torch.bfloat16)}
@@ -151,7 +152,7 @@ def test_half_precision_weights_get_full_precision_adapters(folder: Path) -> Non
     assert torch.isfinite(loss) and vlm.answer(sample("domain")).probabilities.dtype == np.float32
 
 
-def test_the_hubs_older_file_layout_is_read_alike(tmp_path: Path) -> None:
+def test_older_hub_layout_gives_the_same_answers(tmp_path: Path) -> None:
     """Qwen2-VL-2B-Instruct has its text sizes at the top of config.json and a preprocessor_config.json."""
     folder = qwen2_vl(tmp_path)
     expected = load_vlm(str(folder), SMALL).answer(sample("relation")).probabilities
@@ -165,12 +166,12 @@ def test_the_hubs_older_file_layout_is_read_alike(tmp_path: Path) -> None:
     vision |= {"in_chans": 3, "patch_size": 14, "spatial_merge_size": 2, "spatial_patch_size": 14}
     facts |= text | {"rope_scaling": scaling, "rope_theta": rope["rope_theta"], "vision_config": vision}
     (folder / "config.json").write_text(json.dumps(facts))
-    pictures = {
+    images = {
         "image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2VLProcessor", "min_pixels": 3136,
         "max_pixels": 12_845_056, "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2,
         "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
     }  # fmt: skip
-    (folder / "preprocessor_config.json").write_text(json.dumps(pictures))
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
     (folder / "processor_config.json").unlink()
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
@@ -179,7 +180,7 @@ def test_the_hubs_older_file_layout_is_read_alike(tmp_path: Path) -> None:
     assert np.allclose(found, expected, atol=1e-6)
 
 
-def test_collation_puts_answers_at_the_end() -> None:
+def test_collate_puts_answers_at_the_end() -> None:
     rows = [
         ({"input_ids": torch.tensor([[5, 6]]), "attention_mask": torch.ones(1, 2).long()}, torch.tensor([7])),
         ({"input_ids": torch.tensor([[8]]), "attention_mask": torch.ones(1, 1).long()}, torch.tensor([9, 10, 11])),
@@ -196,19 +197,19 @@ def test_a_tokenizer_that_splits_a_label_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"model_type": "internvl_chat", "architectures": ["InternVLChatModel"]}, "ends in -hf"),
-        ({"model_type": "llava"}, "'llava' is not available; known: qwen2_vl, internvl"),
+        ({"model_type": "llava"}, "'llava' is not supported; expected one of qwen2_vl, internvl"),
     ],
 )
-def test_other_kinds_are_refused_with_what_to_take_instead(facts: dict, said: str, tmp_path: Path) -> None:
+def test_unsupported_models_are_refused(facts: dict, message: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(facts))
-    with pytest.raises(NotAvailable, match=said):
+    with pytest.raises(NotAvailable, match=message):
         load_vlm(str(tmp_path), SMALL)
 
 
-def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_chat_template_is_refused(tmp_path: Path) -> None:
     folder = qwen2_vl(tmp_path)
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template"):
@@ -226,7 +227,7 @@ def _qwen2_vl_2b() -> torch.nn.Module:
 
 
 def _internvl3_2b() -> torch.nn.Module:
-    """OpenGVLab/InternVL3-2B-hf's; its output layer has weights of its own."""
+    """OpenGVLab/InternVL3-2B-hf's config.json; its output layer is not tied."""
     text = {**QWEN_TEXT, "model_type": "qwen2", "vocab_size": 151_674}
     config = InternVLConfig(text_config=text, vision_config={"attention_bias": True}, tie_word_embeddings=False)
     return InternVLForConditionalGeneration(config)
@@ -235,14 +236,14 @@ def _internvl3_2b() -> torch.nn.Module:
 @pytest.mark.parametrize(
     ("build", "total"), [(_qwen2_vl_2b, 2_208_985_600), (_internvl3_2b, 2_088_957_440)], ids=["Qwen2-VL", "InternVL3"]
 )
-def test_the_real_sizes_have_the_published_number_of_weights(
+def test_real_sizes_have_the_published_number_of_weights(
     build: Callable[[], torch.nn.Module], total: int, tmp_path: Path
 ) -> None:
     class Words:
         def __init__(self) -> None:
             self.tokenizer = tokenizer(tmp_path)
 
-        def read(self, picture: np.ndarray, prompt: str) -> dict[str, torch.Tensor]:
+        def read(self, image: np.ndarray, prompt: str) -> dict[str, torch.Tensor]:
             raise AssertionError
 
     with torch.device("meta"):

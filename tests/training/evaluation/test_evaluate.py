@@ -157,9 +157,9 @@ def test_answers_are_kept_as_they_are_before_calibration(smoke_bundle: Path, tmp
     command = [str(bundle), "--split", "test", "--samples", "3", "--tasks", "expression,gaze", "--answers", str(file)]
     assert evaluate.main(command) == 0
     found = answers.read(file, manifest.weights)
-    assert found.data == "scenes/test" and list(found.questions) == ["expression"]
+    assert found.data == "scenes/test" and list(found.tasks) == ["expression"]
     samples, answer = [Scenes("expression", "test", 3)[i] for i in range(3)], evaluate.answerer(smoke_bundle)
-    kept = found.questions["expression"]
+    kept = found.tasks["expression"]
     assert kept.labels.tolist() == [sample.label for sample in samples]
     assert kept.keys.tolist() == [sample.key for sample in samples]
     assert np.exp(kept.logits) == pytest.approx(np.array([answer(s).probabilities for s in samples]), abs=1e-5)

@@ -1,9 +1,11 @@
-"""Descriptions are true and name no social cue; the stage moves the encoder, spares what it was given, and resumes."""
+"""Descriptions are true and mention no social cue; captioning trains a copy of the encoder and resumes exactly."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +14,14 @@ import torch
 
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.fusion import build_llm
-from tests.training.pretraining.test_stages import TOY, VOCABULARY
+from tests.training.pretraining.toy import TOY
 from training.config import PRESETS, StageConfig
-from training.data.scenes.setting.objects import PROPS
 from training.data.scenes.render import render
-from training.data.scenes.text import captions, descriptions
-from training.data.scenes.text.descriptions import Described, color_word, description, place_word
 from training.data.scenes.scene import sample_scene
-from training.pretraining import captioning, stages, tokenizer
+from training.data.scenes.setting.objects import PROPS
+from training.data.scenes.text import captions, descriptions
+from training.data.scenes.text.descriptions import DescribedViews, cell_word, color_word, description
+from training.pretraining import captioning, stages
 
 STAGE = dataclasses.replace(TOY, captioning=StageConfig(steps=16, batch_size=8, learning_rate=1e-2, warmup=2))
 
@@ -40,7 +42,7 @@ def texts() -> list[str]:
     ]
 
 
-def test_descriptions_say_nothing_of_social_cues(texts: list[str]) -> None:
+def test_descriptions_mention_no_social_cues(texts: list[str]) -> None:
     social = " ".join(
         phrase
         for name in ("GESTURE", "FACE", "AGE", "DRESS", "DOMAIN", "RELATION")
@@ -68,7 +70,7 @@ def test_descriptions_say_nothing_of_social_cues(texts: list[str]) -> None:
     assert {"people", "room"} < words
 
 
-def test_a_description_counts_the_people_and_places_the_things() -> None:
+def test_descriptions_count_people_and_locate_objects() -> None:
     state = sample_scene(np.random.default_rng([4, 0]), "train", "gaze", count=2)
     _, annotation = render(state, np.random.default_rng(0))
     text = description(state, annotation)
@@ -79,27 +81,22 @@ def test_a_description_counts_the_people_and_places_the_things() -> None:
     assert description(alone, annotation).count(".") == 1
     covered = dataclasses.replace(annotation.people[0], body=(0, 0, annotation.width, annotation.height))
     hidden = dataclasses.replace(annotation, people=(covered, covered))
-    assert description(state, hidden).count(".") == 1  # what may be behind somebody is not named
+    assert description(state, hidden).count(".") == 1  # objects inside a body box are not named
 
 
-def test_colours_and_spots_have_the_nearest_word() -> None:
+def test_colours_and_positions_get_the_nearest_word() -> None:
     assert [color_word(rgb) for rgb in ((200, 60, 60), (58, 118, 205), (250, 250, 250))] == ["red", "blue", "white"]
-    assert [place_word(spot) for spot in ((0.0, 0.0), (0.5, 0.4), (1.0, 1.0))] == [
+    assert [cell_word(position) for position in ((0.0, 0.0), (0.5, 0.4), (1.0, 1.0))] == [
         "top left", "middle centre", "bottom right",
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory, texts: list[str]):
-    return tokenizer.train_tokenizer(texts, VOCABULARY, tmp_path_factory.mktemp("tokenizer"))
-
-
-@pytest.fixture(scope="module")
-def described() -> Described:
-    """Eight pictures of two kinds, and which one it is."""
+def described() -> DescribedViews:
+    """Eight images, red or blue, with their descriptions."""
     views = np.zeros((8, 48, 48, 3), np.uint8)
     views[0::2, ..., 0] = views[1::2, ..., 2] = 200
-    return Described(views, ("a red wall.", "a blue wall.") * 4)
+    return DescribedViews(views, ("a red wall.", "a blue wall.") * 4)
 
 
 def parts() -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -111,58 +108,59 @@ def weights(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten() for value in module.state_dict().values()])
 
 
-def test_texts_end_with_the_end_token_and_nothing_behind(words) -> None:
-    ids = captioning.padded(words, ["a red wall.", "a red"])
+def test_texts_end_with_the_end_token_and_padding(words) -> None:
+    ids = captioning.pad_texts(words, ["a red wall.", "a red"])
     assert words.decode(ids[0]) == "a red wall.<end>"
-    length = int((ids[1] != captioning.IGNORED).sum())
-    assert words.decode(ids[1, :length]) == "a red<end>" and (ids[1, length:] == captioning.IGNORED).all()
+    length = int((ids[1] != captioning.IGNORE_INDEX).sum())
+    assert words.decode(ids[1, :length]) == "a red<end>" and (ids[1, length:] == captioning.IGNORE_INDEX).all()
 
 
-def test_an_encoder_learns_to_caption_and_what_it_came_from_stays(words, described: Described, tmp_path: Path) -> None:
-    encoder, body = parts()
-    before = weights(encoder), weights(body)
-    after, history = captioning.pretrain_captions(STAGE, words, described, encoder, body, tmp_path)
+def test_captioning_trains_a_copy_of_the_encoder(words, described: DescribedViews, tmp_path: Path) -> None:
+    encoder, llm = parts()
+    before = weights(encoder), weights(llm)
+    after, history = captioning.pretrain_captions(STAGE, words, described, encoder, llm, tmp_path)
     assert history[-1]["caption"] < 0.5 * history[0]["caption"]
-    assert torch.equal(weights(encoder), before[0]) and torch.equal(weights(body), before[1])
+    assert torch.equal(weights(encoder), before[0]) and torch.equal(weights(llm), before[1])
     assert not torch.equal(weights(after), before[0])
     assert not after.training and not any(weight.requires_grad for weight in after.parameters())
 
 
-def test_padding_changes_no_loss(words) -> None:
+def test_padding_does_not_change_the_loss(words) -> None:
     captioner = captioning.Captioner(*parts(), TOY).eval()
     images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
-    short, long = (captioning.padded(words, [text]) for text in ("a wall.", "a red wall and a blue wall."))
+    short, long = (captioning.pad_texts(words, [text]) for text in ("a wall.", "a red wall and a blue wall."))
     alone = [captioner(images[[i]], ids).item() for i, ids in enumerate((short, long))]
-    together = captioner(images, captioning.padded(words, ["a wall.", "a red wall and a blue wall."]))
+    together = captioner(images, captioning.pad_texts(words, ["a wall.", "a red wall and a blue wall."]))
     counts = [short.shape[1], long.shape[1]]
     assert together.item() == pytest.approx(np.average(alone, weights=counts), abs=1e-5)
 
 
-def test_a_stage_that_was_stopped_and_resumed_equals_an_unbroken_one(
-    words, described: Described, tmp_path: Path
-) -> None:
+def test_a_resumed_stage_equals_an_uninterrupted_one(words, described: DescribedViews, tmp_path: Path) -> None:
     config = dataclasses.replace(STAGE, captioning=StageConfig(steps=3, batch_size=4, warmup=1))
-    unbroken, history = captioning.pretrain_captions(config, words, described, *parts(), tmp_path / "a")
+    uninterrupted, history = captioning.pretrain_captions(config, words, described, *parts(), tmp_path / "a")
     captioning.pretrain_captions(config, words, described, *parts(), tmp_path / "b", stop_after=2)
     resumed, again = captioning.pretrain_captions(config, words, described, *parts(), tmp_path / "b")
-    assert again == history and torch.equal(weights(resumed), weights(unbroken))
+    assert again == history and torch.equal(weights(resumed), weights(uninterrupted))
 
 
-def test_the_captioned_preset_shares_all_parts_but_the_encoder(shared_parts: Path) -> None:
-    _, before, body_before, _ = stages.pretrained_parts(PRESETS["smoke"], shared_parts)
-    _, after, body_after, histories = stages.pretrained_parts(PRESETS["smoke-captioned"], shared_parts)
-    assert torch.equal(weights(body_before), weights(body_after))
+def test_the_captioned_preset_changes_only_the_encoder(shared_parts: Path) -> None:
+    _, before, llm_before, _ = stages.pretrained_parts(PRESETS["smoke"], shared_parts)
+    _, after, llm_after, histories = stages.pretrained_parts(PRESETS["smoke-captioned"], shared_parts)
+    assert torch.equal(weights(llm_before), weights(llm_after))
     assert not torch.equal(weights(before), weights(after))
     assert {"caption", "others"} == set(histories["captioned"][-1])
     _, once_more, _, _ = stages.pretrained_parts(PRESETS["smoke-captioned"], shared_parts)
     assert torch.equal(weights(after), weights(once_more))
 
 
+def test_presets_with_published_weights_are_not_pre_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="preset 'paper' has neither published weights nor stages of pre-training"):
+        stages.pretrained_parts(PRESETS["paper"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def shared_parts(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The miniature run's pre-trained parts in a folder of their own; scenes are described in threads."""
-    import shutil
-    from concurrent.futures import ThreadPoolExecutor
-
+    """The miniature run's pre-trained parts, copied; scenes are described in a thread."""
     monkeypatch.setattr(descriptions, "worker_pool", lambda workers: ThreadPoolExecutor(1))
     return Path(shutil.copytree(smoke_run / "pretraining", tmp_path / "pretraining"))

@@ -1,4 +1,4 @@
-"""The shared parts of miniature studies: those of the miniature run."""
+"""The shared parts of studies at smoke size, and threads in place of worker processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from training.data.scenes.text import descriptions
 
 @pytest.fixture(scope="session")
 def shared(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for --start: pretraining/ and cache/."""
+    """A folder for --start, with pretraining/ and cache/."""
     folder = tmp_path_factory.mktemp("shared") / "start"
-    shutil.copytree(smoke_run, folder, ignore=shutil.ignore_patterns("pictures", "joint", "checkpoint"))
+    shutil.copytree(smoke_run, folder, ignore=shutil.ignore_patterns("images", "joint", "checkpoint"))
     return folder
 
 
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads for processes: starting processes takes seconds."""
+    """Threads instead of processes, which take seconds to start."""
     for module in (cache, evaluate, descriptions):
         monkeypatch.setattr(module, "worker_pool", lambda workers: ThreadPoolExecutor(1))

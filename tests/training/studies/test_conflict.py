@@ -1,4 +1,4 @@
-"""Gradients are those of whole sets, whatever the batches; known gradients give known degrees; all is done once."""
+"""Gradients are over whole datasets, whatever the batch size, and known gradients give known degrees."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.training import miniature
 from training.config import PRESETS
 from training.model.lora import attach
 from training.studies import conflict
-from training.studies.grid.analysis import conflict_matrix
-from training.studies.grid.fused import FIVE_TASKS
-from training.studies.probing.towers import Pair
+from training.studies.grid.encoder_pairs import Pair
+from training.studies.grid.figures import FIVE_TASKS
+from training.studies.measures.conflict_degree import conflict_matrix
 from training.trainer.objective import Row, set_training
 
 TOY = dataclasses.replace(PRESETS["smoke"], model=CONFIG)
@@ -38,20 +38,20 @@ def test_known_gradients_give_the_known_degree() -> None:
     assert weight.grad is None
 
 
-def test_a_model_whose_tasks_share_no_weight_has_degree_one() -> None:
+def test_tasks_without_shared_weights_have_degree_one() -> None:
     heads = nn.ModuleList([nn.Linear(3, 1) for _ in range(3)])
     losses = {str(n): [head(torch.ones(2, 3)).sum()] for n, head in enumerate(heads)}
     gradients = conflict.task_gradients(list(heads.parameters()), losses)
     assert conflict_matrix(gradients).tolist() == (1 - np.eye(3)).tolist()
 
 
-class Made:
-    """Rows of noise for a question."""
+class NoiseData:
+    """Rows of noise for a task."""
 
-    def __init__(self, count: int, question: str) -> None:
+    def __init__(self, count: int, task: str) -> None:
         generator = np.random.default_rng([5, count])
         patches, dim = CONFIG.encoder.grid**2, CONFIG.encoder.dim
-        gaze = question == "gaze"
+        gaze = task == "gaze"
         self.rows = [
             Row(
                 mask=np.arange(patches) < 3,
@@ -71,38 +71,38 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[int, np.ndarray]:
-    """Batch size -> gradients of the five tasks of a fresh model, and its facts."""
+def gradients() -> dict[int, np.ndarray]:
+    """Batch size -> gradients of the five tasks of a fresh model."""
     model = attach(fused_model(), 2, 4)
     model.connector.requires_grad_(True)
     model.heatmap.requires_grad_(True)
     set_training(model, TOY)
-    data = {question: Made(5, question) for questions in FIVE_TASKS.values() for question in questions}
+    data = {task: NoiseData(5, task) for tasks in FIVE_TASKS.values() for task in tasks}
     return {
         size: conflict.task_gradients(
             [p for p in model.parameters() if p.requires_grad],
             {
-                task: conflict.set_losses(model, {q: data[q] for q in questions}, TOY, size)
-                for task, questions in FIVE_TASKS.items()
+                name: conflict.set_losses(model, {task: data[task] for task in tasks}, TOY, size)
+                for name, tasks in FIVE_TASKS.items()
             },
         )
         for size in (2, 5)
     }
 
 
-def test_the_gradient_of_a_set_does_not_depend_on_how_it_is_cut_into_batches(found: dict[int, np.ndarray]) -> None:
-    assert np.abs(found[5]).max(1).min() > 0  # every task has one
-    assert found[2] == pytest.approx(found[5], rel=1e-3, abs=1e-6)
+def test_gradients_do_not_depend_on_the_batch_size(gradients: dict[int, np.ndarray]) -> None:
+    assert np.abs(gradients[5]).max(1).min() > 0  # no task is without gradient
+    assert gradients[2] == pytest.approx(gradients[5], rel=1e-3, abs=1e-6)
 
 
-def test_adapters_a_is_reached_by_no_task_at_the_start_and_the_heatmap_by_gaze_alone(
-    found: dict[int, np.ndarray],
+def test_lora_a_has_no_gradient_and_heatmap_only_from_gaze(
+    gradients: dict[int, np.ndarray],
 ) -> None:
     model = attach(fused_model(), 2, 4)
     model.connector.requires_grad_(True)
     model.heatmap.requires_grad_(True)
     sizes = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
-    facts = conflict.degrees(found[5], sizes)
+    facts = conflict.degrees(gradients[5], sizes)
     assert facts["unreached_parameters"] == sum(size for name, size in sizes.items() if "lora_A" in name) > 0
     whole, shared = (np.array(facts["matrices"][name], float) for name in (conflict.DEGREE, conflict.SHARED))
     texts = [number for number, task in enumerate(facts["tasks"]) if task not in ("gaze", "social_relation")]
@@ -111,7 +111,7 @@ def test_adapters_a_is_reached_by_no_task_at_the_start_and_the_heatmap_by_gaze_a
     assert all(abs(1 - shared[gaze, other]) > abs(1 - whole[gaze, other]) for other in texts)
 
 
-def test_the_table_has_the_papers_degrees_beside_and_says_what_below_one_means() -> None:
+def test_table_has_the_papers_degrees_and_a_note() -> None:
     figures = {"a": {conflict.DEGREE: [0.9], "gaze / gesture": [0.8]}, "b": {conflict.DEGREE: [0.95]}}
     text = conflict.table(figures, [Pair("MolmoE", "a", "b")])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
@@ -121,7 +121,7 @@ def test_the_table_has_the_papers_degrees_beside_and_says_what_below_one_means()
     assert "mean cosines of .04 to .07" in text and "CLIP's last block" in text
 
 
-def test_a_miniature_measures_a_pair_and_a_trained_model_once(
+def test_smoke_run_measures_a_pair_and_a_checkpoint_once(
     shared: Path, smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = conflict.Arguments(
@@ -141,7 +141,7 @@ def test_a_miniature_measures_a_pair_and_a_trained_model_once(
     assert conflict.run(arguments)["failed"] == {}
 
 
-def test_published_towers_and_datasets_are_measured(tmp_path: Path) -> None:
+def test_published_encoders_and_datasets_are_measured(tmp_path: Path) -> None:
     miniature.write_all(tmp_path / "world")
     data, clip, llama = (tmp_path / "world" / name for name in ("data", "clip", "llama"))
     from tests.model import published

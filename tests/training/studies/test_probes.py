@@ -1,4 +1,4 @@
-"""Every question with labels is probed on every named encoder; pairs have differences, the paper's beside."""
+"""Every label task is probed on every selected encoder; pairs have differences beside the paper's."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def rows_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
 
 
-def test_a_miniature_probes_every_question_with_labels(shared: Path, tmp_path: Path) -> None:
+def test_smoke_run_probes_every_label_task(shared: Path, tmp_path: Path) -> None:
     arguments = probes.Arguments("smoke", "scenes", tmp_path, start=shared, seeds="0", samples=6, epochs=2)
     assert probes.run(arguments) == {"study": "probes", "out": str(tmp_path), "cells": 5, "failed": {}}
     results = json.loads((tmp_path / "results.json").read_text())
-    assert {cell["settings"]["task"] for cell in results["cells"]} == set(probes.QUESTIONS)
+    assert {cell["settings"]["task"] for cell in results["cells"]} == set(probes.LABEL_TASKS)
     assert results["cells"][0]["facts"]["samples"] == {"train": 8, "val": 6, "test": 6}
     assert all(0 <= value <= 1 for values in results["figures"]["smoke"].values() for value in values)
     assert [row[1] for row in rows_of((tmp_path / "table.md").read_text())[2:]] == ["smoke", "chance"]
 
 
-def test_a_pair_is_probed_by_attention_and_compared(shared: Path, tmp_path: Path) -> None:
+def test_attentive_probes_compare_a_pair(shared: Path, tmp_path: Path) -> None:
     arguments = probes.Arguments(
         "smoke", "scenes", tmp_path, start=shared, seeds="0", samples=6, epochs=2, pooling="attentive",
         encoders="smoke,smoke-captioned",
@@ -39,31 +39,31 @@ def test_a_pair_is_probed_by_attention_and_compared(shared: Path, tmp_path: Path
         ["smoke", "before"], ["smoke", "after"], ["smoke", "after - before"], ["", "chance"],
     ]  # fmt: skip
     assert [row[0] for row in rows[4:]] == [f"paper, {name}" for name in published_results.PROBES for _ in range(3)]
-    assert "pooling, optimiser and stopping" in text
+    assert probes.PAPER_NOTE in text
 
 
-def test_the_papers_differences_are_of_its_own_figures() -> None:
+def test_paper_differences_are_of_paper_figures() -> None:
     figures = {"paper": {"gesture mAP": [0.9]}, "paper-molmoe-1b": {"gesture mAP": [0.8]}}
-    found = {tuple(row[:2]): row[2:] for row in rows_of(probes.table(figures, tuple(figures)))}
-    assert found["paper, MolmoE", "before"][0] == "0.960" and found["paper, MolmoE", "after"][0] == "0.853"
-    assert found["paper, MolmoE", "after - before"][0] == "-0.107"
-    assert found["MolmoE", "after - before"][:2] == ["-0.100", "–"]
+    rows = {tuple(row[:2]): row[2:] for row in rows_of(probes.table(figures, tuple(figures)))}
+    assert rows["paper, MolmoE", "before"][0] == "0.960" and rows["paper, MolmoE", "after"][0] == "0.853"
+    assert rows["paper, MolmoE", "after - before"][0] == "-0.107"
+    assert rows["MolmoE", "after - before"][:2] == ["-0.100", "–"]
 
 
-def test_the_papers_table_has_a_figure_for_every_column() -> None:
+def test_paper_table_has_a_figure_per_column() -> None:
     sides = [side for pair in published_results.PROBES.values() for side in pair]
     assert all(len(side) == len(published_results.PROBED) for side in sides)
     assert set(published_results.PROBES) == set(published_results.CONFLICT)
 
 
-def test_pairs_are_all_towers_and_names_those_named() -> None:
-    def told(encoders: str) -> tuple[str, ...]:
+def test_encoders_are_pairs_or_named_presets() -> None:
+    def presets(encoders: str) -> tuple[str, ...]:
         return probes.presets_of(probes.Arguments("tiny", "scenes", Path("out"), encoders=encoders))
 
-    assert told("") == ("tiny",) and told("pairs") == ("tiny", "tiny-captioned")
-    assert told("paper-dinov2,tiny") == ("paper-dinov2", "tiny")
+    assert presets("") == ("tiny",) and presets("pairs") == ("tiny", "tiny-captioned")
+    assert presets("paper-dinov2,tiny") == ("paper-dinov2", "tiny")
     with pytest.raises(ValueError, match="Unknown preset 'pear'"):
-        told("pear")
+        presets("pear")
 
 
 def test_an_unknown_pooling_is_refused() -> None:
@@ -71,7 +71,7 @@ def test_an_unknown_pooling_is_refused() -> None:
         probes.run(probes.Arguments("smoke", "scenes", Path("out"), pooling="meen"))
 
 
-def test_published_towers_and_datasets_are_probed_and_hidden_labels_told(tmp_path: Path) -> None:
+def test_published_encoders_are_probed_and_hidden_labels_reported(tmp_path: Path) -> None:
     miniature.write_all(tmp_path / "world")
     data, clip, llama = (tmp_path / "world" / name for name in ("data", "clip", "llama"))
     molmo = encoders.molmoe(tmp_path / "world" / "molmoe").source

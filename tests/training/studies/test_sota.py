@@ -1,4 +1,4 @@
-"""A model's scores stand in the paper's units beside published ones; hidden labels are left out; all is done once."""
+"""A model's scores are in the paper's units beside published ones; tasks with hidden labels are left out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from training.studies import sota
 
 
 def row(text: str, name: str) -> list[str]:
-    (found,) = [line for line in text.splitlines() if line.startswith(f"| {name} ")]
-    return [cell.strip() for cell in found.strip("|").split("|")][1:]
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
 
 
 @pytest.mark.parametrize("published_row", published_results.PUBLISHED, ids=lambda row: row.name)
-def test_every_published_row_fits_the_columns_and_says_something(published_row: published_results.Row) -> None:
+def test_published_rows_fit_the_columns(published_row: published_results.Row) -> None:
     assert len(published_row.figures) == len(published_results.COLUMNS) and any(published_row.figures)
     assert all(
         0 < value < (1 if column.scale == 1 else 100)
@@ -28,9 +28,7 @@ def test_every_published_row_fits_the_columns_and_says_something(published_row: 
     )
 
 
-def test_a_checkpoint_is_scored_question_by_question_once(
-    smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_is_scored_once_per_task(smoke_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = smoke_run / "checkpoint"
     arguments = sota.Arguments(trained, "scenes", tmp_path, samples=6, tasks="expression,gaze")
     assert sota.run(arguments) == {"study": "sota", "out": str(tmp_path), "cells": 2, "failed": {}}
@@ -44,7 +42,7 @@ def test_a_checkpoint_is_scored_question_by_question_once(
     assert sota.run(arguments)["failed"] == {}
 
 
-def test_published_data_are_scored_but_for_hidden_labels(smoke_run: Path, tmp_path: Path) -> None:
+def test_tasks_with_hidden_labels_are_left_out(smoke_run: Path, tmp_path: Path) -> None:
     root = published.everything(tmp_path / "data")
     arguments = sota.Arguments(smoke_run / "checkpoint", str(root), tmp_path / "out", tasks="domain,looking_at_me")
     assert sota.run(arguments)["failed"] == {}
@@ -57,7 +55,7 @@ def test_published_data_are_scored_but_for_hidden_labels(smoke_run: Path, tmp_pa
     assert "drawn scenes" not in (tmp_path / "out" / "table.md").read_text()
 
 
-def test_what_is_no_model_is_refused_and_another_model_is_another_study(smoke_run: Path, tmp_path: Path) -> None:
+def test_identity_depends_on_the_weights(smoke_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a bundle"):
         sota.run(sota.Arguments(tmp_path, "scenes", tmp_path / "out"))
     demo = Path(sota.__file__).parents[2] / "sf_ros" / "demo" / "bundle"

@@ -1,4 +1,4 @@
-"""A sweep runs every combination of its fields, goes on inside a cell, and refuses what would change nothing."""
+"""A sweep runs every combination of its fields, resumes inside a cell, and refuses other fields."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ALPHAS = ["--grid", "lora_alpha=8,16"]
 
 
 def command(out: Path, start: Path, *more: str) -> list[str]:
-    place = ["--data", "scenes", "--out", str(out), "--start", str(start)]
-    return ["sweep", "smoke", *place, "--tasks", "expression", "--samples", "6", *more]
+    shared = ["--data", "scenes", "--out", str(out), "--start", str(start)]
+    return ["sweep", "smoke", *shared, "--tasks", "expression", "--samples", "6", *more]
 
 
 def test_a_grid_is_the_product_of_its_values() -> None:
@@ -28,28 +28,28 @@ def test_a_grid_is_the_product_of_its_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         (["lora_alfa=1,2"], "Unknown field of TrainConfig 'lora_alfa'. Did you mean 'lora_alpha'"),
         (["joint.rate=1"], "Unknown field of StageConfig 'rate'"),
-        (["encoder.steps=1,2"], "'encoder.steps' shapes the pre-trained parts"),
-        (["seed=1,2"], "'seed' is not swept: give --seeds"),
+        (["encoder.steps=1,2"], "'encoder.steps' changes the pre-trained parts"),
+        (["seed=1,2"], "'seed' cannot be swept; use --seeds"),
         (["lora_alpha=x"], "lora_alpha is 'x'; expected a value like 64 (int)"),
-        ([], "--grid names no field"),
+        ([], "--grid is missing"),
     ],
     ids=str,
 )
-def test_what_cannot_be_swept_is_refused_in_one_line(
-    fields: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_fields_that_cannot_be_swept_are_refused(
+    fields: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [part for field in fields for part in ("--grid", field)]
-    assert studies.main(["sweep", "smoke", "--data", "scenes", "--out", str(tmp_path / "out"), *given]) == 2
+    grid = [part for field in fields for part in ("--grid", field)]
+    assert studies.main(["sweep", "smoke", "--data", "scenes", "--out", str(tmp_path / "out"), *grid]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_a_sweep_that_was_killed_inside_a_cell_ends_as_an_unbroken_one(
+def test_an_interrupted_sweep_gives_the_same_results(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -80,7 +80,7 @@ def test_a_sweep_that_was_killed_inside_a_cell_ends_as_an_unbroken_one(
     assert not list(broken.glob("*/checkpoint")) and list(broken.glob("*/curves.png"))
 
 
-def test_more_values_are_added_and_other_settings_refused(
+def test_values_can_be_added_but_settings_not_changed(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert studies.main(command(tmp_path, shared, "--grid", "lora_alpha=8", "--steps", "1")) == 0
@@ -89,4 +89,4 @@ def test_more_values_are_added_and_other_settings_refused(
     assert (tmp_path / "lora_alpha=8 seed0" / "record.json").read_bytes() == first
     capsys.readouterr()
     assert studies.main(command(tmp_path, shared, "--grid", "lora_alpha=8", "--steps", "2")) == 2
-    assert "config.joint.steps 1 where 2 is asked for" in capsys.readouterr().err
+    assert "config.joint.steps is 1, expected 2" in capsys.readouterr().err

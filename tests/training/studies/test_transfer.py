@@ -1,4 +1,4 @@
-"""One joint run against five specialists per seed, under one budget; signs follow the direction of each metric."""
+"""One joint run against five specialists per seed with equal steps; signs follow each metric's direction."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ import pytest
 
 from sf_ros.core.tasks import TASKS
 from training.studies import transfer
-from training.studies.grid.fused import PAPER_FIGURES
+from training.studies.grid.figures import PAPER_FIGURES
 
 MODEL_GROUPS = tuple(
     f"{model} {kind}" for model in ("qwen2-vl-2b", "sail-vl-1.5", "internvl3-2b") for kind in ("single-task", "joint")
 )
 
 
-def arguments(**changed) -> transfer.Arguments:
+def study_arguments(**changed) -> transfer.Arguments:
     return transfer.Arguments("smoke", "scenes", Path("out"), **changed)
 
 
 def test_a_seed_has_a_joint_run_and_five_specialists() -> None:
-    cells = transfer.grid(arguments(seeds="0,4"))
+    cells = transfer.grid(study_arguments(seeds="0,4"))
     names = ["joint", "gesture", "social_relation", "looking_at_me", "gaze", "expression"]
     assert [cell.name for cell in cells[:6]] == [f"{name}-seed0" for name in names]
     assert len(cells) == 12 and {cell.settings["seed"] for cell in cells[6:]} == {4}
     assert cells[0].settings["tasks"] == list(TASKS) and cells[2].settings["tasks"] == ["domain", "relation"]
 
 
-def test_all_runs_of_a_seed_differ_in_nothing_but_their_tasks() -> None:
-    first, *others = (dict(cell.settings) for cell in transfer.grid(arguments(seeds="1", steps=5)))
+def test_runs_of_a_seed_differ_only_in_tasks() -> None:
+    first, *others = (dict(cell.settings) for cell in transfer.grid(study_arguments(seeds="1", steps=5)))
     assert first.pop("tasks") and all(other.pop("tasks") and other == first for other in others)
     assert first["config"]["joint"]["steps"] == 5
 
 
-def test_joint_runs_may_be_given_steps_of_their_own() -> None:
+def test_joint_runs_can_have_other_steps() -> None:
     steps = [
-        c.settings["config"]["joint"]["steps"] for c in transfer.grid(arguments(seeds="0", steps=5, joint_steps=25))
+        c.settings["config"]["joint"]["steps"]
+        for c in transfer.grid(study_arguments(seeds="0", steps=5, joint_steps=25))
     ]
     assert steps == [25, 5, 5, 5, 5, 5]
 
@@ -48,7 +49,7 @@ def rows_of(table: str) -> dict[str, list[str]]:
     return {cells[0]: cells[1:] for cells in map(cells_of, table.splitlines())}
 
 
-def test_the_table_has_means_differences_and_signs_and_the_papers_beside() -> None:
+def test_table_has_means_differences_signs_and_paper_rows() -> None:
     better, worse = [0.6, 0.62], [0.3, 0.32]
     found = figures(
         **{
@@ -71,7 +72,7 @@ def test_the_table_has_means_differences_and_signs_and_the_papers_beside() -> No
     assert set(rows["the paper's transfer"].values()) == {"+"}
 
 
-def test_the_summary_counts_positive_signs_as_the_paper_does() -> None:
+def test_summary_counts_positive_signs_like_the_paper() -> None:
     found = figures(
         **{"molmoe single-task": {"gaze min_L2": [0.2], "domain mAP": [0.5]}},
         **{"molmoe joint": {"gaze min_L2": [0.1], "domain mAP": [0.4]}},
@@ -91,8 +92,8 @@ def test_the_summary_counts_positive_signs_as_the_paper_does() -> None:
     assert internvl["relation mAP"] == "+" and internvl["domain mAP"] == "0" and internvl["gaze AUC"] == "–"
 
 
-def test_cells_of_other_models_carry_their_name_and_what_they_are() -> None:
-    cells = transfer.grid(arguments(seeds="3", models="fused,molmoe,qwen2-vl-2b", weights=("molmoe=some/where",)))
+def test_cells_of_vlms_have_their_name_and_settings() -> None:
+    cells = transfer.grid(study_arguments(seeds="3", models="fused,molmoe,qwen2-vl-2b", weights=("molmoe=some/where",)))
     names = ["joint", "gesture", "social_relation", "looking_at_me", "gaze", "expression"]
     assert [cell.name for cell in cells] == [
         f"{model}{name}-seed3" for model in ("", "molmoe-", "qwen2-vl-2b-") for name in names
@@ -103,26 +104,26 @@ def test_cells_of_other_models_carry_their_name_and_what_they_are() -> None:
     assert {transfer.model_of(cell) for cell in cells} == {"fused", "molmoe", "qwen2-vl-2b"}
 
 
-def test_published_presets_have_published_vlms() -> None:
-    told = transfer.Arguments("paper", "data", Path("out"), seeds="0", models="sail-vl-1.5")
-    assert transfer.grid(told)[0].settings["model"]["weights"] == "BytedanceDouyinContent/SAIL-VL-1d5-2B"
-    assert not any("plumbing" in note for note in transfer.notes(told))
-    assert any("plumbing" in note for note in transfer.notes(arguments(models="sail-vl-1.5")))
+def test_published_presets_use_published_vlms() -> None:
+    arguments = transfer.Arguments("paper", "data", Path("out"), seeds="0", models="sail-vl-1.5")
+    assert transfer.grid(arguments)[0].settings["model"]["weights"] == "BytedanceDouyinContent/SAIL-VL-1d5-2B"
+    assert not any("miniatures" in note for note in transfer.notes(arguments))
+    assert any("miniatures" in note for note in transfer.notes(study_arguments(models="sail-vl-1.5")))
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"models": "fused,qwen"}, "Unknown model 'qwen'"),
         ({"weights": ("qwen2-vl-2b",)}, "expected NAME=FOLDER"),
         ({"weights": ("molmo=x",)}, "Did you mean 'molmoe'"),
-        ({"models": "molmoe", "set": ("pcgrad=true",)}, "pcgrad is the fused model's"),
+        ({"models": "molmoe", "set": ("pcgrad=true",)}, "pcgrad is for the fused model"),
     ],
     ids=str,
 )
-def test_what_cannot_be_compared_is_refused(changed: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        transfer.grid(arguments(**changed))
+def test_invalid_models_and_weights_are_refused(changed: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        transfer.grid(study_arguments(**changed))
 
 
 def cells_of(line: str) -> list[str]:

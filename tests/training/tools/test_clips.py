@@ -1,4 +1,4 @@
-"""A clip on disk is the clip that was drawn, and scores of several clips add up."""
+"""A clip on disk equals the rendered clip; scores of several clips are those of all their frames."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 
 class Oracle:
-    """Detector and engine that say what the truth says; track ids are the true ones plus 10."""
+    """A detector and an engine that return the ground truth; track ids are the true ones plus 10."""
 
     timings_ms = {}  # noqa: RUF012
 
@@ -68,20 +68,20 @@ class Oracle:
         self._frame = {}
 
 
-def test_a_clip_on_disk_has_the_frames_and_the_truth_that_were_drawn(clip: tuple[Path, dict[str, Any]]) -> None:
+def test_a_clip_on_disk_has_the_rendered_frames_and_truth(clip: tuple[Path, dict[str, Any]]) -> None:
     path, truth = clip
-    drawn = list(sample_clip(1, "test", SECONDS, FPS, 2))
+    rendered = list(sample_clip(1, "test", SECONDS, FPS, 2))
     with VideoSource(path) as source:
         frames = list(source)
-    assert len(frames) == len(drawn) == len(truth["frames"]) == 4
+    assert len(frames) == len(rendered) == len(truth["frames"]) == 4
     assert (truth["fps"], truth["width"], truth["height"]) == (FPS, frames[0].width, frames[0].height)
-    for frame, (image, annotation), content in zip(frames, drawn, truth["frames"], strict=True):
+    for frame, (image, annotation), content in zip(frames, rendered, truth["frames"], strict=True):
         assert np.abs(frame.image.astype(int) - image).mean() < 12  # compressed, colours in the right order
         assert [person["track_id"] for person in content["people"]] == [p.track_id for p in annotation.people]
         assert content == json.loads(json.dumps(clips.truth_of(annotation)))
 
 
-def test_truth_keeps_what_the_comparison_reads(clip: tuple[Path, dict[str, Any]]) -> None:
+def test_truth_has_the_fields_that_scoring_reads(clip: tuple[Path, dict[str, Any]]) -> None:
     for frame in clip[1]["frames"]:
         for person in frame["people"]:
             assert set(person) == {
@@ -92,15 +92,15 @@ def test_truth_keeps_what_the_comparison_reads(clip: tuple[Path, dict[str, Any]]
             assert isinstance(a, int) and isinstance(b, int) and isinstance(domain, str) and isinstance(relation, str)
 
 
-def test_a_clip_watched_by_somebody_who_knows_is_all_right(clip: tuple[Path, dict[str, Any]]) -> None:
+def test_an_oracle_scores_1_on_a_clip(clip: tuple[Path, dict[str, Any]]) -> None:
     path, truth = clip
     oracle = Oracle(truth)
-    found = clips.watch(Pipeline(oracle, oracle, RuntimeConfig(budget_ms=1e6)), path)  # type: ignore[arg-type]
-    scores = compare(truth, found)
+    cues = clips.run_pipeline(Pipeline(oracle, oracle, RuntimeConfig(budget_ms=1e6)), path)  # type: ignore[arg-type]
+    scores = compare(truth, cues)
     assert (scores["tracked"], scores["id_switches"]) == (1.0, 0)
     for cue in ("expression", "looking_at_me", "domain", "relation"):
         assert scores[cue]["given"] >= 0.5 and scores[cue]["right"] == 1.0, cue
-    assert all(person.gaze is None or person.gaze.heatmap is None for frame in found for person in frame.people)
+    assert all(person.gaze is None or person.gaze.heatmap is None for frame in cues for person in frame.people)
 
 
 def test_a_clip_without_frames_is_an_error(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ OTHER = (100, 0, 150, 100)
 
 
 def one_clip(expressions: list[str], relation: str) -> tuple[dict[str, Any], list[FrameCues]]:
-    """Two people, 1 and 2, whose expression is always said to be neutral, as colleagues."""
+    """Truth and cues of people 1 and 2; the cues are always 'neutral' and 'friends'."""
     people = [
         {"track_id": i, "body": list(body), "face": [1, 1, 9, 9], "looking_at_me": False, "gesture": "none"}
         for i, body in ((1, BODY), (2, OTHER))
@@ -123,46 +123,44 @@ def one_clip(expressions: list[str], relation: str) -> tuple[dict[str, Any], lis
         {"people": [person | {"expression": name} for person in people], "relations": [[1, 2, "intimate", relation]]}
         for name in expressions
     ]
-    said = tuple(
+    cues = tuple(
         PersonCues(Person(i, Box(*map(float, body)), 0.9), expression=Label("neutral", 0.9))
         for i, body in ((1, BODY), (2, OTHER))
     )
     relations = (Relation((1, 2), relation=Label("relation/friends", 0.9)),)
     return {"fps": 10.0, "frames": frames}, [
-        FrameCues(i / 10, i, 200, 100, said, relations) for i in range(len(expressions))
+        FrameCues(i / 10, i, 200, 100, cues, relations) for i in range(len(expressions))
     ]
 
 
-def test_several_clips_score_as_the_frames_they_have_and_nobody_is_confused_between_them() -> None:
+def test_several_clips_score_as_one_with_distinct_people() -> None:
     runs = [one_clip(["neutral", "neutral"], "friends"), one_clip(["anger"], "couple")]
-    total = compare(*clips.joined(runs))
+    total = compare(*clips.concatenate(runs))
     assert total["tracked"] == 1.0 and total["id_switches"] == 0
     assert total["expression"]["frames"] == 6 and total["expression"]["right"] == pytest.approx(4 / 6, abs=1e-4)
     assert total["relation"]["right"] == pytest.approx(2 / 3, abs=1e-4)
 
 
-def test_the_table_has_a_line_for_every_clip_and_the_total() -> None:
+def test_the_table_has_a_row_per_clip_and_a_total() -> None:
     runs = [one_clip(["neutral"], "friends"), one_clip(["anger"], "couple")]
     result = {"split": "test", "clips": {"4": compare(*runs[0]), "9": compare(*runs[1])}}
-    result["total"] = compare(*clips.joined(runs))
-    people, shown = clips.tables(result)
-    assert [list(table.columns[0].cells) for table in (people, shown)] == [["4", "9", "total"]] * 2
-    column = next(c for c in shown.columns if c.header == "expression")
+    result["total"] = compare(*clips.concatenate(runs))
+    people, cue_table = clips.tables(result)
+    assert [list(table.columns[0].cells) for table in (people, cue_table)] == [["4", "9", "total"]] * 2
+    column = next(c for c in cue_table.columns if c.header == "expression")
     assert [cell.split()[0] for cell in column.cells] == ["100%", "0%", "50%"]
 
 
-@pytest.mark.parametrize(("option", "said"), [(("--split", "tets"), "test"), (("--people", "5"), "1 to 4")])
-def test_a_bad_option_ends_with_status_2_and_says_what_was_expected(
-    option: tuple[str, str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("option", "expected"), [(("--split", "tets"), "test"), (("--people", "5"), "1 to 4")])
+def test_a_bad_option_exits_with_2_and_names_the_expected_value(
+    option: tuple[str, str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         clips.main(["--bundle", str(tmp_path / "none"), *option])
     assert end.value.code == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def test_a_bundle_that_is_not_there_is_one_line_and_status_2(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_missing_bundle_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert clips.main(["--bundle", str(tmp_path / "none"), "--seeds", "1"]) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The model card says what was measured, and the demo is made from nothing in miniature."""
+"""The model card holds the measurements; a miniature demo is made from scratch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FACTS: dict[str, Any] = {
         },
     },
     "calibration": {
-        "questions": {
+        "tasks": {
             "gesture": {
                 "temperature": 1.25, "before": {"ece": {"value": 0.04}},
                 "after": {"ece": {"value": 0.02}, "ece_by_chance": 0.015},
@@ -49,8 +49,8 @@ FACTS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() -> None:
-    card = demo_bundle.model_card(FACTS, "On 20 photographs it found nobody.", "It was stopped once.")
+def test_the_model_card_has_origin_scores_limits_and_licences() -> None:
+    card = demo_bundle.model_card(FACTS, "On 20 photographs it detected nobody.", "It was stopped once.")
     for fact in ("abc1234", "seed 11", "encoder 1,500 steps, joint 3,000 steps", "0.978", "0.967", "120 minutes"):
         assert fact in card
     assert "| gesture | 900 | accuracy | 0.812 | 0.031 |" in card
@@ -59,19 +59,19 @@ def test_the_model_card_tells_origin_scores_with_chance_limits_and_licences() ->
     assert "| gaze | 0.701 of 0.990 | 0.750 of 0.990 |" in card
     assert "| gesture | 1.250 | 0.040 | 0.020 | 0.015 | 0.400 | 0.910 | 0.950 |" in card
     assert "| domain | - | 0.010 | 0.010 | 0.005 | - | - | - |" in card
-    assert "On 20 photographs it found nobody." in card and demo_bundle.NOT_MEASURED not in card
+    assert "On 20 photographs it detected nobody." in card and demo_bundle.NOT_MEASURED not in card
     assert "drawn people only" in card and "Apache-2.0" in card and "AGPL-3.0" in card
     assert "(torch 2.15.0). It was stopped once.\n" in card
     assert "{" not in card
 
 
-def test_without_a_measurement_the_model_card_says_so() -> None:
+def test_the_model_card_states_missing_measurements() -> None:
     assert demo_bundle.NOT_MEASURED in demo_bundle.model_card(FACTS) and "(torch 2.15.0).\n" in demo_bundle.model_card(
         FACTS
     )
 
 
-def test_a_clip_that_ships_is_not_scored_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shipped_clip_is_not_among_the_scored_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         demo_bundle.main([str(tmp_path / "out"), "--clip-seed", "3", "--clips", "2,3"])
     assert end.value.code == 2
@@ -80,7 +80,7 @@ def test_a_clip_that_ships_is_not_scored_twice(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_miniature_demo_is_made_from_nothing_and_steps_done_are_not_done_again(
+def test_a_miniature_demo_is_made_and_finished_steps_are_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
@@ -93,4 +93,4 @@ def test_a_miniature_demo_is_made_from_nothing_and_steps_done_are_not_done_again
     bundles.load(out / "bundle")
     (tmp_path / "work" / "clips.json").unlink()
     assert demo_bundle.main(command) == 0
-    assert capsys.readouterr().err.count("done before") == 6
+    assert capsys.readouterr().err.count("already done") == 6

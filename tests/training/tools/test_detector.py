@@ -1,4 +1,4 @@
-"""Scenes become YOLO's files, and a miniature run becomes a detector that the robot loads."""
+"""Scenes become YOLO files; a miniature run trains a detector that the robot loads."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ MINIATURE = ("--images", "8", "--val-images", "3", "--epochs", "1", "--size", "6
 
 
 def person(track_id: int = 1, **changes: object) -> PersonAnnotation:
-    known: dict[str, object] = dict.fromkeys((field.name for field in dataclasses.fields(PersonAnnotation)), None)
-    known |= {"track_id": track_id, "body": (100.0, 0.0, 300.0, 480.0), "face": (160.0, 48.0, 224.0, 144.0)}
-    known |= {"visibility": 1.0}
-    return PersonAnnotation(**(known | changes))  # type: ignore[arg-type]
+    fields: dict[str, object] = dict.fromkeys((field.name for field in dataclasses.fields(PersonAnnotation)), None)
+    fields |= {"track_id": track_id, "body": (100.0, 0.0, 300.0, 480.0), "face": (160.0, 48.0, 224.0, 144.0)}
+    fields |= {"visibility": 1.0}
+    return PersonAnnotation(**(fields | changes))  # type: ignore[arg-type]
 
 
 def annotation(*people: PersonAnnotation) -> Annotation:
     return Annotation(640, 480, people, ())
 
 
-def test_labels_are_class_centre_and_size_as_shares_of_the_picture() -> None:
+def test_labels_are_class_centre_and_size_in_unit_coordinates() -> None:
     assert list(detector.labels(annotation(person()))) == [
         "0 0.312500 0.500000 0.312500 1.000000",
         "1 0.300000 0.200000 0.100000 0.200000",
     ]
 
 
-def test_a_person_with_almost_nothing_to_see_is_not_labelled() -> None:
+def test_hardly_visible_people_are_not_labelled() -> None:
     hidden, turned = person(1, face=None, visibility=0.2), person(2, face=None, visibility=0.3)
     assert [line[0] for line in detector.labels(annotation(hidden, turned))] == ["0"]
 
 
-def test_a_face_is_never_labelled_without_its_person() -> None:
+def test_a_face_is_always_labelled_with_its_person() -> None:
     assert [line[0] for line in detector.labels(annotation(person(visibility=0.1)))] == ["0", "1"]
 
 
-def test_a_scene_is_a_function_of_its_number_and_splits_differ() -> None:
+def test_scenes_depend_on_their_number_and_split_only() -> None:
     image, truth, quality = detector.scene("train", 3, 0)
     again, same, quality_again = detector.scene("train", 3, 0)
     assert (image == again).all() and truth == same and quality == quality_again
@@ -54,20 +54,20 @@ def test_a_scene_is_a_function_of_its_number_and_splits_differ() -> None:
     assert other.shape == image.shape and (other != image).any()
 
 
-def test_scenes_show_one_to_four_people_near_and_far_and_sitting() -> None:
-    people = [detector.scene("train", number, 0)[1].people for number in range(45)]
-    assert {1, 2, 3, 4} <= {len(found) for found in people}
-    heights = [one.body[3] - one.body[1] for found in people for one in found]
+def test_scenes_show_one_to_four_people_near_far_and_sitting() -> None:
+    people = [detector.scene("train", number, 1)[1].people for number in range(9)]
+    assert {1, 2, 3, 4} <= {len(group) for group in people}
+    heights = [p.body[3] - p.body[1] for group in people for p in group]
     assert min(heights) < 200 and max(heights) > 400
-    assert any(one.sitting for found in people for one in found)
+    assert any(p.sitting for group in people for p in group)
 
 
-def test_images_that_are_there_stay_and_missing_ones_come_with_their_labels(tmp_path: Path) -> None:
-    kept = detector.image_path(tmp_path, "train", 1)
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"kept")
+def test_existing_images_stay_and_missing_ones_are_rendered(tmp_path: Path) -> None:
+    existing = detector.image_path(tmp_path, "train", 1)
+    existing.parent.mkdir(parents=True)
+    existing.write_bytes(b"existing")
     detector.write_images(tmp_path, "train", 3, seed=0, workers=1)
-    assert kept.read_bytes() == b"kept"
+    assert existing.read_bytes() == b"existing"
     for number in (0, 2):
         image = cv2.imread(str(detector.image_path(tmp_path, "train", number)))
         assert image.shape == (480, 640, 3)
@@ -77,7 +77,7 @@ def test_images_that_are_there_stay_and_missing_ones_come_with_their_labels(tmp_
 
 
 @pytest.mark.parametrize(("option", "value"), [("--images", "0"), ("--size", "100"), ("--width", "2")])
-def test_a_bad_option_ends_with_status_2_before_anything_is_written(
+def test_a_bad_option_exits_with_2_and_writes_nothing(
     option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
@@ -87,7 +87,7 @@ def test_a_bad_option_ends_with_status_2_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_with_another_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_another_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "settings.json").write_text(json.dumps({"images": 3}))
     assert detector.main(["--out", str(tmp_path), *MINIATURE]) == 2
     assert "--resume" in capsys.readouterr().err
@@ -97,9 +97,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_miniature_run_makes_a_detector_the_robot_loads_and_is_not_done_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_miniature_run_trains_a_loadable_detector_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert detector.main(["--out", str(out), "--workers", "1", *MINIATURE]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

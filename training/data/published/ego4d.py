@@ -1,13 +1,13 @@
-"""Ego4D's Looking-At-Me (Grauman et al. 2022), as its own preparation script leaves it: does a face look at the wearer?
+"""Ego4D's Looking-At-Me (Grauman et al. 2022), as its preparation script writes it: does a face look at the wearer?
 
     ego4d/video_imgs/<clip>/img_%05d.jpg         or data/video_imgs/...; frames at 30 per second
-    ego4d/json_original/<clip>/<track>.json      boxes of a track; persons[0], who wears the camera, is not among them
-    ego4d/result_LAM/<clip>.json                 segments (person, first and last frame, both included) of looking
+    ego4d/json_original/<clip>/<track>.json      boxes of a track, without persons[0], the camera wearer
+    ego4d/result_LAM/<clip>.json                 segments of looking (person, first and last frame, inclusive)
     ego4d/split/{train,val,test}.list            clips
     ego4d/videos_challenge/<video>/<track>/<frame>_<id>.jpg      test: cropped faces, labels hidden
 
-Missing frames of a track are interpolated; every 13th frame is a sample, as in the benchmark's code. Its models see the
-7 frames around each; a listing has them when `moments` is 7.
+Missing frames of a track are interpolated; every 13th frame is a sample, as in the benchmark's code. The benchmark's
+models see 7 frames per sample (`moments`).
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sf_ros.core.tasks import TASKS as SPECS
+from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
-from training.data.files import DatasetError, Listing, Record, find, is_there, read_json
+from training.data.files import DatasetError, Listing, Record, exists, find, read_json
 
 T = TypeVar("T")
 
 FOLDER = "ego4d"
-TASKS = ("looking_at_me",)
 SPLITS = {"train": "train", "val": "val", "test": "test"}
 HOW = (
     "https://ego4d-data.org for the licence; github.com/EGO4D/social-interactions (branch lam) cuts clips into frames."
 )
 STRIDE = 13  # frames between samples
-YES, NO = (SPECS["looking_at_me"].labels.index(name) for name in ("yes", "no"))
+YES, NO = (TASKS["looking_at_me"].labels.index(name) for name in ("yes", "no"))
 
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
-    """Every sampled face of a split, and of each the frames around it, `moments` with its own (odd).
+    """Every sampled face of a split, each with its `moments` - 1 neighbouring frames (`moments` is odd).
 
-    The faces of 'test' have no label. DatasetError where the layout is another.
+    Faces of 'test' have no label. DatasetError for another layout.
     """
     if moments < 1 or moments % 2 == 0:
-        raise ValueError(f"moments is {moments}; it must be odd: as many frames before a sample as behind it.")
+        raise ValueError(f"moments is {moments}; it must be odd: as many frames before a sample as after it.")
     if split == "test":
         folder = find(root, ("videos_challenge", "data/videos_challenge"), "folder of the challenge's faces")
         return _challenge(folder, moments)
@@ -48,18 +47,18 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     tracks = find(root, ("json_original", "data/json_original"), "folder of tracks")
     looks = find(root, ("result_LAM", "data/result_LAM"), "folder of looking segments")
     clips = find(root, (f"split/{split}.list", f"data/split/{split}.list"), f"list of the {split} clips")
-    found = Listing()
+    result = Listing()
     for clip in clips.read_text(encoding="utf-8").split():
         try:
             segments = _segments(read_json(looks / f"{clip}.json"))
             files = sorted((tracks / clip).glob("*.json"))
             if not files:
-                found.drop("clip without tracks", clip)
+                result.drop("clip without tracks", clip)
             for file in files:
-                _track(found, read_json(file), segments, frames / clip, f"ego4d/{clip}/{file.stem}", moments)
+                _track(result, read_json(file), segments, frames / clip, f"ego4d/{clip}/{file.stem}", moments)
         except DatasetError as error:
-            found.drop("clip whose annotations cannot be read", str(error))
-    return found
+            result.drop("clip with unreadable annotations", str(error))
+    return result
 
 
 def submission(keys: Sequence[str], scores: Iterable[float]) -> str:
@@ -73,7 +72,7 @@ def submission(keys: Sequence[str], scores: Iterable[float]) -> str:
 
 
 def _challenge(folder: Path, moments: int) -> Listing:
-    found = Listing()
+    result = Listing()
     for track in sorted(folder.glob("*/*")):
         faces: dict[int, tuple[Path, tuple[Box, ...]]] = {}
         samples: list[tuple[int, Path, str]] = []
@@ -84,25 +83,25 @@ def _challenge(folder: Path, moments: int) -> Listing:
                 faces[int(number)] = path, ()
                 samples.append((int(number), path, key))
             else:
-                found.drop("file name that is no <frame>_<id>", key)
+                result.drop("file name other than <frame>_<id>", key)
         for place, path, key in samples:
-            found.add(Record(path, key, moments=neighbours(faces, place, moments)))
-    return found
+            result.add(Record(path, key, moments=neighbours(faces, place, moments)))
+    return result
 
 
 def neighbours(frames: Mapping[int, T], number: int, count: int) -> tuple[T, ...]:
-    """The `count` - 1 frames around one; for a frame that is missing the next one towards it, as beyond the ends."""
-    found = []
+    """The `count` - 1 frames around a frame; a missing frame is replaced by the next one towards the centre."""
+    result = []
     for side in (-1, 1):
         last = frames[number]
         for offset in range(1, count // 2 + 1):
             last = frames.get(number + side * offset, last)
-            found.append(last)
-    return tuple(found)
+            result.append(last)
+    return tuple(result)
 
 
 def _segments(entries: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    """(person, first frame, last frame); segments of nobody are left out."""
+    """(person, first frame, last frame) of each segment with a person."""
     return [
         (str(entry["label"]), int(entry["start_frame"]), int(entry["end_frame"]))
         for entry in entries
@@ -111,28 +110,28 @@ def _segments(entries: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
 
 
 def _track(
-    found: Listing,
+    result: Listing,
     track: list[dict[str, Any]],
     segments: list[tuple[str, int, int]],
     frames: Path,
     key: str,
     moments: int,
 ) -> None:
-    known = {}
+    boxes: dict[int, tuple[str, Box]] = {}
     for entry in track:
         box = _box(entry)
         if entry["Person ID"] in (None, "") or int(entry["frameNumber"]) == 0 or box is None:
-            found.drop("box without person, frame or size", key)
+            result.drop("box without person, frame or size", key)
         else:
-            known[int(entry["frameNumber"])] = str(entry["Person ID"]), box
-    filled = list(_filled(known))
+            boxes[int(entry["frameNumber"])] = str(entry["Person ID"]), box
+    filled = list(_interpolated(boxes))
     faces = {number: (frames / f"img_{number:05d}.jpg", (box,)) for number, _, box in filled}
-    there = {number: face for number, face in faces.items() if is_there(face[0])}
+    existing = {number: face for number, face in faces.items() if exists(face[0])}
     for number, person, _ in filled[::STRIDE]:
         looks = any(who == person and first <= number <= last for who, first, last in segments)
-        path, boxes = faces[number]
-        others = neighbours(there, number, moments) if number in there else ()
-        found.add(Record(path, f"{key}/{number}", YES if looks else NO, boxes, moments=others))
+        path, marked = faces[number]
+        others = neighbours(existing, number, moments) if number in existing else ()
+        result.add(Record(path, f"{key}/{number}", YES if looks else NO, marked, moments=others))
 
 
 def _box(entry: dict[str, Any]) -> Box | None:
@@ -142,15 +141,15 @@ def _box(entry: dict[str, Any]) -> Box | None:
     return Box(max(x, 0.0), max(y, 0.0), x + width, y + height)
 
 
-def _filled(known: dict[int, tuple[str, Box]]) -> Iterator[tuple[int, str, Box]]:
-    """Frames in order, those missing between two of one track with a box on the straight line between theirs."""
-    numbers = sorted(known)
+def _interpolated(boxes: dict[int, tuple[str, Box]]) -> Iterator[tuple[int, str, Box]]:
+    """(frame, person, box) of every frame in order; boxes of missing frames are interpolated linearly."""
+    numbers = sorted(boxes)
     for first, second in pairwise(numbers):
-        person, box = known[first]
+        person, box = boxes[first]
         yield first, person, box
         for number in range(first + 1, second):
             part = (number - first) / (second - first)
-            ends = zip(box.as_tuple(), known[second][1].as_tuple(), strict=True)
+            ends = zip(box.as_tuple(), boxes[second][1].as_tuple(), strict=True)
             yield number, person, Box(*(a + part * (b - a) for a, b in ends))
     if numbers:
-        yield numbers[-1], *known[numbers[-1]]
+        yield numbers[-1], *boxes[numbers[-1]]

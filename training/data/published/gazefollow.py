@@ -1,11 +1,11 @@
 """GazeFollow, extended (Recasens et al. 2015; Chong et al. 2020): where a person in a photograph looks.
 
     gazefollow/train/...  test2/...
-    gazefollow/train_annotations_release.txt  test_annotations_release.txt      or Gaze-LLE's
-    gazefollow/train_preprocessed.json        test_preprocessed.json            which come first where both are there
+    gazefollow/train_annotations_release.txt  test_annotations_release.txt
+    gazefollow/train_preprocessed.json        test_preprocessed.json            Gaze-LLE's; preferred if both exist
 
-Text rows have no header. Head boxes are pixels and may have their corners swapped; points are shares of the picture. A
-test person has a row per annotator. Training takes people who look at something inside the picture.
+Text rows have no header. Head boxes are pixels and may have their corners swapped; points are fractions of the image
+size. A test person has one row per annotator. Training uses people who look at something inside the image.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from sf_ros.core.types import Box
 from training.data.files import DatasetError, Listing, Record, clipped, read_json, read_rows
 
 FOLDER = "gazefollow"
-TASKS = ("gaze",)
 SPLITS = {"train": "train", "val": "test", "test": "test"}  # no validation split was published
 HOW = "http://gazefollow.csail.mit.edu for the terms; 'gazefollow_extended.zip' is linked by Chong et al. (2020)."
 _COLUMNS = {"train": 17, "test": 16}
-_INSIDE, _INVALID = 1, -1  # of 'inout': the target is in the picture, outside it (0), or the row is broken
+_INSIDE, _INVALID = 1, -1  # values of 'inout': target inside the image, row invalid (0: target outside the image)
 
 
 @dataclass
 class _Head:
-    """One person: where the head is, and every annotator's point."""
+    """One person: the head box and every annotator's point."""
 
     path: str
     box: Sequence[float]  # corners, px
@@ -38,8 +37,8 @@ class _Head:
     points: list[tuple[float, float]] = field(default_factory=list)
 
 
-def listing(root: Path, task: str, split: str) -> Listing:
-    """Every person of a split whose target is in the picture. DatasetError where no annotation file is there."""
+def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
+    """Every person of a split whose target is inside the image. DatasetError when no annotation file exists."""
     part = SPLITS[split]
     packed, text = root / f"{part}_preprocessed.json", root / f"{part}_annotations_release.txt"
     if packed.is_file():
@@ -47,30 +46,30 @@ def listing(root: Path, task: str, split: str) -> Listing:
     elif text.is_file():
         heads = _from_text(text, part)
     else:
-        raise DatasetError(f"{root}: neither {packed.name} nor {text.name} is there.")
-    found, sizes = Listing(), {}
+        raise DatasetError(f"{root}: neither {packed.name} nor {text.name} exists.")
+    result, sizes = Listing(), {}
     for number, head in enumerate(heads):
         path = root / head.path
         key = f"gazefollow/{head.path}/{number}"
         points = tuple((x, y) for x, y in head.points if 0 <= x <= 1 and 0 <= y <= 1)
         if head.inout == _INVALID:
-            found.drop("marked as invalid", key)
+            result.drop("marked as invalid", key)
         elif head.inout != _INSIDE:
-            found.drop("target outside the picture", key)
+            result.drop("target outside the image", key)
         elif not points:
-            found.drop("no point in the picture", key)
+            result.drop("no point in the image", key)
         elif not path.is_file():
-            found.drop("picture missing", str(path))
+            result.drop("image missing", str(path))
         else:
             if path not in sizes:
-                sizes = {path: _size(path)}  # rows of a picture follow one another
+                sizes = {path: _size(path)}  # rows of one image are adjacent
             if (size := sizes[path]) is None:
-                found.drop("picture cannot be read", str(path))
+                result.drop("unreadable image", str(path))
             elif (box := clipped(head.box, *size)) is None:
-                found.drop("head box outside the picture", key)
+                result.drop("head box outside the image", key)
             else:
-                found.add(Record(path, key, None, (box,), points, _tags(box, points[0], size)))
-    return found
+                result.add(Record(path, key, None, (box,), points, _tags(box, points[0], size)))
+    return result
 
 
 def _from_json(entries: list[dict[str, Any]]) -> Iterator[_Head]:
@@ -81,34 +80,34 @@ def _from_json(entries: list[dict[str, Any]]) -> Iterator[_Head]:
 
 
 def _from_text(path: Path, part: str) -> Iterator[_Head]:
-    """Rows of one person follow one another and share the picture and the eye's place."""
-    now: _Head | None = None
+    """Rows of one person are adjacent and share the image and the eye position."""
+    head: _Head | None = None
     last: tuple[str, ...] = ()
     for number, row in enumerate(read_rows(path), start=1):
         if len(row) != _COLUMNS[part]:
             raise DatasetError(f"{path}, row {number}: {len(row)} columns; expected {_COLUMNS[part]}.")
         person = (row[0], row[6], row[7]) if part == "test" else (row[0], str(number))
-        if now is None or person != last:
-            if now is not None:
-                yield now
+        if head is None or person != last:
+            if head is not None:
+                yield head
             inout = int(float(row[14])) if part == "train" else _INSIDE
-            now, last = _Head(row[0], list(map(float, row[10:14])), inout), person
-        now.points.append((float(row[8]), float(row[9])))
-    if now is not None:
-        yield now
+            head, last = _Head(row[0], list(map(float, row[10:14])), inout), person
+        head.points.append((float(row[8]), float(row[9])))
+    if head is not None:
+        yield head
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height from a picture's head alone."""
+    """Width and height from the file header."""
     try:
-        with Image.open(path) as picture:
-            return picture.size
+        with Image.open(path) as image:
+            return image.size
     except OSError:
         return None
 
 
 def _tags(box: Box, point: tuple[float, float], size: tuple[int, int]) -> dict[str, object]:
-    """Whether the target comes after the head in raster order, on a 24 x 24 grid, as for scenes."""
+    """Whether the target comes before or after the head in raster order on a 24 x 24 grid."""
     grid = 24
     head = (int(box.y1 / size[1] * grid), int(box.x1 / size[0] * grid))
     target = (int(point[1] * grid), int(point[0] * grid))

@@ -14,8 +14,7 @@ from sf_ros.core.types import Box
 from training.data.files import DatasetError, Listing, Record, clipped, find, read_json
 
 FOLDER = "pisc"
-TASKS = ("domain", "relation")
-SPLITS = {"train": "train", "val": "valid", "test": "test"}  # ours -> theirs
+SPLITS = {"train": "train", "val": "valid", "test": "test"}  # ours -> published
 HOW = "https://zenodo.org/records/1059155: unpack images-00 ... 03 (one tar in four parts) and the annotations."
 _FILES = {"domain": "domain.json", "relation": "relationship.json"}
 _SPLIT_FILES = {
@@ -25,35 +24,35 @@ _SPLIT_FILES = {
 _CLASSES = {"domain": 3, "relation": 6}
 
 
-def listing(root: Path, task: str, split: str) -> Listing:
-    """Every annotated pair of a split, smaller person number first. DatasetError where a file is missing or broken."""
+def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
+    """Every annotated pair of a split, smaller person number first. DatasetError when a file is missing or broken."""
     people = {str(entry["id"]): entry for entry in read_json(root / "annotation_image_info.json")}
     pairs = read_json(root / _FILES[task])
     names = (SPLITS[split], split)  # 'valid' as published; 'val' in some copies
     files = tuple(pattern.format(name) for pattern in _SPLIT_FILES[task] for name in names)
     images = [str(image) for image in read_json(find(root, files, f"list of the {split} split of {task}"))]
     if not isinstance(pairs, dict):
-        raise DatasetError(f"{root / _FILES[task]}: expected an object of pictures, found a {type(pairs).__name__}.")
-    folder = find(root, ("image", "images"), "folder of pictures")
-    found = Listing()
+        raise DatasetError(f"{root / _FILES[task]}: expected an object keyed by image, got a {type(pairs).__name__}.")
+    folder = find(root, ("image", "images"), "folder of images")
+    result = Listing()
     for image in images:
         if image not in people or image not in pairs:
-            found.drop("picture without annotations", image)
+            result.drop("image without annotations", image)
             continue
-        path = _picture(folder, image)
+        path = _image(folder, image)
         for pair, label in pairs[image].items():
             key = f"pisc/{image}/{pair.replace(' ', '-')}"
             boxes = _boxes(people[image], pair)
             if boxes is None:
-                found.drop("person number or box that does not exist", key)
+                result.drop("nonexistent person number or box", key)
             elif not 1 <= int(label) <= _CLASSES[task]:
-                found.drop("unknown label", f"{key}: {label}")
+                result.drop("unknown label", f"{key}: {label}")
             else:
-                found.add(Record(path, key, int(label) - 1, boxes))
-    return found
+                result.add(Record(path, key, int(label) - 1, boxes))
+    return result
 
 
-def _picture(folder: Path, image: str) -> Path:
+def _image(folder: Path, image: str) -> Path:
     """Five digits as published; some copies have none."""
     padded = folder / f"{int(image):05d}.jpg"
     return padded if padded.is_file() else folder / f"{image}.jpg"
@@ -64,5 +63,5 @@ def _boxes(entry: dict, pair: str) -> tuple[Box, Box] | None:
     boxes = entry["bbox"]
     if first == second or not all(0 <= i < len(boxes) for i in (first, second)):
         return None
-    one, two = (clipped(boxes[i], entry["imgW"], entry["imgH"]) for i in (first, second))
-    return (one, two) if one and two else None
+    box1, box2 = (clipped(boxes[i], entry["imgW"], entry["imgH"]) for i in (first, second))
+    return (box1, box2) if box1 and box2 else None

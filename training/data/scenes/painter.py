@@ -1,8 +1,7 @@
-"""A pinhole camera and a depth-sorted painter: the only place where scenes touch pixels.
+"""A pinhole camera and a rasteriser by the painter's algorithm.
 
-Everything a scene shows is handed over as primitives in camera coordinates (metres; x right, y down, z forward),
-sorted far to near and filled with OpenCV. A quarter-resolution map of owner ids is painted along, so that labels can
-say what is really visible.
+Scenes hand over primitives in camera coordinates (metres; x right, y down, z forward), which are sorted far to near
+and filled with OpenCV. A map of owner ids at 1/4 resolution is painted in the same order; visibility is read from it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 SUBPIXEL_BITS = 4
 NEAR_M = 0.15
-OWNER_SCALE = 4  # the owner map is painted at 1/4 resolution
+OWNER_SCALE = 4  # image pixels per pixel of the owner map
 _ARC = np.linspace(-np.pi / 2, np.pi / 2, 7)
 _UNIT = np.stack([np.cos(_ARC), np.sin(_ARC)], axis=1)
 _ENDS = np.concatenate([_UNIT, -_UNIT])  # (14, 2): both ends of a capsule of radius 1
@@ -55,12 +54,12 @@ class Painter:
     camera: Camera
     light: tuple[float, float, float] = (-0.5, -0.7, -0.5)  # direction towards the light
     primitives: list[Primitive] = field(default_factory=list)
-    owner: int = 0  # stamped on each primitive; 0 is the background
+    owner: int = 0  # owner id of the primitives that follow; 0 is the background
 
     def polygon(self, points, color, *, bias: float = 0.0, outline: float = 0.0) -> None:
-        """Fill a polygon of camera points (N, 3). `bias` metres pull it towards the viewer when sorting.
+        """Add a filled polygon of camera points (N, 3); `bias` moves it towards the camera for sorting, in metres.
 
-        `outline` is the width in metres of a darker rim drawn underneath (0: none).
+        `outline` is the width in metres of a darker rim underneath (0: none). Polygons nearer than NEAR_M are dropped.
         """
         points = np.asarray(points, float)
         if points[:, 2].min() < NEAR_M:
@@ -74,7 +73,7 @@ class Painter:
         self._add(pixels, depth, color)
 
     def line(self, points, color, *, width: float, bias: float = 0.0) -> None:
-        """An open polyline of camera points (N, 3), `width` in metres."""
+        """Add an open polyline of camera points (N, 3), `width` in metres."""
         points = np.asarray(points, float)
         if points[:, 2].min() < NEAR_M:
             return
@@ -84,7 +83,7 @@ class Painter:
     def capsule(
         self, a, b, radius_a, radius_b, color, *, bias: float = 0.0, outline: float = 0.004, gloss: float = 0.12
     ) -> None:
-        """A tapered, lit limb between camera points a and b (3,), radii and outline in metres; `gloss` 0..1."""
+        """Add a tapered, lit limb between camera points a and b (3,), radii and outline in metres; `gloss` 0..1."""
         a, b = np.asarray(a, float), np.asarray(b, float)
         if min(a[2], b[2]) < NEAR_M:
             return
@@ -106,37 +105,37 @@ class Painter:
             )
 
     def ball(self, center, radius, color, *, bias: float = 0.0, outline: float = 0.004, gloss: float = 0.12) -> None:
-        """A lit sphere at a camera point (3,), radius in metres."""
+        """Add a lit sphere at a camera point (3,), radius in metres."""
         self.capsule(center, center, radius, radius, color, bias=bias, outline=outline, gloss=gloss)
 
     def ellipse(self, center, axis_u, axis_v, color, *, bias: float = 0.0, outline: float = 0.0) -> None:
-        """A flat filled ellipse spanned by two camera vectors (3,) around a center (3,)."""
+        """Add a flat filled ellipse spanned by two camera vectors (3,) around a center (3,)."""
         center, axis_u, axis_v = (np.asarray(v, float) for v in (center, axis_u, axis_v))
         ring = center + np.cos(_CIRCLE)[:, None] * axis_u + np.sin(_CIRCLE)[:, None] * axis_v
         self.polygon(ring, color, bias=bias, outline=outline)
 
     def paint(self, image: np.ndarray) -> np.ndarray:
-        """Paint onto an RGB uint8 image (H, W, 3) in place; return the owner map (H/4, W/4) uint8."""
+        """Paint the primitives onto an RGB uint8 image (H, W, 3) in place; returns the owner map (H/4, W/4) uint8."""
         owners = np.zeros((image.shape[0] // OWNER_SCALE, image.shape[1] // OWNER_SCALE), np.uint8)
         if not self.primitives:
             return owners
         ends = np.cumsum([len(item.points_px) for item in self.primitives])
-        every = np.concatenate([item.points_px for item in self.primitives])  # one conversion for all
-        fine = np.clip(np.round(every * (1 << SUBPIXEL_BITS)), -(1 << 20), 1 << 20).astype(np.int32)
-        coarse = (every / OWNER_SCALE).astype(np.int32)
+        points_px = np.concatenate([item.points_px for item in self.primitives])  # converted at once, for speed
+        fine = np.clip(np.round(points_px * (1 << SUBPIXEL_BITS)), -(1 << 20), 1 << 20).astype(np.int32)
+        coarse = (points_px / OWNER_SCALE).astype(np.int32)
         order = sorted(range(len(self.primitives)), key=lambda i: -self.primitives[i].depth)
         for index in order:
             item = self.primitives[index]
             rows = slice(int(ends[index]) - len(item.points_px), int(ends[index]))
             points = fine[rows]
             color = tuple(min(max(float(c), 0.0), 255.0) for c in item.color)
-            small = coarse[rows]
+            coarse_points = coarse[rows]
             if item.line_px:
                 cv2.polylines(image, [points], False, color, max(1, round(item.line_px)), cv2.LINE_AA, SUBPIXEL_BITS)
-                cv2.polylines(owners, [small], False, item.owner, max(1, round(item.line_px / OWNER_SCALE)))
+                cv2.polylines(owners, [coarse_points], False, item.owner, max(1, round(item.line_px / OWNER_SCALE)))
             else:
                 cv2.fillPoly(image, [points], color, cv2.LINE_AA, SUBPIXEL_BITS)
-                cv2.fillPoly(owners, [small], item.owner)
+                cv2.fillPoly(owners, [coarse_points], item.owner)
         return owners
 
     def _add(self, points_px, depth, color, *, line_px=0.0) -> None:
@@ -144,12 +143,12 @@ class Painter:
 
 
 def darker(color, amount: float):
-    """Colour scaled towards black; amount 1 keeps it."""
+    """Colour scaled towards black by a factor; 1 changes nothing."""
     return tuple(c * amount for c in color)
 
 
 def lighter(color, amount: float):
-    """Colour moved towards white by `amount` 0..1."""
+    """Colour moved towards white by a share `amount`, 0..1."""
     return tuple(c + (255 - c) * amount for c in color)
 
 

@@ -1,20 +1,23 @@
-"""A scene's state as a picture, and everything that is true about the picture."""
+"""Render a scene: its image, and the ground truth of everything the image shows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from training.data.scenes.painter import OWNER_SCALE, Camera, Painter
+from training.data.scenes.person.arms import SHOULDERS
 from training.data.scenes.person.drawing import PARTS, DrawnPerson, draw_person, owner_id
 from training.data.scenes.person.state import PersonState, angle_between, angles, wrap
+from training.data.scenes.scene import RAISED_LIMIT_M, SceneState
+from training.data.scenes.sensor import expose
 from training.data.scenes.setting.objects import draw_object
 from training.data.scenes.setting.rooms import draw_background, draw_furniture
-from training.data.scenes.sensor import expose
-from training.data.scenes.scene import RAISED_M, SceneState
 
+PointPx = tuple[float, float]  # x, y in pixels
 BoxPx = tuple[float, float, float, float]  # x1, y1, x2, y2 in pixels
 MAX_FACE_TURN = np.deg2rad(85)
 _EYES_M = np.array([(x, y, -0.085) for x in (-0.06, 0.06) for y in (-0.046, 0.006)])  # head frame
@@ -23,12 +26,12 @@ _MOUTH_M = np.array([(x, y, -0.085) for x in (-0.042, 0.042) for y in (0.03, 0.0
 
 @dataclass(frozen=True)
 class PersonAnnotation:
-    """What is true about one person; boxes in pixels, inside the image."""
+    """Ground truth of one person; boxes in pixels, clipped to the image. Left and right are the person's."""
 
     track_id: int
     body: BoxPx  # visible extent with arms
     face: BoxPx | None  # None: turned away or more than half hidden
-    gaze_point_norm: tuple[float, float] | None  # of image width and height; None: out of the picture or the camera
+    gaze_point_norm: tuple[float, float] | None  # x, y in 0..1 of the image; None: outside the image, or the camera
     gaze_target: str  # 'camera' | 'person:<id>' | 'object:<name>' | 'none'
     looking_at_me: bool
     expression: str
@@ -36,18 +39,22 @@ class PersonAnnotation:
     hand_boxes: tuple[BoxPx, ...]
     eyes_box: BoxPx | None
     mouth_box: BoxPx | None
-    visibility: float  # share of the silhouette that nothing covers, 0..1
-    hand_visibility: float  # the same for the hands of a gesture, taken together; 1 without a gesture
+    visibility: float  # visible share of the silhouette, 0..1
+    hand_visibility: float  # visible share of the gesturing hands together, 0..1; 1 without a gesture
     head_turn_deg: tuple[float, float]  # yaw, pitch of the head from the direction to the camera
     gaze_turn_deg: tuple[float, float]  # yaw to image right, pitch down, of the gaze from the direction to the camera
     age: str
     dress_style: str  # 'casual' | 'business' | 'service'
     sitting: bool
+    # 'head', 'left_shoulder', 'left_elbow', 'left_wrist', 'right_shoulder', ...; hidden joints and those outside the
+    # image included. A raised hand: joints_px["left_wrist"][1] < joints_px["left_shoulder"][1].
+    joints_px: Mapping[str, PointPx] = field(default_factory=dict)
+    hands_visible: Mapping[str, float] = field(default_factory=dict)  # 'left', 'right' -> visible share of the hand
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is true about a picture; relations are (track id, track id, domain, relation) for every pair."""
+    """Ground truth of one image; `relations` holds (track id, track id, domain, relation) of every visible pair."""
 
     width: int
     height: int
@@ -58,9 +65,9 @@ class Annotation:
 def render(
     state: SceneState, rng: np.random.Generator, *, hide: frozenset[str] = frozenset()
 ) -> tuple[np.ndarray, Annotation]:
-    """Draw a scene: RGB uint8 (H, W, 3) and its annotation. `rng` makes the sensor's grain.
+    """Render a scene: RGB uint8 (H, W, 3) and its annotation. `rng` draws the sensor noise.
 
-    `hide` leaves out 'eyes', 'mouth' or gesturing 'hands' (arms then hang at rest); labels stay what they are.
+    `hide` leaves out 'eyes', 'mouth' or 'hands' (the arms then hang at rest); the annotation does not change.
     """
     image = draw_background(state.room, state.camera)
     painter = Painter(state.camera)
@@ -87,7 +94,7 @@ def render(
 
 
 def _extents(painter: Painter) -> dict[int, np.ndarray]:
-    """Pixel extent (x1, y1, x2, y2) of what each owner drew, hidden or not."""
+    """Owner -> pixel extent (x1, y1, x2, y2) of its primitives, hidden ones included."""
     items = [item for item in painter.primitives if item.owner]
     if not items:
         return {}
@@ -103,7 +110,7 @@ def _extents(painter: Painter) -> dict[int, np.ndarray]:
 
 
 def _silhouettes(painter: Painter, shape: tuple[int, int]) -> dict[int, np.ndarray]:
-    """What each owner would cover alone: quarter-resolution masks (h, w) uint8 of 0 and 1."""
+    """Owner -> mask (h, w) uint8 of 0 and 1 that it would cover without occlusion, at 1/4 resolution."""
     masks: dict[int, np.ndarray] = {}
     for item in painter.primitives:
         if not item.owner:
@@ -111,11 +118,11 @@ def _silhouettes(painter: Painter, shape: tuple[int, int]) -> dict[int, np.ndarr
         mask = masks.get(item.owner)
         if mask is None:
             mask = masks[item.owner] = np.zeros(shape, np.uint8)
-        small = (item.points_px / OWNER_SCALE).astype(np.int32)
+        coarse_px = (item.points_px / OWNER_SCALE).astype(np.int32)
         if item.line_px:
-            cv2.polylines(mask, [small], False, 1, max(1, round(item.line_px / OWNER_SCALE)))
+            cv2.polylines(mask, [coarse_px], False, 1, max(1, round(item.line_px / OWNER_SCALE)))
         else:
-            cv2.fillPoly(mask, [small], 1)
+            cv2.fillPoly(mask, [coarse_px], 1)
     return masks
 
 
@@ -128,26 +135,26 @@ def _annotate(
     extents: dict[int, np.ndarray],
     silhouettes: dict[int, np.ndarray],
 ) -> PersonAnnotation | None:
-    """The annotation of one drawn person; None when nothing of them is visible."""
+    """The annotation of one drawn person; None if nothing of them is visible."""
     ids = {part: owner_id(index, part) for part in PARTS}
-    own = cv2.inRange(owners, min(ids.values()), max(ids.values()))
-    x, y, w, h = cv2.boundingRect(own)
+    visible_mask = cv2.inRange(owners, min(ids.values()), max(ids.values()))
+    x, y, w, h = cv2.boundingRect(visible_mask)
     if w == 0:
         return None
-    full = [extents[i] for i in ids.values() if i in extents]
-    low, high = np.min([e[:2] for e in full], axis=0), np.max([e[2:] for e in full], axis=0)
-    shown = np.array([x, y, x + w + 1, y + h + 1]) * OWNER_SCALE
-    body = _clip(camera, np.r_[np.maximum(low, shown[:2]), np.minimum(high, shown[2:])])
+    part_extents = [extents[i] for i in ids.values() if i in extents]
+    low, high = np.min([e[:2] for e in part_extents], axis=0), np.max([e[2:] for e in part_extents], axis=0)
+    visible_px = np.array([x, y, x + w + 1, y + h + 1]) * OWNER_SCALE
+    body = _clip(camera, np.r_[np.maximum(low, visible_px[:2]), np.minimum(high, visible_px[2:])])
     if body is None:
         return None
-    alone = {part: silhouettes[i] for part, i in ids.items() if i in silhouettes}
-    seen = {
-        part: np.count_nonzero(owners == ids[part]) / max(1, cv2.countNonZero(mask)) for part, mask in alone.items()
+    masks = {part: silhouettes[i] for part, i in ids.items() if i in silhouettes}
+    visible_share = {
+        part: np.count_nonzero(owners == ids[part]) / max(1, cv2.countNonZero(mask)) for part, mask in masks.items()
     }
-    visibility = cv2.countNonZero(own) / max(1, cv2.countNonZero(np.bitwise_or.reduce(list(alone.values()))))
+    visibility = cv2.countNonZero(visible_mask) / max(1, cv2.countNonZero(np.bitwise_or.reduce(list(masks.values()))))
     heading = person.head_rotation @ np.array([0, 0, -1.0])
     face = eyes = mouth = None
-    if seen.get("head", 0.0) >= 0.5 and angle_between(heading, person.to_lens) <= MAX_FACE_TURN:
+    if visible_share.get("head", 0.0) >= 0.5 and angle_between(heading, person.to_lens) <= MAX_FACE_TURN:
         face = _clip(camera, _bounds(camera, parts.face))
         eyes, mouth = (
             _clip(camera, _bounds(camera, person.head_center + region @ person.head_rotation.T * person.head_scale))
@@ -157,14 +164,14 @@ def _annotate(
     for side, joints in parts.hands.items():
         margin = 0.02 * camera.focal_px / joints[:, 2].mean()
         box = _clip(camera, _bounds(camera, joints) + [-margin, -margin, margin, margin])
-        if box is not None and seen.get(side, 0.0) > 0.3:
+        if box is not None and visible_share.get(side, 0.0) > 0.3:
             hand_boxes.append(box)
-        if person.gesture != "none" and joints[:, 1].min() < person.shoulders[1] + RAISED_M * person.scale:
+        if person.gesture != "none" and joints[:, 1].min() < person.shoulders[1] + RAISED_LIMIT_M * person.scale:
             raised.append(side)
-    hand_seen = 1.0
+    hand_visibility = 1.0
     if raised:  # two hands of one gesture may cover each other
-        shown_px = sum(np.count_nonzero(owners == ids[side]) for side in raised)
-        hand_seen = shown_px / max(1, cv2.countNonZero(np.bitwise_or.reduce([alone[side] for side in raised])))
+        hands_px = sum(np.count_nonzero(owners == ids[side]) for side in raised)
+        hand_visibility = hands_px / max(1, cv2.countNonZero(np.bitwise_or.reduce([masks[side] for side in raised])))
     lens = angles(person.to_lens)
     return PersonAnnotation(
         track_id=person.track_id,
@@ -179,17 +186,29 @@ def _annotate(
         eyes_box=eyes,
         mouth_box=mouth,
         visibility=min(1.0, float(visibility)),
-        hand_visibility=min(1.0, float(hand_seen)),
+        hand_visibility=min(1.0, float(hand_visibility)),
         head_turn_deg=_degrees(wrap(angles(heading) - lens)),
         gaze_turn_deg=_degrees(wrap(angles(person.gaze_direction) - lens)),
         age=person.age,
         dress_style=person.dress.style,
         sitting=person.sitting,
+        joints_px=_joints(camera, person),
+        hands_visible={side: min(1.0, float(visible_share.get(side, 0.0))) for side in ("left", "right")},
     )
 
 
+def _joints(camera: Camera, person: PersonState) -> dict[str, PointPx]:
+    """Pixel positions of head, shoulders, elbows and wrists, as the state has them (also with hidden hands)."""
+    joints = {"head": person.head_center}
+    for side, shoulder in SHOULDERS.items():
+        arm = person.to_camera(np.stack([shoulder, person.arms.elbows[side], person.arms.wrists[side]]))
+        joints |= dict(zip((f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"), arm, strict=True))
+    pixels = camera.project(np.stack(list(joints.values())))
+    return {name: (float(x), float(y)) for name, (x, y) in zip(joints, pixels, strict=True)}
+
+
 def _gaze_point(camera: Camera, person: PersonState) -> tuple[float, float] | None:
-    """The target in the picture, as shares of width and height."""
+    """The gaze target in 0..1 of image width and height; None if it is the camera, behind it or outside the image."""
     if person.gaze_target == "camera" or person.gaze_point[2] < 0.3:
         return None
     x, y = camera.project(person.gaze_point[None])[0] / [camera.width, camera.height]
@@ -202,7 +221,7 @@ def _bounds(camera: Camera, points: np.ndarray) -> np.ndarray:
 
 
 def _clip(camera: Camera, box: np.ndarray) -> BoxPx | None:
-    """The part of a box inside the image, None when less than two pixels remain."""
+    """The part of a box inside the image; None if less than two pixels remain."""
     box = np.clip(box, 0, [camera.width, camera.height] * 2)
     if (box[2:] - box[:2] < 2).any():
         return None

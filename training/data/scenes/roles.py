@@ -1,4 +1,4 @@
-"""Who takes part in a relation: ages and styles of dress that overlap between relations."""
+"""Roles of the two people of a relation: ages and styles of dress, which overlap between relations."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ AGE_ORDER = {"child": 0, "adult": 1, "elder": 2}
 _ANYBODY = (0.3, 0.5, 0.2)  # child, adult, elder
 
 
-def cast(rng: np.random.Generator, relation: str) -> tuple[Role, Role]:
-    """Two roles in random order. Raises KeyError on an unknown relation."""
+def sample_roles(rng: np.random.Generator, relation: str) -> tuple[Role, Role]:
+    """The two roles of a relation, in random order. Raises KeyError for an unknown relation."""
     first, second = {
         "friends": _friends, "family": _family, "couple": _couple,
         "professional": _professional, "commercial": _commercial, "none": _strangers,
@@ -23,7 +23,7 @@ def _age(rng: np.random.Generator, share: tuple[float, float, float] = _ANYBODY)
 
 
 def _role(rng: np.random.Generator, age: str, casual: float = 0.8) -> Role:
-    """Children wear casual clothes; others now and then what they work in."""
+    """A role of the given age: children wear casual clothes, others with probability `casual`."""
     if age == "child" or rng.random() < casual:
         return age, "casual"
     return age, str(rng.choice(("business", "service")))

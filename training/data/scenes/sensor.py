@@ -1,4 +1,4 @@
-"""What light and camera do to a picture: exposure, colour cast, shading, blur, noise, compression."""
+"""Camera model of an image: exposure, colour cast, vignetting, blur, noise and compression."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sensor:
-    """How a scene is exposed; constant over a clip, only the grain changes from frame to frame."""
+    """Exposure of a scene; constant over a clip except for the noise."""
 
     gain: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of red, green, blue
     gamma: float = 1.0
-    shade: int | None = None  # which fall-off of light across the picture, 0..4
+    shade: int | None = None  # kind of light fall-off across the image, 0..4
     blur_px: float = 0.0  # sigma
     noise: int = 0  # peak to peak, in steps of 255
     jpeg_quality: int | None = None
 
 
 def sample_sensor(rng: np.random.Generator) -> Sensor:
-    """A random exposure, mostly a good one."""
+    """A random exposure, well exposed in most cases."""
     gain = rng.uniform(0.72, 1.08) * (1 + rng.uniform(-0.08, 0.08, 3))
     return Sensor(
         gain=tuple(float(g) for g in gain),
@@ -35,7 +35,7 @@ def sample_sensor(rng: np.random.Generator) -> Sensor:
 
 
 def expose(image: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-    """The picture as the sensor delivers it, RGB uint8 (H, W, 3) in and out; `rng` makes the grain."""
+    """The image with the sensor's effects, RGB uint8 (H, W, 3) in and out; `rng` draws the noise."""
     levels = (np.arange(256)[:, None] / 255) ** sensor.gamma * sensor.gain * 255 - sensor.noise / 2
     image = cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[:, None, :])
     if sensor.shade is not None:
@@ -54,7 +54,7 @@ def expose(image: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.nd
 
 @lru_cache(maxsize=16)
 def _shade(height: int, width: int, kind: int) -> np.ndarray:
-    """A darkening towards the edges or one side, uint8 (H, W, 3), 255 where nothing is lost."""
+    """A darkening towards the edges or one side, uint8 (H, W, 3), 255 for none."""
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     falls = ((x**2 + y**2) * 0.16, (x + 1) * 0.18, (1 - x) * 0.18, (y + 1) * 0.14, (x**2 + y**2) * 0.08)
     shade = (255 * (1 - falls[kind])).astype(np.uint8)

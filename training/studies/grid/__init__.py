@@ -1,1 +1,1 @@
-"""Grids of training runs: cells, records, results."""
+"""Grids of training runs: cells, figures, tables."""

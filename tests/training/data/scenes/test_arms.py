@@ -1,4 +1,4 @@
-"""Hands: the gestures' definitions, their placement on the body, and whether they can be told apart at model size."""
+"""Hand poses: definitions of the gestures, placement on the body, and legibility in the model's view."""
 
 from itertools import combinations
 
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from training.data.scenes.painter import Camera, Painter
-from training.data.scenes.person.gestures import FINGER_STARTS
 from training.data.scenes.person.arms import GESTURES, TWO_HANDED, draw_arm, draw_hand, pose_arms
+from training.data.scenes.person.gestures import FINGER_STARTS
 
 DISTANCE_M = 2.0
-VIEW_M, VIEW_PX = 0.9, 144  # the upper-body square the model sees
+VIEW_M, VIEW_PX = 0.9, 144  # the model's upper-body view
 SKIN = (214, 160, 125)
 
-# Which of index, middle, ring, pinkie are out, and whether the thumb is (None: it may be either).
+# Extended fingers of index, middle, ring, pinkie, and whether the thumb is extended (None: not checked).
 EXTENDED = {
     "call": ("pinkie", True), "like": ("", True), "dislike": ("", True), "fist": ("", False), "one": ("index", False),
     "three": ("index middle ring", False), "three2": ("index middle", True), "three3": ("index middle pinkie", False),
@@ -60,7 +60,7 @@ def view_of(gesture, seed=0):
     return cv2.resize(image[top:bottom, left:right], (VIEW_PX, VIEW_PX), interpolation=cv2.INTER_AREA)
 
 
-def test_gestures_stand_in_the_order_of_the_answer_letters():
+def test_gestures_are_in_the_order_of_the_answer_letters():
     assert len(GESTURES) == len(set(GESTURES)) == 33
     assert GESTURES[:4] == ("call", "like", "dislike", "fist")
     assert GESTURES[25:] == (
@@ -69,7 +69,7 @@ def test_gestures_stand_in_the_order_of_the_answer_letters():
 
 
 @pytest.mark.parametrize("gesture", [*GESTURES, "none"])
-def test_every_gesture_gives_whole_reachable_arms(gesture):
+def test_every_gesture_is_within_reach(gesture):
     for seed in range(5):
         arms = pose_arms(gesture, np.random.default_rng(seed))
         assert len(arms.hands) == (2 if gesture in TWO_HANDED or gesture == "none" else 1)
@@ -86,7 +86,7 @@ def test_every_gesture_gives_whole_reachable_arms(gesture):
 
 
 @pytest.mark.parametrize("gesture", EXTENDED)
-def test_fingers_are_out_as_the_gesture_is_defined(gesture):
+def test_each_gesture_extends_its_fingers(gesture):
     fingers, thumb_out = EXTENDED[gesture]
     for seed in range(5):
         for hand in arms_of(gesture, seed).hands:
@@ -97,7 +97,7 @@ def test_fingers_are_out_as_the_gesture_is_defined(gesture):
                 assert (beside_index > 0.04) == thumb_out
 
 
-def test_curled_fingers_end_nearer_to_the_wrist_than_their_middle_joint():
+def test_tips_of_curled_fingers_are_near_the_wrist():
     hand = arms_of("fist").hands[0]
     for start in FINGER_STARTS:
         middle, tip = hand.joints[[start + 1, start + 3]] - hand.joints[0]
@@ -108,7 +108,7 @@ def test_curled_fingers_end_nearer_to_the_wrist_than_their_middle_joint():
     ("stop", True), ("stop_inverted", False), ("peace", True), ("peace_inverted", False), ("two_up", True),
     ("two_up_inverted", False), ("palm", True),
 ])  # fmt: skip
-def test_the_palm_looks_where_the_name_says(gesture, towards_camera):
+def test_inverted_gestures_turn_the_palm_away(gesture, towards_camera):
     for seed in range(10):
         hand = arms_of(gesture, seed).hands[0]
         assert (hand.palm_normal[2] < -0.7) == towards_camera
@@ -142,7 +142,7 @@ def test_mute_holds_the_index_finger_on_the_lips():
 
 
 @pytest.mark.parametrize("gesture", [*GESTURES, "none"])
-def test_the_same_seed_gives_the_same_arms_and_the_other_side_their_mirror_image(gesture):
+def test_the_other_side_is_the_mirror_image(gesture):
     first, again, mirrored = arms_of(gesture, 3), arms_of(gesture, 3), arms_of(gesture, 3, side="left")
     by_side = {hand.side: hand for hand in mirrored.hands}
     for hand, same in zip(first.hands, again.hands, strict=True):
@@ -159,7 +159,7 @@ def test_the_same_seed_gives_the_same_arms_and_the_other_side_their_mirror_image
         assert by_side["right"].joints[0, 0] > by_side["left"].joints[0, 0]
 
 
-def test_an_open_palm_is_at_least_28_pixels_across_in_the_model_view():
+def test_an_open_palm_is_28_pixels_wide_in_the_model_view():
     for seed in range(10):
         joints = arms_of("palm", seed).hands[0].joints + np.array([0, 0, DISTANCE_M])
         pixels = Camera().project(joints) * (VIEW_PX / (VIEW_M * Camera().focal_px / DISTANCE_M))
@@ -170,11 +170,11 @@ def test_one_handed_gestures_leave_the_face_free():
     for gesture in set(GESTURES) - TWO_HANDED - {"mute"}:
         for seed in range(10):
             joints = arms_of(gesture, seed).hands[0].joints + np.array([0, 0, DISTANCE_M])
-            looks = joints[:, :2] * DISTANCE_M / joints[:, 2:]  # where they appear at the body's distance
-            assert np.linalg.norm(looks - [0, -0.24], axis=1).min() > 0.09, (gesture, seed)
+            apparent = joints[:, :2] * DISTANCE_M / joints[:, 2:]  # projected to the body's distance
+            assert np.linalg.norm(apparent - [0, -0.24], axis=1).min() > 0.09, (gesture, seed)
 
 
-def test_no_two_gestures_give_the_same_picture():
+def test_every_pair_of_gestures_differs_in_the_image():
     views = {gesture: view_of(gesture).astype(int) for gesture in (*GESTURES, "none")}
     for first, second in combinations(views, 2):
         changed = (np.abs(views[first] - views[second]).max(axis=2) > 40).sum()

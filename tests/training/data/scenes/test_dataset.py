@@ -1,4 +1,4 @@
-"""A drawn sample is a pure function of its number, and says what the scene's annotation says."""
+"""A sample is a pure function of its number, and its label is that of the scene's annotation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
-from training.data.scenes.dataset import Scenes, samples_of, shaken, target_order
+from training.data.scenes.dataset import Scenes, jitter_box, scene_samples, target_order
 from training.data.scenes.render import Annotation, PersonAnnotation
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
 ROOT = Path(__file__).parents[4]
-PRINT_ONE = """
+PRINT_SAMPLE = """
 import hashlib
 from training.data.scenes.dataset import Scenes
 s = Scenes("expression", "val", 4, 3)[1]
@@ -28,42 +28,42 @@ print(hashlib.sha256(s.image.tobytes()).hexdigest(), s.label, s.boxes)
 
 
 def person(track_id: int = 1, **changes: object) -> PersonAnnotation:
-    facts: dict[str, object] = {
+    fields: dict[str, object] = {
         "track_id": track_id, "body": (100.0, 100.0, 200.0, 400.0), "face": (120.0, 120.0, 180.0, 200.0),
         "gaze_point_norm": (0.5, 0.5), "gaze_target": "none", "looking_at_me": False, "expression": "fear",
         "gesture": "palm", "hand_boxes": (), "eyes_box": None, "mouth_box": None, "visibility": 1.0,
         "hand_visibility": 1.0, "head_turn_deg": (0.0, 0.0), "gaze_turn_deg": (0.0, 0.0), "age": "adult",
         "dress_style": "casual", "sitting": False,
     }  # fmt: skip
-    return PersonAnnotation(**{**facts, **changes})  # type: ignore[arg-type]
+    return PersonAnnotation(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def samples(task: str, *people: PersonAnnotation, relations: tuple = ()) -> list[Sample]:
     annotation = Annotation(640, 480, people, relations)
-    return list(samples_of(task, IMAGE, annotation, np.random.default_rng(0)))
+    return list(scene_samples(task, IMAGE, annotation, np.random.default_rng(0)))
 
 
 def equal(first: Sample, second: Sample) -> bool:
-    facts = [(s.task, s.boxes, s.label, s.points_norm, s.key, s.tags) for s in (first, second)]
-    return facts[0] == facts[1] and np.array_equal(first.image, second.image)
+    fields = [(s.task, s.boxes, s.label, s.points_norm, s.key, s.tags) for s in (first, second)]
+    return fields[0] == fields[1] and np.array_equal(first.image, second.image)
 
 
-def test_a_sample_does_not_depend_on_what_was_drawn_before() -> None:
+def test_a_sample_does_not_depend_on_earlier_samples() -> None:
     forward, backward = Scenes("gaze", "train", 4), Scenes("gaze", "train", 4)
-    drawn = {i: backward[i] for i in (3, 1, 0)}
+    rendered = {i: backward[i] for i in (3, 1, 0)}
     for index in (0, 1, 3):
-        assert equal(forward[index], drawn[index])
-    assert equal(Scenes("gaze", "train", 100)[1], drawn[1])  # nor on the size of the set
+        assert equal(forward[index], rendered[index])
+    assert equal(Scenes("gaze", "train", 100)[1], rendered[1])  # nor on the size of the dataset
 
 
 def test_a_sample_is_the_same_in_another_process() -> None:
-    done = subprocess.run([sys.executable, "-c", PRINT_ONE], cwd=ROOT, capture_output=True, text=True, check=True)
+    process = subprocess.run([sys.executable, "-c", PRINT_SAMPLE], cwd=ROOT, capture_output=True, text=True, check=True)
     sample = Scenes("expression", "val", 4, 3)[1]
     expected = f"{hashlib.sha256(sample.image.tobytes()).hexdigest()} {sample.label} {sample.boxes}"
-    assert done.stdout.strip() == expected
+    assert process.stdout.strip() == expected
 
 
-def test_splits_and_seeds_show_other_pictures_under_other_names() -> None:
+def test_splits_and_seeds_differ_in_images_and_keys() -> None:
     made = [
         Scenes("expression", split, 1, seed)[0] for split, seed in (("train", 0), ("val", 0), ("test", 0), ("val", 1))
     ]
@@ -72,22 +72,22 @@ def test_splits_and_seeds_show_other_pictures_under_other_names() -> None:
     assert [s.key for s in made[:3]] == [f"scenes/{split}/expression/0" for split in ("train", "val", "test")]
 
 
-def test_both_questions_about_a_pair_show_the_same_picture_and_boxes() -> None:
+def test_both_pair_tasks_share_images_and_boxes() -> None:
     domain, relation = (Scenes(task, "train", 2) for task in ("domain", "relation"))
     for index in range(2):
         a, b = domain[index], relation[index]
         assert np.array_equal(a.image, b.image) and a.boxes == b.boxes and len(a.boxes) == 2
-        # What the relation implies, as in PISC: the two labels tell one story.
+        # The relation implies the domain, as in PISC.
         name = TASKS["relation"].labels[b.label].partition("/")[2]
         intimate = {"friends": 0, "family": 0, "couple": 0, "professional": 1, "commercial": 1, "none": 2}
         assert a.label == intimate[name]
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_sample_has_the_boxes_and_the_truth_its_question_wants(task: str) -> None:
+def test_a_sample_has_the_boxes_and_labels_of_its_task(task: str) -> None:
     spec, sample = TASKS[task], Scenes(task, "val", 1)[0]
     assert sample.image.dtype == np.uint8 and sample.image.shape == (480, 640, 3)
-    assert len(sample.boxes) == max(spec.boxes, 1)  # a crop has the box that it is cut by
+    assert len(sample.boxes) == max(spec.boxes, 1)  # a crop needs the box of its subject
     if spec.kind == "heatmap":
         assert sample.label is None and len(sample.points_norm) == 1
         assert all(0 <= v <= 1 for v in sample.points_norm[0]) and sample.tags["target"] in ("before", "after")
@@ -95,29 +95,29 @@ def test_a_sample_has_the_boxes_and_the_truth_its_question_wants(task: str) -> N
         assert 0 <= sample.label < len(spec.labels) and sample.points_norm == ()
 
 
-def test_beyond_the_end_is_an_index_error_so_that_iteration_ends() -> None:
+def test_an_index_beyond_the_end_is_an_index_error() -> None:
     for index in (2, -1):
         with pytest.raises(IndexError, match=f"Sample {index} of 2"):
             Scenes("gaze", "val", 2)[index]
 
 
 @pytest.mark.parametrize(("task", "split", "near"), [("gestures", "val", "gesture"), ("gaze", "valid", "val")])
-def test_an_unknown_question_or_split_is_refused_with_the_nearest_one(task: str, split: str, near: str) -> None:
+def test_an_unknown_task_or_split_gets_a_suggestion(task: str, split: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"Did you mean '{near}'"):
         Scenes(task, split, 1)
 
 
 @pytest.mark.parametrize("task", ["gesture", "expression"])
-def test_a_label_is_the_index_of_the_annotations_class(task: str) -> None:
+def test_a_label_is_the_index_of_the_annotated_class(task: str) -> None:
     for index, name in enumerate(TASKS[task].labels):
         (sample,) = samples(task, person(**{task: name}))
         assert sample.label == index
 
 
-@pytest.mark.parametrize(("looks", "label"), [(True, 0), (False, 1)])
-def test_looking_at_me_is_yes_or_no_in_the_order_of_its_labels(looks: bool, label: int) -> None:
+@pytest.mark.parametrize(("looking", "label"), [(True, 0), (False, 1)])
+def test_looking_at_me_is_yes_or_no(looking: bool, label: int) -> None:
     assert TASKS["looking_at_me"].labels == ("yes", "no")
-    (sample,) = samples("looking_at_me", person(looking_at_me=looks))
+    (sample,) = samples("looking_at_me", person(looking_at_me=looking))
     assert sample.label == label
 
 
@@ -130,7 +130,7 @@ def test_a_pair_is_labelled_by_its_relation(task: str, label: int) -> None:
     assert centers == pytest.approx([150, 350], abs=15)
 
 
-def test_what_cannot_be_seen_is_not_asked() -> None:
+def test_invisible_evidence_gives_no_sample() -> None:
     assert samples("gesture", person(gesture="none"), person(hand_visibility=0.5)) == []
     assert samples("expression", person(head_turn_deg=(-70.0, 0.0)), person(face=None)) == []
     assert samples("looking_at_me", person(face=(0.0, 0.0, 20.0, 20.0))) == []
@@ -154,18 +154,18 @@ def test_a_gaze_sample_names_the_other_faces() -> None:
         ((11.9 / 12, 2.9 / 12), "before"),  # the last patch of the row above
     ],
 )
-def test_a_gaze_target_is_before_or_after_the_heads_first_patch(point: tuple[float, float], order: str) -> None:
+def test_targets_are_before_or_after_the_heads_first_patch(point: tuple[float, float], order: str) -> None:
     someone = person(gaze_point_norm=point)
     assert target_order(someone, Annotation(640, 480, (someone,), ())) == order
     (sample,) = samples("gaze", someone)
     assert sample.tags["target"] == order and sample.points_norm == (point,)
 
 
-def test_a_shaken_box_is_off_by_a_few_percent_and_still_a_box() -> None:
+def test_box_jitter_is_a_few_percent_and_keeps_2_pixels() -> None:
     generator = np.random.default_rng(1)
-    boxes = np.array([dataclasses.astuple(shaken((100.0, 50.0, 200.0, 250.0), generator)) for _ in range(400)])
+    boxes = np.array([dataclasses.astuple(jitter_box((100.0, 50.0, 200.0, 250.0), generator)) for _ in range(400)])
     assert boxes.mean(0) == pytest.approx([100, 50, 200, 250], abs=1.5)
     assert boxes.std(0) == pytest.approx([4, 8, 4, 8], rel=0.2)
-    assert all(isinstance(shaken((0.0, 0.0, 0.1, 0.1), generator), Box) for _ in range(20))
-    tiny = [shaken((0.0, 0.0, 0.1, 0.1), generator, amount=5.0) for _ in range(50)]
+    assert all(isinstance(jitter_box((0.0, 0.0, 0.1, 0.1), generator), Box) for _ in range(20))
+    tiny = [jitter_box((0.0, 0.0, 0.1, 0.1), generator, amount=5.0) for _ in range(50)]
     assert all(box.width >= 2 - 1e-9 and box.height >= 2 - 1e-9 for box in tiny)

@@ -1,1 +1,1 @@
-"""How a person of the procedural world is built and drawn."""
+"""One person: state, appearance, poses of arms and hands, and drawing."""

@@ -1,4 +1,4 @@
-"""What a drawn face is made of: assets of the train and test splits, and a look sampled from them."""
+"""Appearance of faces: the assets of each split, and random choices of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class AssetPool:
-    """What the faces of one split are made of; colours are RGB 0..255."""
+    """The face assets of one split; colours are RGB 0..255."""
 
     skins: tuple[Color, ...]
     hair_styles: tuple[str, ...]
@@ -53,13 +53,13 @@ _TEST = AssetPool(
     hats=TEST_HATS,
     hat_colors=((206, 150, 40), (96, 54, 120), (36, 116, 130), (226, 220, 208)),
 )
-ASSETS = {"train": _TRAIN, "val": _TRAIN, "test": _TEST}  # held-out assets are met in the test split only
+ASSETS = {"train": _TRAIN, "val": _TRAIN, "test": _TEST}  # the test split's assets are held out
 _GREYS = {"train": ((176, 174, 172), (224, 222, 218)), "test": ((150, 150, 154), (202, 200, 196))}
 
 
 @dataclass(frozen=True)
-class FaceLook:
-    """What a face is made of, constant over a clip; colours are RGB 0..255."""
+class FaceAppearance:
+    """The appearance of one face, constant over a clip; colours are RGB 0..255."""
 
     skin: Color
     hair_style: str  # a key of HAIR_STYLES
@@ -80,40 +80,37 @@ class FaceLook:
     nose_size: float = 1.0
 
 
-def sample_face_look(rng: np.random.Generator, split: str, age: str = "adult") -> FaceLook:
-    """A random look from the assets of a split.
-
-    Raises ValueError for an unknown split (train, val, test) or age (child, adult, elder).
-    """
+def sample_appearance(rng: np.random.Generator, split: str, age: str = "adult") -> FaceAppearance:
+    """A random appearance from the assets of a split. Raises ValueError for an unknown split or age."""
     if split not in ASSETS:
         raise ValueError(f"split {split!r} is none of {', '.join(ASSETS)}")
     if age not in AGES:
         raise ValueError(f"age {age!r} is none of {', '.join(AGES)}")
     pool = ASSETS[split]
-    skin = _pick(rng, pool.skins)
-    style = _pick(rng, [name for name in pool.hair_styles if age != "child" or name not in ("bald", "receding")])
-    hair_color = _pick(rng, pool.hair_colors)
+    skin = _choose(rng, pool.skins)
+    style = _choose(rng, [name for name in pool.hair_styles if age != "child" or name not in ("bald", "receding")])
+    hair_color = _choose(rng, pool.hair_colors)
     if age == "elder" and rng.random() < 0.85:
-        hair_color = _pick(rng, _GREYS["test" if split == "test" else "train"])
+        hair_color = _choose(rng, _GREYS["test" if split == "test" else "train"])
     beard = ""
     if age != "child" and not HAIR_STYLES[style].curtain and rng.random() < 0.3:
-        beard = _pick(rng, ("stubble", "full", "goatee", "moustache"))
-    lip_tint = _pick(rng, ((186.0, 62.0, 66.0), (172.0, 74.0, 72.0), (204.0, 78.0, 92.0)))
+        beard = _choose(rng, ("stubble", "full", "goatee", "moustache"))
+    lip_tint = _choose(rng, ((186.0, 62.0, 66.0), (172.0, 74.0, 72.0), (204.0, 78.0, 92.0)))
     mix = rng.uniform(0.55, 0.75)
-    hat = _pick(rng, pool.hats) if rng.random() < 0.15 else ""
-    return FaceLook(
+    hat = _choose(rng, pool.hats) if rng.random() < 0.15 else ""
+    return FaceAppearance(
         skin=skin,
         hair_style=style,
         hair_color=hair_color,
         brow_color=darker(hair_color, rng.uniform(0.55, 0.8)),
         brow_width_m=rng.uniform(0.004, 0.008),
-        iris_color=_pick(rng, pool.iris_colors),
+        iris_color=_choose(rng, pool.iris_colors),
         lip_color=tuple(mix * a + (1 - mix) * b for a, b in zip(lip_tint, skin, strict=True)),
         beard=beard if hat != "headscarf" else "",
-        glasses=_pick(rng, pool.glasses) if rng.random() < (0.08 if age == "child" else 0.2) else "",
-        glasses_color=_pick(rng, ((30.0, 30.0, 34.0), (96.0, 40.0, 30.0), (52.0, 60.0, 96.0))),
+        glasses=_choose(rng, pool.glasses) if rng.random() < (0.08 if age == "child" else 0.2) else "",
+        glasses_color=_choose(rng, ((30.0, 30.0, 34.0), (96.0, 40.0, 30.0), (52.0, 60.0, 96.0))),
         hat=hat,
-        hat_color=_pick(rng, pool.hat_colors),
+        hat_color=_choose(rng, pool.hat_colors),
         age=age,
         freckles=bool(rng.random() < 0.12),
         blush=rng.uniform(0, 0.5),
@@ -122,5 +119,5 @@ def sample_face_look(rng: np.random.Generator, split: str, age: str = "adult") -
     )
 
 
-def _pick(rng: np.random.Generator, options):
+def _choose(rng: np.random.Generator, options):
     return options[int(rng.integers(len(options)))]

@@ -1,8 +1,8 @@
-"""Hands and arms: 21 joints per hand from a gesture's shape, placed on the body.
+"""Poses of arms and hands: 21 joints per hand from a gesture's shape, placed on the body.
 
 Body frame: origin midway between the shoulders, metres, x to the person's left, y down, z into the person (their
-front is -z), so that it equals the camera's axes for a person who faces the camera. Joint order: wrist 0, thumb 1-4,
-index 5-8, middle 9-12, ring 13-16, pinkie 17-20.
+front is -z); for a person who faces the camera its axes are the camera's. Joint order: wrist 0, thumb 1-4, index 5-8,
+middle 9-12, ring 13-16, pinkie 17-20.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SIDES = ("left", "right")
 UPPER_ARM_M, FOREARM_M = 0.28, 0.25
 SHOULDERS = {"left": np.array([0.19, 0.0, 0.0]), "right": np.array([-0.19, 0.0, 0.0])}
 REST_WRIST = {"left": np.array([0.24, 0.5, -0.05]), "right": np.array([-0.24, 0.5, -0.05])}
-MOUTH = np.array([0.0, -0.17, -0.11])
-FACE_CLEAR_M = 0.11  # hands beside the face keep this far from its middle; they are nearer, so look farther out
-VIEW_EDGE_M = 0.35  # and this far out at most, so that the upper-body view holds them
+BODY_MOUTH = np.array([0.0, -0.17, -0.11])  # of an upright head
+FACE_CLEAR_M = 0.11  # distance of raised hands from the middle of the face
+VIEW_EDGE_M = 0.35  # their largest distance, to stay in the upper-body view
 MIRROR = np.array([-1.0, 1.0, 1.0])
 
 
@@ -52,7 +52,7 @@ class Hand:
 
 @dataclass(frozen=True)
 class Arms:
-    """Both arms, and the one or two hands that perform the gesture ('none': both, at rest)."""
+    """Both arms, with the one or two hands that make the gesture ('none': both hands, at rest)."""
 
     hands: tuple[Hand, ...]
     elbows: dict[str, np.ndarray]  # 'left' | 'right' -> (3,) metres, body frame
@@ -60,10 +60,10 @@ class Arms:
 
 
 def pose_arms(gesture: str, rng: np.random.Generator, *, side: str | None = None, hand_scale: float = 1.3) -> Arms:
-    """Arms of an adult who makes `gesture` (one of GESTURES or 'none'), in the body frame, metres.
+    """Arms of an adult who makes `gesture` (one of GESTURES, or 'none'); body frame, metres.
 
-    `side` is the hand of a one-handed gesture, or the leading one of two (None: random). `hand_scale` 1 is a real
-    hand; the default exaggerates so that fingers stay readable in a small view. Raises ValueError on unknown names.
+    `side` is the hand of a one-handed gesture, or the leading hand of two (None: random). `hand_scale` 1 is a real
+    hand; the larger default keeps fingers readable in small views. Raises ValueError for unknown names.
     """
     if gesture not in SHAPES and gesture not in TWO_HANDED:
         raise ValueError(f"unknown gesture {gesture!r}: expected 'none' or one of {', '.join(GESTURES)}")
@@ -90,7 +90,7 @@ def pose_arms(gesture: str, rng: np.random.Generator, *, side: str | None = None
 
 
 def _hand_frame(along: np.ndarray, palm: np.ndarray) -> np.ndarray:
-    """Columns u, v, n (3, 3) of a right hand whose fingers point along `along` and whose palm looks at `palm`."""
+    """Columns u, v, n (3, 3) of a right hand whose fingers point along `along` and whose palm faces `palm`."""
     v = along / np.linalg.norm(along)
     n = palm - (palm @ v) * v
     n = n / np.linalg.norm(n)
@@ -133,7 +133,7 @@ def _right_hand(
 
 
 def _turn(roll_deg: float, tilt_deg: float = 0.0, yaw_deg: float = 0.0) -> np.ndarray:
-    """Rotation (3, 3): in the picture (roll, about z), then about x (tilt) and y (yaw)."""
+    """Rotation (3, 3): in the image plane (roll, about z), then about x (tilt) and y (yaw)."""
     vectors = np.deg2rad([[0, 0, roll_deg], [tilt_deg, 0, 0], [0, yaw_deg, 0]])
     roll, tilt, yaw = (cv2.Rodrigues(v)[0] for v in vectors)
     return yaw @ tilt @ roll
@@ -156,13 +156,13 @@ def _at_rest(side: str, rng: np.random.Generator, scale: float) -> Hand:
 
 
 def _one_hand(gesture: str, rng: np.random.Generator, scale: float) -> Hand:
-    """A right hand raised beside the face or in front of the chest, clear of the face (mute: on the lips)."""
+    """A right hand raised beside the face or in front of the chest, off the face (mute: on the lips)."""
     shape = SHAPES[gesture]
     hand = _right_hand(shape, rng, scale, ok_ring=gesture == "ok")
     tilt, yaw = rng.uniform(-shape.turn_deg, shape.turn_deg, 2)
     if gesture == "mute":
         hand = _moved(hand, _turn(rng.uniform(-8, 8), tilt, yaw), np.zeros(3))
-        return _moved(hand, np.eye(3), MOUTH + np.array([0, rng.uniform(-0.012, 0.012), -0.045]) - hand.joints[7])
+        return _moved(hand, np.eye(3), BODY_MOUTH + np.array([0, rng.uniform(-0.012, 0.012), -0.045]) - hand.joints[7])
     hand = _moved(hand, _turn(rng.uniform(-20, 20), tilt, yaw), np.zeros(3))
     middle = (hand.joints.min(axis=0) + hand.joints.max(axis=0)) / 2
     y = rng.uniform(-0.20, 0.20)
@@ -174,7 +174,7 @@ def _one_hand(gesture: str, rng: np.random.Generator, scale: float) -> Hand:
 
 
 def _within_reach(hand: Hand) -> Hand:
-    """The hand pulled towards its shoulder until the arm can hold it."""
+    """The hand moved towards its shoulder until the arm can reach it."""
     offset = hand.joints[0] - SHOULDERS[hand.side]
     distance = float(np.linalg.norm(offset))
     excess = max(0.0, distance - 0.97 * (UPPER_ARM_M + FOREARM_M))
@@ -182,7 +182,7 @@ def _within_reach(hand: Hand) -> Hand:
 
 
 def _two_hands(gesture: str, rng: np.random.Generator, scale: float) -> tuple[Hand, Hand]:
-    """The leading and the other hand of a two-handed gesture, both written as right hands; the other gets mirrored."""
+    """The leading and the other hand of a two-handed gesture, both as right hands; the caller mirrors the other."""
     center = np.array([rng.uniform(-0.03, 0.03), rng.uniform(0.06, 0.18), rng.uniform(-0.30, -0.24)])
     roll = float(rng.uniform(-8, 8))
     fist, flat, corner = SHAPES["fist"], SHAPES["stop"], SHAPES["thumb_index"]
@@ -215,15 +215,15 @@ def _two_hands(gesture: str, rng: np.random.Generator, scale: float) -> tuple[Ha
     return _moved(lead, np.eye(3), center), _moved(other, np.eye(3), center * MIRROR)
 
 
-# The right hand's half of a heart around its middle, in the plane of the picture (x, y) at scale 1.
+# The right hand's half of a heart around its middle, in the image plane (x, y) at scale 1.
 _HEART_WRIST = (-0.135, 0.075)
 _HEART_THUMB = ((-0.112, 0.020), (-0.076, 0.050), (-0.040, 0.076), (-0.005, 0.104))
 _HEART_INDEX = ((-0.100, -0.022), (-0.076, -0.066), (-0.040, -0.072), (-0.007, -0.036))
-_HEART_OUTWARD = np.array([-0.35, -0.94])  # how the other fingers stack behind the index
+_HEART_OUTWARD = np.array([-0.35, -0.94])  # offset of the other fingers from the index
 
 
 def _heart_half(rng: np.random.Generator, scale: float, *, closed: bool) -> Hand:
-    """Half a heart: all fingers arched (`closed`), or index and thumb only with the others up."""
+    """Half a heart: all fingers arched (`closed`), or index and thumb arched and the others up."""
     joints = np.zeros((21, 3))
     joints[0, :2], joints[1:5, :2], joints[5:9, :2] = _HEART_WRIST, _HEART_THUMB, _HEART_INDEX
     for finger in (1, 2, 3):
@@ -237,12 +237,12 @@ def _heart_half(rng: np.random.Generator, scale: float, *, closed: bool) -> Hand
             joints[start : start + 4, :2] = np.add([-0.106 - 0.017 * finger, -0.032 + 0.012 * finger], out)
         joints[start : start + 4, 2] = 0.012 * finger
     joints += rng.normal(0, 0.0012, joints.shape)
-    normal = np.array([0.45, 0.0, 0.89])  # backs of the hands towards the viewer
+    normal = np.array([0.45, 0.0, 0.89])  # the backs of the hands face the camera
     return Hand("right", scale * joints, normal / np.linalg.norm(normal))
 
 
 def _elbow(side: str, wrist: np.ndarray, raised: bool) -> np.ndarray:
-    """Where the elbow (3,) is, from the two bone lengths; raised arms bend down and out, hanging ones backwards."""
+    """Elbow position (3,) from the two bone lengths; raised arms bend down and outwards, hanging arms backwards."""
     outward = 1.0 if side == "left" else -1.0
     pole = np.array([0.55 * outward, 1.0, 0.25]) if raised else np.array([0.5 * outward, 0.0, 1.0])
     offset = wrist - SHOULDERS[side]

@@ -1,4 +1,4 @@
-"""Drawing one person: torso and clothes, legs, arms, hands and head, each part under its own owner id."""
+"""Draws a person: torso, clothes, legs, arms, hands and head, each part with its own owner id."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from training.data.scenes.painter import Painter, darker, lighter
-from training.data.scenes.person.head import draw_head
 from training.data.scenes.person.arms import SHOULDERS, draw_arm, draw_hand
+from training.data.scenes.person.head import draw_head
 from training.data.scenes.person.state import PersonState, gesture_arms, unit
 
 PARTS = ("body", "head", "left", "right")  # owner id of part k of person i: 1 + 4 * i + k
@@ -18,25 +18,25 @@ _TORSO = np.array([
     (-0.085, 0.062, 0.05), (-0.055, 0.095, 0.06), (-0.025, 0.158, 0.075), (0.01, 0.20, 0.09),
     (0.08, 0.205, 0.105), (0.2, 0.178, 0.11), (0.32, 0.158, 0.105), (0.42, 0.168, 0.11), (0.54, 0.182, 0.115),
 ])  # fmt: skip
-_TORSO_BIAS = -0.05  # metres: the torso is sorted behind arms and details
+_TORSO_BIAS = -0.05  # metres; sorts the torso behind arms and details
 
 
 @dataclass(frozen=True)
 class DrawnPerson:
-    """Camera points of what was drawn, metres."""
+    """Camera points of a drawn face and hands, metres."""
 
     face: np.ndarray  # (N, 3) forehead to chin, ear to ear
     hands: dict[str, np.ndarray]  # side -> joints (21, 3)
 
 
 def owner_id(index: int, part: str) -> int:
-    """The painter's owner id for a part of the index-th person."""
+    """Owner id of a part of the index-th person."""
     return 1 + len(PARTS) * index + PARTS.index(part)
 
 
 def draw_person(painter: Painter, person: PersonState, index: int, hide: frozenset[str] = frozenset()) -> DrawnPerson:
-    """Draw a person; `hide` may name 'eyes', 'mouth' and 'hands' (arms and hands then hang at rest)."""
-    dress, skin = person.dress, person.look.skin
+    """Draw a person; `hide` leaves out 'eyes', 'mouth' or 'hands' (the arms then hang at rest)."""
+    dress, skin = person.dress, person.appearance.skin
     painter.owner = owner_id(index, "body")
     _draw_legs(painter, person)
     _draw_torso(painter, person)
@@ -70,7 +70,7 @@ def draw_person(painter: Painter, person: PersonState, index: int, hide: frozens
         person.gaze_direction,
         person.expression,
         person.intensity,
-        person.look,
+        person.appearance,
         np.random.default_rng(person.face_seed),
         scale=person.head_scale,
         blink=person.blink,
@@ -82,14 +82,14 @@ def draw_person(painter: Painter, person: PersonState, index: int, hide: frozens
 
 
 def _front(person: PersonState, points: list[tuple[float, float]]) -> np.ndarray | None:
-    """Points (u, y) on the front of the torso, u in -1..1 across -> camera points (N, 3); None when unseen."""
-    spots = np.asarray(points, float)
-    half = np.interp(spots[:, 1], _TORSO[:, 0], _TORSO[:, 1])
-    depth = np.interp(spots[:, 1], _TORSO[:, 0], _TORSO[:, 2])
-    u = np.clip(spots[:, 0], -0.96, 0.96)
-    round_ = np.sqrt(1 - u**2)
-    normal = person.body_rotation @ unit(np.array([u.mean(), 0.0, -round_.mean()]))
-    placed = person.to_camera(np.column_stack([u * half, spots[:, 1], -round_ * depth]))
+    """Points (u, y) on the front of the torso, u in -1..1 across -> camera points (N, 3); None if it is turned away."""
+    points = np.asarray(points, float)
+    half = np.interp(points[:, 1], _TORSO[:, 0], _TORSO[:, 1])
+    depth = np.interp(points[:, 1], _TORSO[:, 0], _TORSO[:, 2])
+    u = np.clip(points[:, 0], -0.96, 0.96)
+    forward = np.sqrt(1 - u**2)
+    normal = person.body_rotation @ unit(np.array([u.mean(), 0.0, -forward.mean()]))
+    placed = person.to_camera(np.column_stack([u * half, points[:, 1], -forward * depth]))
     if normal @ placed.mean(axis=0) > -0.05 * np.linalg.norm(placed.mean(axis=0)):
         return None
     return placed
@@ -98,7 +98,7 @@ def _front(person: PersonState, points: list[tuple[float, float]]) -> np.ndarray
 def _draw_patch(
     painter: Painter, person: PersonState, points, color, *, layer: float = 0.0, outline: float = 0.0
 ) -> None:
-    """A flat detail on the front of the torso, above the torso and below the arms."""
+    """Draw a flat detail on the front of the torso, above the torso and below the arms."""
     placed = _front(person, points)
     if placed is not None:
         depth = float(placed[:, 2].mean()) - float(person.shoulders[2])
@@ -106,7 +106,7 @@ def _draw_patch(
 
 
 def _draw_torso(painter: Painter, person: PersonState) -> None:
-    """The torso seen as the silhouette of elliptical sections, shaded on one side, then its clothes."""
+    """Draw the torso as the silhouette of elliptical sections, shaded on one side, then the clothes."""
     dress = person.dress
     levels = _TORSO.copy()
     if dress.kind == "gown":
@@ -127,7 +127,7 @@ def _draw_torso(painter: Painter, person: PersonState) -> None:
 
 
 def _draw_clothes(painter: Painter, person: PersonState) -> None:
-    """Collars, ties, aprons, prints: what tells one kind of dress from another."""
+    """Draw collars, ties, aprons, prints and badges, which distinguish the kinds of clothes."""
     dress, white = person.dress, (244, 244, 240)
 
     def patch(points, color, layer=0.0, outline=0.0):
@@ -165,7 +165,7 @@ def _draw_clothes(painter: Painter, person: PersonState) -> None:
         for side in (-1, 1):
             patch([(side * 0.05, -0.03), (side * 0.42, -0.03), (side * 0.22, 0.05)], dress.accent, 2)
     else:
-        patch([(-0.32, -0.045), (0.32, -0.045), (0.18, 0.03), (-0.18, 0.03)], person.look.skin, 1)
+        patch([(-0.32, -0.045), (0.32, -0.045), (0.18, 0.03), (-0.18, 0.03)], person.appearance.skin, 1)
     if dress.pattern == "stripes":
         for y in (0.12, 0.22, 0.32, 0.42):
             patch([(-0.95, y), (0.95, y), (0.95, y + 0.04), (-0.95, y + 0.04)], dress.accent)
@@ -186,12 +186,12 @@ def _draw_clothes(painter: Painter, person: PersonState) -> None:
 
 
 def _draw_legs(painter: Painter, person: PersonState) -> None:
-    """Two legs, straight or seated, and a stool under whoever sits."""
-    color = person.look.skin if person.dress.kind == "gown" else person.dress.bottom
+    """Draw two legs, straight or seated, and a stool under a sitting person."""
+    color = person.appearance.skin if person.dress.kind == "gown" else person.dress.bottom
     knee, foot = ((0.52, -0.38), (0.95, -0.36)) if person.sitting else ((0.95, -0.02), (1.36, 0.0))
-    bias = -0.06 if person.sitting else -0.2  # whoever stands has the legs under shirt and skirt
+    bias = -0.06 if person.sitting else -0.2  # the legs of a standing person are under the clothes
     for side in (-1, 1):
-        spots = np.array(
+        points = np.array(
             [
                 (side * 0.085, 0.5, 0.0),
                 (side * 0.1, *knee),
@@ -199,7 +199,7 @@ def _draw_legs(painter: Painter, person: PersonState) -> None:
                 (side * 0.11, foot[0] + 0.03, foot[1] - 0.13),
             ]
         )
-        hip, knee_at, ankle, toe = person.to_camera(spots)
+        hip, knee_at, ankle, toe = person.to_camera(points)
         s = person.scale
         painter.capsule(hip, knee_at, 0.085 * s, 0.07 * s, color, bias=bias)
         painter.capsule(knee_at, ankle, 0.065 * s, 0.05 * s, color, bias=bias)
@@ -210,7 +210,7 @@ def _draw_legs(painter: Painter, person: PersonState) -> None:
 
 
 def _draw_cap(painter: Painter, person: PersonState) -> None:
-    """A server's cap: a low crown and a peak in the colour of the apron."""
+    """Draw a service person's cap: a low crown and a peak in the colour of the apron."""
     turn, scale = np.linspace(0, 2 * np.pi, 14, endpoint=False), person.head_scale
     low = np.stack([0.088 * np.cos(turn), np.full(14, -0.075), 0.1 * np.sin(turn)], axis=1)
     high = low * [0.9, 1, 0.9] + [0, -0.06, 0]

@@ -1,8 +1,8 @@
-"""The 33 HaGRIDv2 gestures as hand shapes: which fingers are out, how far they spread, and which way the palm looks.
+"""The 33 HaGRIDv2 gestures as hand shapes: extended fingers, their spread, and the direction of the palm.
 
 Hand frame: u towards the thumb, v along the fingers, n out of the palm; the wrist is the origin, metres at scale 1.
-Everything is written for the person's right hand; left hands are mirrored (see hands.py). Directions of whole hands
-are in the body frame (x to the person's left, y down, z into the person), so (0, 0, -1) looks at the camera.
+Shapes are those of the person's right hand; arms.py mirrors them. Directions of whole hands are in the body frame (x to
+the person's left, y down, z into the person); (0, 0, -1) faces the camera.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ UP, DOWN, INWARD, FRONT, BACK = (np.array(v, float) for v in ((0, -1, 0), (0, 1,
 
 @dataclass(frozen=True)
 class Shape:
-    """One hand's articulation and how the whole hand is held."""
+    """Articulation and orientation of one hand."""
 
     fingers: tuple[Finger, Finger, Finger, Finger]  # index, middle, ring, pinkie
     thumb: str  # a key of THUMBS
-    along: np.ndarray  # (3,) where straight fingers point, body frame
-    palm: np.ndarray  # (3,) where the palm looks, body frame
-    turn_deg: float = 14.0  # how far the whole hand may turn in and out of the picture
+    along: np.ndarray  # (3,) direction of straight fingers, body frame
+    palm: np.ndarray  # (3,) direction of the palm, body frame
+    turn_deg: float = 14.0  # largest random turn of the whole hand out of the image plane
 
 
 def _shape(
@@ -71,7 +71,7 @@ def _shape(
     bend: tuple[float, float, float] = CURLED,
     turn_deg: float = 14.0,
 ) -> Shape:
-    """A hand whose fingers in `out` (0 index .. 3 pinkie -> splay in degrees) are straight, the others bent."""
+    """A hand whose fingers in `out` (0 index .. 3 pinkie -> splay in degrees) are straight and the others bent."""
     spread = (3.0, 1.0, -1.0, -4.0)
     fingers = tuple((out[i], 2.0, 3.0, 2.0) if i in out else (spread[i], *bend) for i in range(4))
     return Shape(fingers, thumb, along, palm, turn_deg)

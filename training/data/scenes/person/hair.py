@@ -1,4 +1,4 @@
-"""Hair and hats on a drawn head: styles as a few numbers each, train and test styles kept apart."""
+"""Draws hair and hats; each style is a few numbers, and the test split has styles of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACK_LAYER, HAIR_LAYER, TOP_LAYER = -4.0, 4.0, 50.0
 
 @dataclass(frozen=True)
 class HairStyle:
-    """Where hair ends around the head (height -1 crown .. 1 chin, at six turns from the face) and what hangs."""
+    """The lower edge of the hair (height -1 crown .. 1 chin, at six angles from the face) and its extra parts."""
 
     ends: tuple[float, float, float, float, float, float]  # at 0, 40, 62, 85, 110 and 180 degrees
     volume: float = 1.06  # size relative to the skull
@@ -67,23 +67,23 @@ _HAT_VOLUME = {"beanie": 1.12, "cap": 1.1, "headscarf": 1.13, "sun_hat": 1.12, "
 
 
 def hair_mask(ends: tuple[float, ...], part: float = 0.0) -> np.ndarray:
-    """Which head samples (N,) bool lie above the height where hair ends."""
+    """Mask (N,) bool of the head samples above the lower edge of the hair."""
     return np.interp(np.abs(HEAD_TURN), _TURNS, ends) + part * np.sin(HEAD_TURN) > HEAD_HEIGHT
 
 
 def face_mask(style: HairStyle, hat: str) -> np.ndarray:
-    """Which head samples (N,) bool are bare skin: the front, below hair and hat, back to the ears."""
+    """Mask (N,) bool of the head samples of bare skin: the front, below hair and hat, back to the ears."""
     bare = ~hair_mask(style.ends, style.part) & (np.abs(HEAD_TURN) < np.radians(98))
     return bare & ~hair_mask(_HAT_ENDS[hat]) if hat else bare
 
 
 def covers_ears(style: HairStyle, hat: str) -> bool:
-    """Whether nothing is seen of the ears."""
+    """Whether hair or hat hide the ears."""
     return style.curtain > 0 or style.volume > 1.2 or hat == "headscarf"
 
 
 def draw_hair(canvas: HeadCanvas, style: HairStyle, color, hat: str, hat_color) -> None:
-    """Hair and hat; what lies on the face is painted over by the face itself, which comes in later layers."""
+    """Draw hair and hat; the face has later layers and is painted over them."""
     if hat != "headscarf":
         if style.curtain > 0:
             _draw_curtain(canvas, style, color)
@@ -99,7 +99,7 @@ def draw_hair(canvas: HeadCanvas, style: HairStyle, color, hat: str, hat_color) 
 
 
 def _draw_curtain(canvas: HeadCanvas, style: HairStyle, color) -> None:
-    """Hair hanging beside and behind the neck: behind the head, or before the neck when seen from the back."""
+    """Draw hair that hangs beside and behind the neck: behind the head, or in front of the neck from the back."""
     turn = np.radians(np.linspace(75, 285, 14))
     x, z = HALF_WIDTH_M * 1.12 * np.sin(turn), -HALF_DEPTH_M * 1.05 * np.cos(turn)
     low = 0.04 + style.curtain
@@ -111,7 +111,7 @@ def _draw_curtain(canvas: HeadCanvas, style: HairStyle, color) -> None:
 
 
 def _draw_extra(canvas: HeadCanvas, style: HairStyle, color) -> None:
-    """The parts of a style that stand off the skull."""
+    """Draw the parts of a style that stand off the skull."""
     behind = canvas.towards_camera[2] > 0
     layer = TOP_LAYER if behind else BACK_LAYER
     top, back = -HALF_HEIGHT_M, HALF_DEPTH_M

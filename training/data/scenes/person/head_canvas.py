@@ -1,4 +1,4 @@
-"""The shape of a drawn head and a canvas that puts flat shapes onto its curved surface.
+"""The shape of a head, and a canvas that draws flat shapes onto its curved surface.
 
 Head frame, metres: origin in the middle of the head, x towards the image right when the person faces the camera,
 y down, z into the head (the face looks along -z).
@@ -13,9 +13,9 @@ from training.data.scenes.painter import NEAR_M, Painter
 
 HALF_WIDTH_M, HALF_HEIGHT_M, HALF_DEPTH_M = 0.0775, 0.11, 0.095
 _POWER = 2.25  # superellipse exponent: a face is a little flatter than an ellipsoid
-_HEAD_TO_FRONT_M = 0.05  # the head is sorted this far before its middle, so that it covers neck and collar
-_LAYER_M = 4e-4  # sorting distance between two layers of one head; above the painter's own 1e-4 for rims
-_HORIZON = -0.1  # samples slightly beyond the horizon count as visible, which closes the gap to the silhouette
+_HEAD_TO_FRONT_M = 0.05  # sorts the head this far before its middle, in front of neck and collar
+_LAYER_M = 4e-4  # sorting distance between two layers of a head; above the painter's 1e-4 for rims
+_HORIZON = -0.1  # cosine; counting samples slightly beyond the horizon closes the gap to the silhouette
 
 
 def section_half_axes(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +60,7 @@ HEAD_NORMALS = surface_normal(HEAD_POINTS)
 
 
 class HeadCanvas:
-    """Draws onto one posed head; higher layers cover lower ones whatever their depth. Call `finish` at the end.
+    """Draws onto one posed head; higher layers cover lower ones at any depth. Call `finish` at the end.
 
     `center` (3,) and `rotation` (3, 3) bring the head frame into camera coordinates; `scale` is 1 for an adult.
     """
@@ -88,13 +88,13 @@ class HeadCanvas:
         return (normals * view).sum(axis=1) / np.sqrt((view * view).sum(axis=1))
 
     def hull(self, points: np.ndarray, color, layer: float, *, outline: float = 0.0) -> None:
-        """Fill the outline, as the camera sees it, of head-frame points (N, 3)."""
+        """Fill the convex hull, in the image, of head-frame points (N, 3)."""
         self._camera_hull(self.to_camera(points), color, layer, outline)
 
     def visible_hull(
         self, mask: np.ndarray, color, layer: float, *, inflate: float = 1.0, outline: float = 0.0
     ) -> None:
-        """Fill the outline of the visible head samples in `mask` (N,) bool, pushed outwards by `inflate`."""
+        """Fill the convex hull of the visible head samples in `mask` (N,) bool, enlarged by a factor `inflate`."""
         samples = self._samples[mask & (self.facing > _HORIZON)]
         if inflate != 1.0:
             samples = self.center + inflate * (samples - self.center)
@@ -105,15 +105,15 @@ class HeadCanvas:
         self._polygon(self.to_camera(points), color, layer, outline)
 
     def stroke(self, points: np.ndarray, color, layer: float, width: float) -> None:
-        """An open line through head-frame points (N, 3), `width` in metres."""
+        """Draw an open line through head-frame points (N, 3), `width` in metres."""
         self._line(self.to_camera(points), color, layer, width)
 
     def paint_on(self, points: np.ndarray, color, layer: float, width: float = 0.0) -> None:
-        """A polygon on the face, in front-view metres (N, 2), or an open line where `width` (metres) is set."""
+        """Queue a polygon on the face, front-view metres (N, 2), or with `width` (metres) an open line."""
         self._flat.append((points, color, layer, width))
 
     def finish(self) -> None:
-        """Place everything painted on the face: one pass over all its points."""
+        """Draw the queue of `paint_on`: one vectorised projection of all its points."""
         if not self._flat:
             return
         placed = self.to_camera(on_surface(np.concatenate([item[0] for item in self._flat])))
@@ -128,12 +128,12 @@ class HeadCanvas:
         self._flat = []
 
     def ball(self, point: np.ndarray, radius: float, color, layer: float) -> None:
-        """A lit ball around a head-frame point (3,), radius in metres."""
+        """Draw a lit ball around a head-frame point (3,), radius in metres."""
         center = self.to_camera(np.asarray(point, float)[None])
         self.painter.ball(center[0], radius * self.scale, color, bias=self._bias(center, layer), outline=0.002)
 
     def limb(self, a: np.ndarray, b: np.ndarray, radius_a: float, radius_b: float, color, layer: float) -> None:
-        """A tapered capsule between head-frame points (3,), radii in metres."""
+        """Draw a tapered capsule between head-frame points (3,), radii in metres."""
         ends = self.to_camera(np.stack([a, b]))
         ra, rb = radius_a * self.scale, radius_b * self.scale
         self.painter.capsule(ends[0], ends[1], ra, rb, color, bias=self._bias(ends, layer), outline=0.002)
@@ -152,5 +152,5 @@ class HeadCanvas:
         self.painter.line(points, color, width=width * self.scale, bias=self._bias(points, layer))
 
     def _bias(self, points: np.ndarray, layer: float) -> float:
-        """What brings camera points (N, 3) to the sorting depth of a layer, metres."""
+        """The painter's bias, in metres, that puts camera points (N, 3) at the sorting depth of a layer."""
         return float(points[:, 2].sum()) / len(points) - (self._depth - layer * _LAYER_M)

@@ -1,6 +1,6 @@
-"""Arms and hands as pictures: cartoon limbs drawn so that a hand of 30 pixels can still be read.
+"""Draws arms and hands in a cartoon style that keeps a hand of 30 pixels readable.
 
-Everything is in camera coordinates, metres. Joint order of a hand as in hands.py.
+Coordinates are camera metres; the joint order of a hand is that of arms.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from training.data.scenes.person.gestures import FINGER_STARTS
 
 FINGER_RADIUS = (0.0100, 0.0100, 0.0096, 0.0086)  # metres, index .. pinkie, for a hand of scale 1
 PALM_LENGTH_M = 0.0907  # wrist to middle knuckle at scale 1
-HAND_BIAS_M = 0.03  # hands are painted in front of what they touch
+HAND_BIAS_M = 0.03  # sorts hands in front of touched surfaces
 _RING = np.linspace(0, 2 * np.pi, 8, endpoint=False)
 _DISC = np.stack([np.cos(_RING), np.sin(_RING), np.zeros(8)], axis=1)
 
@@ -31,7 +31,7 @@ def draw_hand(
 ) -> None:
     """Draw a hand from its joints (21, 3) and palm normal (3,), both in camera coordinates, metres.
 
-    The palm is light and creased; the back is darker, with knuckles and nails. Sizes follow the joints' own scale.
+    The palm is light and creased; the back is darker, with knuckles and nails. Sizes scale with the joints.
     """
     joints = np.asarray(joints_cam, float)
     scale = float(np.linalg.norm(joints[9] - joints[0])) / PALM_LENGTH_M
@@ -53,7 +53,7 @@ def draw_hand(
             color = palm_color if palm_seen else back_color
             _limb(painter, chain[0], chain[3], radius * 1.05, radius * 0.88, color, scale)
             at_viewer = view @ (chain[0] - chain[3]) > 0.75 * np.linalg.norm(chain[0] - chain[3])
-            if at_viewer:  # its end is all one sees: a bright button
+            if at_viewer:  # only its tip is visible: drawn as a bright disc
                 _limb(painter, chain[3], chain[3], radius * 1.75, radius * 1.75, palm_color, scale)
                 painter.ball(chain[3], radius * 0.6, darker(skin, 0.5), bias=HAND_BIAS_M + 0.01, outline=0, gloss=0)
             nail_seen = not palm_seen and not at_viewer
@@ -112,7 +112,7 @@ def _limb(
 
 
 def _draw_palm(painter: Painter, joints: np.ndarray, scale: float, color: Color) -> None:
-    """One outlined hull around the knuckles, the thumb's base and a wrist as wide as a wrist is."""
+    """Draw the outlined hull of knuckles, thumb base and wrist."""
     across = 0.40 * (joints[5] - joints[17])
     corners = np.stack([joints[0] + across, joints[0] - across, joints[1], *joints[list(FINGER_STARTS)]])
     cloud = (corners[:, None] + 0.0105 * scale * _DISC).reshape(-1, 3)
@@ -122,7 +122,7 @@ def _draw_palm(painter: Painter, joints: np.ndarray, scale: float, color: Color)
 
 
 def _draw_creases(painter: Painter, joints: np.ndarray, scale: float, normal: np.ndarray, color: Color) -> None:
-    """The two lines of a palm: across below the knuckles, and around the ball of the thumb."""
+    """Draw the two lines of a palm: below the knuckles, and around the ball of the thumb."""
     wrist, index, middle, pinkie = joints[0], joints[5], joints[9], joints[17]
     lift = 0.004 * scale * np.asarray(normal, float)
     heart = np.stack([wrist + 0.66 * (pinkie - wrist), wrist + 0.66 * (middle - wrist), wrist + 0.80 * (index - wrist)])
@@ -136,8 +136,10 @@ def _draw_creases(painter: Painter, joints: np.ndarray, scale: float, normal: np
 
 
 def _draw_knuckles(painter: Painter, joints: np.ndarray, scale: float, view: np.ndarray, color: Color) -> None:
-    """A short stroke over each knuckle on the back of the hand."""
+    """Draw a short stroke over each knuckle on the back of the hand."""
     across = 0.09 * (joints[5] - joints[17])
     for start in FINGER_STARTS:
-        spot = joints[start] + 0.05 * (joints[0] - joints[start]) - 0.004 * scale * view
-        painter.line(np.stack([spot - across, spot + across]), color, width=0.006 * scale, bias=HAND_BIAS_M + 0.03)
+        knuckle = joints[start] + 0.05 * (joints[0] - joints[start]) - 0.004 * scale * view
+        painter.line(
+            np.stack([knuckle - across, knuckle + across]), color, width=0.006 * scale, bias=HAND_BIAS_M + 0.03
+        )

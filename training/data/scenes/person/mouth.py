@@ -1,6 +1,6 @@
-"""Mouths: the eight expressions as flat shapes around the middle of the mouth.
+"""The eight expressions as flat shapes around the middle of the mouth.
 
-The mouth and its folds carry the whole expression of a drawn face, so that hiding them hides the expression.
+The mouth and its folds show the whole expression of a drawn face, so hiding them hides the expression.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TONGUE = (226.0, 92.0, 104.0)
 
 @dataclass(frozen=True)
 class MouthPart:
-    """One filled shape or, where `width` is set, one open line, in metres around the mouth's middle (y down)."""
+    """A filled shape or, with `width`, an open line, in metres around the middle of the mouth (y down)."""
 
     points: np.ndarray  # (N, 2)
     color: tuple[float, float, float]
@@ -35,8 +35,7 @@ def mouth_parts(
 ) -> list[MouthPart]:
     """The parts of a mouth, in painting order.
 
-    intensity 0.6..1; skin and lips RGB; side -1 or 1: the raised corner of a smirk; stretch: random (width, height)
-    factors.
+    intensity 0.6..1; skin and lips RGB; side -1 or 1, the raised corner of a smirk; stretch: width and height factors.
     Raises ValueError for an unknown expression.
     """
     if expression not in _MOUTHS:

@@ -1,4 +1,4 @@
-"""The state of one person: body, dress, head, eyes, arms, and how they turn towards what they look at."""
+"""The state of one person: body, clothes, head, eyes and arms, with gaze and reaching."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from training.data.scenes.person.head import FaceLook, sample_face_look
 from training.data.scenes.person.arms import Arms, Hand, pose_arms
+from training.data.scenes.person.head import FaceAppearance, sample_appearance
 
 AGES = ("child", "adult", "elder")
 EYES = np.array([0.0, -0.02, -0.09])  # midway between the eyes, head frame, metres at head scale 1
@@ -19,8 +19,8 @@ UPPER_ARM_M, FOREARM_M, SHOULDER_M = 0.28, 0.25, 0.19
 
 Color = tuple[int, int, int]
 
-# Casual dress, patterns and colours of test people never occur in train or val; business dress and aprons carry a
-# relation's meaning and occur everywhere, in the split's own colours.
+# Casual clothes, patterns and colours of the test split never occur in train or val. Business clothes and aprons show a
+# relation and occur in every split, in its own colours.
 _TRAIN_CASUAL, _TEST_CASUAL = ("t-shirt", "sweater", "hoodie", "gown"), ("polo", "vest", "jacket")
 CASUAL = {"train": _TRAIN_CASUAL, "val": _TRAIN_CASUAL, "test": _TEST_CASUAL}
 _TRAIN_PRINTS, _TEST_PRINTS = ("plain", "plain", "stripes", "spots"), ("plain", "plain", "sash", "block")
@@ -38,7 +38,7 @@ CLOTH_COLORS = {"train": _TRAIN_CLOTH, "val": _TRAIN_CLOTH, "test": _TEST_CLOTH}
 
 @dataclass(frozen=True)
 class Dress:
-    """What a person wears: `kind` a casual kind, 'suit', 'shirt' (both business) or 'apron'."""
+    """Clothes: `kind` is one of CASUAL, 'suit' or 'shirt' (business), or 'apron' (service)."""
 
     kind: str
     top: Color
@@ -55,10 +55,10 @@ class Dress:
 
 @dataclass
 class PersonState:
-    """One person. Positions and targets in camera metres; the body frame is that of hands.py times `scale`."""
+    """One person. Positions and targets in camera metres; the body frame is that of arms.py times `scale`."""
 
     track_id: int
-    look: FaceLook
+    appearance: FaceAppearance
     age: str
     dress: Dress
     scale: float
@@ -91,16 +91,17 @@ class PersonState:
 
     @property
     def head_scale(self) -> float:
-        """A little larger than life, so that faces can be read; heads shrink less than bodies do."""
+        """Size of the head: 12 % larger than real, for readable faces; grows with the square root of the body's."""
         return HEAD_SIZE * float(self.scale**0.5)
 
     @property
     def head_center(self) -> np.ndarray:
+        """The middle of the head, camera point (3,)."""
         return self.to_camera(HEAD * self.head_scale / (HEAD_SIZE * self.scale) + self.lean)
 
     @property
     def eye_point(self) -> np.ndarray:
-        """Where gaze starts, midway between the eyes (3,)."""
+        """The origin of the gaze, midway between the eyes, camera point (3,)."""
         return self.head_center + self.head_rotation @ EYES * self.head_scale
 
     @property
@@ -120,14 +121,14 @@ def unit(vector: np.ndarray) -> np.ndarray:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(3, 3) that turns a camera-facing frame: yaw towards image right, pitch down, roll clockwise; radians."""
+    """Rotation (3, 3) of a camera-facing frame: yaw towards image right, pitch down, roll clockwise; radians."""
     cy, cp, cr, sy, sp, sr = (f(angle) for f in (math.cos, math.sin) for angle in (yaw, pitch, roll))
     about_y_and_x = np.array([[cy, -sy * sp, -sy * cp], [0.0, cp, -sp], [sy, cy * sp, cy * cp]])
     return about_y_and_x @ np.array([[cr, -sr, 0.0], [sr, cr, 0.0], [0.0, 0.0, 1.0]])
 
 
 def angles(direction: np.ndarray) -> np.ndarray:
-    """(yaw, pitch) of a direction (3,), so that rotation(yaw, pitch, 0) @ (0, 0, -1) is that direction."""
+    """(yaw, pitch) of a direction (3,): rotation(yaw, pitch, 0) @ (0, 0, -1) is its unit vector."""
     x, y, z = unit(direction)
     return np.array([np.arctan2(x, -z), np.arcsin(np.clip(y, -1, 1))])
 
@@ -138,29 +139,29 @@ def angle_between(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def wrap(angle: np.ndarray | float):
-    """Angles brought to (-pi, pi]."""
+    """Angles wrapped to [-pi, pi)."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def look_at(person: PersonState, target: np.ndarray, name: str, share: float, roll: float = 0.0) -> None:
-    """Turn head and eyes to a camera point (3,); the head covers `share` of the way from where the body faces.
+    """Turn head and eyes to a camera point (3,); the head covers `share` of the angle from the body's direction.
 
-    The head turns further when the eyes could not cover the rest, but never more than the neck allows.
+    The head turns further if the rest is beyond MAX_EYE_TURN, up to MAX_NECK_TURN.
     """
     person.head_rotation = rotation(*angles(target - person.head_center), 0.0)
     goal = angles(target - person.eye_point)
     start = np.array([person.yaw, 0.0])
-    way = wrap(goal - start)
-    length = float(np.hypot(*way))
-    share = max(share, 1 - MAX_EYE_TURN / length) if length > 1e-6 else share
-    turn = share * way
+    full_turn = wrap(goal - start)
+    angle = float(np.hypot(*full_turn))
+    share = max(share, 1 - MAX_EYE_TURN / angle) if angle > 1e-6 else share
+    turn = share * full_turn
     turn[0] = np.clip(turn[0], -MAX_NECK_TURN, MAX_NECK_TURN)
     person.head_rotation = rotation(*(start + turn), roll)
     person.gaze_target, person.gaze_point = name, np.asarray(target, float)
 
 
-def _both_hands(arms: Arms, rng: np.random.Generator, hand_scale: float) -> Arms:
-    """Arms with a resting hand added on the side that performs nothing."""
+def _with_resting_hand(arms: Arms, rng: np.random.Generator, hand_scale: float) -> Arms:
+    """Arms with a resting hand added on the side that makes no gesture."""
     present = {hand.side for hand in arms.hands}
     if len(present) == 2:
         return arms
@@ -174,21 +175,24 @@ def _both_hands(arms: Arms, rng: np.random.Generator, hand_scale: float) -> Arms
 
 
 def gesture_arms(gesture: str, rng: np.random.Generator, scale: float = 1.0, side: str | None = None) -> Arms:
-    """Arms that perform a gesture or rest, with both hands present; small people get relatively larger hands."""
+    """Arms that make a gesture, or rest, with both hands present; small people get relatively larger hands."""
     hand_scale = (1.1 if gesture == "none" else 1.3) / scale**0.5
-    return _both_hands(pose_arms(gesture, rng, side=side, hand_scale=hand_scale), rng, 1.1 / scale**0.5)
+    return _with_resting_hand(pose_arms(gesture, rng, side=side, hand_scale=hand_scale), rng, 1.1 / scale**0.5)
 
 
 def reach(person: PersonState, side: str, target: np.ndarray, *, bend=(0.0, 1.0, 0.3)) -> None:
-    """Put one hand near a camera point (3,), elbow towards `bend` (3,) (body frame; x away from the body)."""
+    """Move one hand to a camera point (3,), or as near as the arm reaches.
+
+    The elbow points towards `bend` (3,), in the body frame with x away from the body.
+    """
     outward = 1.0 if side == "left" else -1.0
     shoulder = np.array([outward * SHOULDER_M, 0.0, 0.0])
     offset = person.to_body(target) - shoulder
     distance = float(np.linalg.norm(offset))
-    held = min(distance, 0.98 * (UPPER_ARM_M + FOREARM_M))
-    wrist = shoulder + offset * held / distance
+    wrist_distance = min(distance, 0.98 * (UPPER_ARM_M + FOREARM_M))
+    wrist = shoulder + offset * wrist_distance / distance
     axis = offset / distance
-    along = (UPPER_ARM_M**2 - FOREARM_M**2 + held**2) / (2 * held)
+    along = (UPPER_ARM_M**2 - FOREARM_M**2 + wrist_distance**2) / (2 * wrist_distance)
     pole = np.array(bend, float) * [outward, 1, 1]
     pole = unit(pole - (pole @ axis) * axis + 1e-6)
     elbow = shoulder + along * axis + np.sqrt(max(0.0, UPPER_ARM_M**2 - along**2)) * pole
@@ -217,16 +221,16 @@ def sample_dress(rng: np.random.Generator, split: str, style: str) -> Dress:
 def sample_person(
     rng: np.random.Generator, split: str, track_id: int, *, age: str | None = None, style: str | None = None
 ):
-    """A person with face, age and dress, arms at rest, still to be placed."""
+    """A random person with arms at rest and a position still to be set."""
     age = age or str(rng.choice(AGES, p=(0.2, 0.62, 0.18)))
     style = style or str(rng.choice(("casual", "business", "service"), p=(0.7, 0.2, 0.1)))
-    look = sample_face_look(rng, split, age)
+    appearance = sample_appearance(rng, split, age)
     if style == "service":
-        look = replace(look, hat="")  # the server's cap takes its place
+        appearance = replace(appearance, hat="")  # a service person wears a cap
     scale = {"child": rng.uniform(0.65, 0.8), "adult": rng.uniform(0.88, 1.06), "elder": rng.uniform(0.86, 1.0)}[age]
     return PersonState(
         track_id=track_id,
-        look=look,
+        appearance=appearance,
         age=age,
         dress=sample_dress(rng, split, style),
         scale=float(scale),
@@ -237,14 +241,14 @@ def sample_person(
     )
 
 
-def place(person: PersonState, x: float, z: float, camera_height: float) -> None:
-    """PersonGeometry a person at camera (x, z) metres; near ones are kept within the picture's height."""
+def set_position(person: PersonState, x: float, z: float, camera_height: float) -> None:
+    """Put a person at camera (x, z) metres; the height of near people is clipped to keep them in the image."""
     y = camera_height - 1.42 * person.scale + (0.3 if person.sitting else 0.0)
     person.shoulders = np.array([x, float(np.clip(y, -0.45 * z + 0.42 * person.head_scale, 0.22 * z)), z])
 
 
-def facing(x: float, z: float) -> float:
-    """Body yaw of somebody at (x, z) who faces the camera."""
+def yaw_to_camera(x: float, z: float) -> float:
+    """Body yaw of a person at (x, z) who faces the camera."""
     return float(np.arctan2(-x, z))
 
 

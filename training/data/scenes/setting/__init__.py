@@ -1,1 +1,1 @@
-"""Rooms, objects and clutter of the procedural world."""
+"""The setting of a scene: rooms, objects and their placement."""

@@ -1,4 +1,4 @@
-"""Things in a scene: flat drawings standing, lying or hanging at a 3-D point, as data."""
+"""Objects of a scene: flat drawings at a 3-D point, as data."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
         ("e", (0, 0, 0.3, 0.42), (205, 222, 230)),
         ("l", (0.05, -0.12, 0.1, 0.12, -0.2), (240, 248, 250)),
     ),
-    # Props whose meaning a relation needs, the same in every split.
+    # PROPS: objects that show a relation, the same in every split.
     "laptop": (
         ("p", (-0.42, -0.4, 0.42, -0.4, 0.42, 0.2, -0.42, 0.2), (55, 58, 66)),
         ("p", (-0.36, -0.34, 0.36, -0.34, 0.36, 0.14, -0.36, 0.14), (120, 190, 235)),
@@ -201,7 +201,7 @@ OBJECT_COLORS = {"train": _TRAIN_COLORS, "val": _TRAIN_COLORS, "test": _TEST_COL
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A thing at `center` (3,) in camera metres, `size` metres tall; `support` is 'none', 'stand' or 'string'."""
+    """An object at `center` (3,) in camera metres, `size` metres tall; `support` is 'none', 'stand' or 'string'."""
 
     name: str
     center: tuple[float, float, float]
@@ -213,7 +213,7 @@ class SceneObject:
 def sample_object(
     rng: np.random.Generator, split: str, center, size: float, support: str = "none", name: str | None = None
 ):
-    """A SceneObject of a random kind (or `name`) and colours out of the split's pool."""
+    """A SceneObject with a random kind (or `name`) and colours of the split."""
     palette = OBJECT_COLORS[split]
     first, second = rng.choice(len(palette), 2, replace=False)
     name = name or str(rng.choice(OBJECT_KINDS[split]))
@@ -221,7 +221,7 @@ def sample_object(
 
 
 def draw_object(painter: Painter, item: SceneObject) -> None:
-    """Draw an object facing the camera, with its stand (a post down to below the picture) or string."""
+    """Draw an object that faces the camera, with its stand (a post down to below the image) or string."""
     center, size = np.asarray(item.center, float), item.size
     if item.support == "stand":
         foot = center + (0, 2.0, 0.02)
@@ -235,8 +235,8 @@ def draw_object(painter: Painter, item: SceneObject) -> None:
         rgb = named[color] if isinstance(color, str) else color
         bias = 0.001 * order
         if kind == "e":
-            spot = center + (values[0] * size, values[1] * size, 0)
-            painter.ellipse(spot, (values[2] * size, 0, 0), (0, values[3] * size, 0), rgb, bias=bias)
+            middle = center + (values[0] * size, values[1] * size, 0)
+            painter.ellipse(middle, (values[2] * size, 0, 0), (0, values[3] * size, 0), rgb, bias=bias)
             continue
         flat = np.array(values if kind == "p" else values[1:], float).reshape(-1, 2) * size
         points = center + np.column_stack([flat, np.zeros(len(flat))])

@@ -1,4 +1,4 @@
-"""Where a scene takes place: backgrounds and furniture."""
+"""Rooms and gardens: backgrounds and furniture."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from training.data.scenes.painter import Camera, Painter, darker, lighter
 
 Color = tuple[int, int, int]
 
-# Walls, floors and furnishings of test rooms never occur in train or val rooms.
+# Walls, floors and furnishings of the test split never occur in train or val.
 _TRAIN_WALLS = ("plain", "stripes", "dots", "panels")
 _TEST_WALLS = ("checks", "bricks", "waves")
 WALL_PATTERNS = {"train": _TRAIN_WALLS, "val": _TRAIN_WALLS, "test": _TEST_WALLS}
-_TRAIN_PLACES = ("room", "room", "room", "garden")
-_TEST_PLACES = ("hall", "hall", "hall", "beach")
-PLACES = {"train": _TRAIN_PLACES, "val": _TRAIN_PLACES, "test": _TEST_PLACES}
+_TRAIN_KINDS = ("room", "room", "room", "garden")
+_TEST_KINDS = ("hall", "hall", "hall", "beach")
+ROOM_KINDS = {"train": _TRAIN_KINDS, "val": _TRAIN_KINDS, "test": _TEST_KINDS}
 _TRAIN_COLORS = (
     (214, 205, 188),
     (178, 196, 205),
@@ -40,7 +40,7 @@ WOOD_COLORS = {"train": _TRAIN_WOODS, "val": _TRAIN_WOODS, "test": _TEST_WOODS}
 
 @dataclass(frozen=True)
 class Furniture:
-    """A box of wood in the room: `center` and `size` (3,) in camera metres; kind 'table', 'counter' or 'desk'."""
+    """A wooden box: `center` and `size` (3,) in camera metres; `kind` is 'table', 'counter' or 'desk'."""
 
     kind: str
     center: tuple[float, float, float]
@@ -55,10 +55,10 @@ class Furniture:
 
 @dataclass(frozen=True)
 class Room:
-    """A background, drawn from `seed` alone; `camera_height` and `depth` in metres."""
+    """A background: 'room', 'garden', 'hall' or 'beach'. `seed` fixes its details; lengths in metres."""
 
     split: str
-    place: str
+    kind: str
     wall: str
     wall_color: Color
     floor_color: Color
@@ -69,13 +69,13 @@ class Room:
 
 
 def sample_room(rng: np.random.Generator, split: str) -> Room:
-    """An empty room out of the split's pool."""
+    """A random empty room of the split."""
     jitter = rng.integers(-12, 13, 6)
     wall = np.clip(np.array(WALL_COLORS[split][rng.integers(len(WALL_COLORS[split]))]) + jitter[:3], 0, 255)
     floor = np.clip(np.array(FLOOR_COLORS[split][rng.integers(len(FLOOR_COLORS[split]))]) + jitter[3:], 0, 255)
     return Room(
         split=split,
-        place=str(rng.choice(PLACES[split])),
+        kind=str(rng.choice(ROOM_KINDS[split])),
         wall=str(rng.choice(WALL_PATTERNS[split])),
         wall_color=tuple(int(c) for c in wall),
         floor_color=tuple(int(c) for c in floor),
@@ -86,7 +86,7 @@ def sample_room(rng: np.random.Generator, split: str) -> Room:
 
 
 def draw_background(room: Room, camera: Camera) -> np.ndarray:
-    """The empty place as a new RGB image (H, W, 3) uint8, the same for the same room."""
+    """The empty room as a new RGB image (H, W, 3) uint8; the same room gives the same image."""
     return _background(room, camera).copy()
 
 
@@ -95,7 +95,7 @@ def _background(room: Room, camera: Camera) -> np.ndarray:
     rng = np.random.default_rng(room.seed)
     image = np.empty((camera.height, camera.width, 3), np.uint8)
     horizon = camera.center_px[1] + camera.focal_px * room.camera_height / room.depth
-    if room.place in ("garden", "beach"):
+    if room.kind in ("garden", "beach"):
         _outdoors(image, room, rng, camera)
     else:
         _wall(image, room, rng, int(horizon))
@@ -105,10 +105,10 @@ def _background(room: Room, camera: Camera) -> np.ndarray:
 
 
 def draw_furniture(painter: Painter, item: Furniture) -> None:
-    """A box with a lit top, a front and whichever side the camera sees."""
+    """Draw a box: the front, the lit top and the visible side."""
     (cx, cy, cz), (w, h, d) = item.center, item.size
     left, right, top, bottom, near, far = cx - w / 2, cx + w / 2, cy - h / 2, cy + h / 2, cz - d / 2, cz + d / 2
-    bias = cz - near  # sorted by the front edge: whatever stands behind the box is behind it
+    bias = cz - near  # sorted by the front edge, in front of everything behind the box
     painter.polygon(
         [(left, top, near), (right, top, near), (right, bottom, near), (left, bottom, near)], item.color, outline=0.005
     )
@@ -126,7 +126,7 @@ def draw_furniture(painter: Painter, item: Furniture) -> None:
 
 
 def _wall(image: np.ndarray, room: Room, rng: np.random.Generator, bottom: int) -> None:
-    """Back wall with its pattern, from the top of the image to row `bottom`."""
+    """Paint the back wall with its pattern, from the top of the image to row `bottom`."""
     width = image.shape[1]
     image[:bottom] = room.wall_color
     mark = tuple(int(c) for c in darker(room.wall_color, rng.uniform(0.82, 0.95)))
@@ -168,27 +168,29 @@ def _wall(image: np.ndarray, room: Room, rng: np.random.Generator, bottom: int) 
 
 
 def _floor(image: np.ndarray, room: Room, rng: np.random.Generator, top: int, camera: Camera) -> None:
-    """Floor from row `top` down, with planks (train), tiles (test) or a rug, and the skirting board above."""
+    """Paint the floor from row `top` down, with planks (train), tiles (test) or a rug, and the skirting board."""
     height, width = image.shape[:2]
     image[top:] = room.floor_color
     seam = darker(room.floor_color, 0.8)
     vanish = np.array(camera.center_px)
     if rng.random() < 0.7:
-        for x in range(-1200, width + 1200, 90 if room.place == "room" else 130):
+        for x in range(-1200, width + 1200, 90 if room.kind == "room" else 130):
             share = (top - vanish[1]) / (height - vanish[1])
             start = vanish + (np.array([x, height]) - vanish) * share
             cv2.line(image, tuple(start.astype(int).tolist()), (x, height), seam, 1, cv2.LINE_AA)
-    if room.place == "hall":
+    if room.kind == "hall":
         for depth in np.arange(1.4, room.depth, 0.6):
             y = int(vanish[1] + camera.focal_px * room.camera_height / depth)
             cv2.line(image, (0, y), (width, y), seam, 1)
     elif rng.random() < 0.4:
         center = (int(rng.uniform(0.2, 0.8) * width), min(height + 10, top + 60))
-        cv2.ellipse(image, center, (int(rng.integers(120, 260)), 36), 0, 0, 360, _pick(rng, room), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            image, center, (int(rng.integers(120, 260)), 36), 0, 0, 360, _vivid_color(rng, room), -1, cv2.LINE_AA
+        )
     cv2.rectangle(image, (0, top - 7), (width, top), lighter(room.wall_color, 0.5), -1)
 
 
-def _pick(rng: np.random.Generator, room: Room) -> Color:
+def _vivid_color(rng: np.random.Generator, room: Room) -> Color:
     """A strong colour; the hue ranges of train and test alternate."""
     hue = rng.integers(0, 6) * 30 + (0 if room.split != "test" else 15) + rng.uniform(0, 12)
     pixel = np.uint8([[[int(hue) % 180, rng.integers(60, 160), rng.integers(90, 220)]]])
@@ -196,9 +198,9 @@ def _pick(rng: np.random.Generator, room: Room) -> Color:
 
 
 def _furnish(image: np.ndarray, room: Room, rng: np.random.Generator, bottom: int) -> None:
-    """Windows, doors, shelves (train) or curtains, cupboards, boards (test) on the back wall."""
+    """Paint windows, doors, shelves (train) or curtains, cupboards, boards (test) on the back wall."""
     width = image.shape[1]
-    kinds = ("window", "door", "shelf") if room.place == "room" else ("curtain", "cupboard", "board")
+    kinds = ("window", "door", "shelf") if room.kind == "room" else ("curtain", "cupboard", "board")
     woods = WOOD_COLORS[room.split]
     for slot in range(4):
         if rng.random() < 0.4:
@@ -221,7 +223,7 @@ def _furnish(image: np.ndarray, room: Room, rng: np.random.Generator, bottom: in
                 cv2.line(image, (x + w // 2, top), (x + w // 2, top + h), wood, 4)
                 cv2.line(image, (x, top + h // 2), (x + w, top + h // 2), wood, 4)
         elif kind == "curtain":
-            color = _pick(rng, room)
+            color = _vivid_color(rng, room)
             cv2.rectangle(image, (x, 0), (x + w // 2, bottom - 12), color, -1)
             for fold in range(x + 6, x + w // 2, 12):
                 cv2.line(image, (fold, 0), (fold, bottom - 12), darker(color, 0.8), 3)
@@ -230,15 +232,15 @@ def _furnish(image: np.ndarray, room: Room, rng: np.random.Generator, bottom: in
             cv2.rectangle(image, (x, y), (x + w, y + 8), wood, -1)
             for book in range(x + 4, x + w - 8, 11):
                 tall = int(rng.uniform(18, 42))
-                cv2.rectangle(image, (book, y - tall), (book + 8, y - 1), _pick(rng, room), -1)
+                cv2.rectangle(image, (book, y - tall), (book + 8, y - 1), _vivid_color(rng, room), -1)
 
 
 def _outdoors(image: np.ndarray, room: Room, rng: np.random.Generator, camera: Camera) -> None:
-    """Sky, ground and what grows or stands there: garden (train) or beach (test)."""
+    """Paint sky and ground with a garden (train) or a beach (test)."""
     width = image.shape[1]
     horizon = int(camera.center_px[1] + rng.uniform(-5, 25))
     blend = np.linspace(0, 1, horizon)[:, None, None]
-    low, high = ((225, 232, 236), (130, 175, 222)) if room.place == "garden" else ((245, 224, 200), (120, 190, 205))
+    low, high = ((225, 232, 236), (130, 175, 222)) if room.kind == "garden" else ((245, 224, 200), (120, 190, 205))
     image[:horizon] = ((1 - blend) * np.array(high) + blend * np.array(low)).astype(np.uint8)
     for _ in range(int(rng.integers(0, 4))):
         center = (int(rng.uniform(0, width)), int(rng.uniform(20, horizon * 0.6)))
@@ -253,7 +255,7 @@ def _outdoors(image: np.ndarray, room: Room, rng: np.random.Generator, camera: C
             -1,
             cv2.LINE_AA,
         )
-    if room.place == "garden":
+    if room.kind == "garden":
         image[horizon:] = (112, 150, 84)
         for _ in range(int(rng.integers(1, 4))):
             x, w, h = int(rng.uniform(0, width)), int(rng.uniform(60, 130)), int(rng.uniform(50, 120))
@@ -277,4 +279,4 @@ def _outdoors(image: np.ndarray, room: Room, rng: np.random.Generator, camera: C
         for _ in range(int(rng.integers(0, 3))):
             x, y = int(rng.uniform(0, width)), horizon + int(rng.uniform(20, 80))
             cv2.line(image, (x, y), (x, y - 120), (235, 235, 230), 4)
-            cv2.ellipse(image, (x, y - 110), (60, 34), 0, 180, 360, _pick(rng, room), -1, cv2.LINE_AA)
+            cv2.ellipse(image, (x, y - 110), (60, 34), 0, 180, 360, _vivid_color(rng, room), -1, cv2.LINE_AA)

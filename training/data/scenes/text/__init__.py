@@ -1,1 +1,1 @@
-"""Sentences and phrases that describe a scene."""
+"""Text about rendered scenes for pre-training: captions, region phrases and descriptions."""

@@ -1,4 +1,4 @@
-"""True sentences about a scene, out of a small closed vocabulary: what pre-training reads."""
+"""Captions: true sentences about a scene from a small closed vocabulary, for pre-training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 from training.data.scenes.person.arms import GESTURES
 from training.data.scenes.render import Annotation, PersonAnnotation
 
-STRAIGHT_DEG, FAR_DEG = 6.0, 38.0  # gaze off the camera: below the first hardly seen, beyond the second "far"
+STRAIGHT_DEG = 6.0  # largest angle between gaze and camera that is called "at the camera"
+FAR_DEG = 38.0  # the angle above which a direction is called "far"
 COMPASS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")
 COLUMNS = ("far left", "left", "middle", "right", "far right")
 ROWS = ("top", "upper", "middle", "lower", "bottom")
@@ -41,23 +42,23 @@ assert set(_GESTURE_WORDS) == {*GESTURES, "none"}
 
 
 def person_phrases(person: PersonAnnotation) -> dict[str, str]:
-    """Attribute -> short phrase for one person; attributes that cannot be seen are left out.
+    """Attribute -> short phrase for one person; invisible attributes are left out.
 
-    Keys: gesture, expression, attention (camera or away), gaze (compass direction in the image and how far off the
-    camera), place (cell of the picture that is looked at), age, dress.
+    Keys: gesture, expression, attention (camera or away), gaze (compass direction in the image and distance from the
+    camera), place (image cell of the gaze target), age, dress.
     """
-    said = {
+    phrases = {
         "gesture": "showing " + _GESTURE_WORDS[person.gesture],
         "age": _AGE_WORDS[person.age],
         "dress": "wearing " + _DRESS_WORDS[person.dress_style],
     }
     if person.face is not None:
-        said["expression"] = _FACE_WORDS[person.expression]
-        said["attention"] = "looking at the camera" if person.looking_at_me else "looking away from the camera"
-        said["gaze"] = "looking " + gaze_words(person)
+        phrases["expression"] = _FACE_WORDS[person.expression]
+        phrases["attention"] = "looking at the camera" if person.looking_at_me else "looking away from the camera"
+        phrases["gaze"] = "looking " + gaze_words(person)
     if person.gaze_point_norm is not None:
-        said["place"] = "looking at the " + place_words(person.gaze_point_norm)
-    return said
+        phrases["place"] = "looking at the " + cell_words(person.gaze_point_norm)
+    return phrases
 
 
 def pair_phrases(domain: str, relation: str) -> dict[str, str]:
@@ -66,7 +67,7 @@ def pair_phrases(domain: str, relation: str) -> dict[str, str]:
 
 
 def gaze_words(person: PersonAnnotation) -> str:
-    """'at the camera', or a compass direction with 'slightly' or 'far'; 17 phrases and no more."""
+    """'at the camera', or a compass direction with 'slightly' or 'far': one of 17 phrases."""
     yaw, pitch = person.gaze_turn_deg
     off = float(np.hypot(yaw, pitch))
     if person.looking_at_me or off < STRAIGHT_DEG:
@@ -75,26 +76,26 @@ def gaze_words(person: PersonAnnotation) -> str:
     return f"{'far' if off > FAR_DEG else 'slightly'} {COMPASS[sector]}"
 
 
-def place_words(point_norm: tuple[float, float]) -> str:
-    """The cell of a 5 x 5 grid that a normalised image point lies in."""
+def cell_words(point_norm: tuple[float, float]) -> str:
+    """The cell of a 5 x 5 grid of the image that holds a point (x, y) in 0..1."""
     x, y = (min(int(v * len(COLUMNS)), len(COLUMNS) - 1) for v in point_norm)
     return f"{ROWS[y]} {COLUMNS[x]}"
 
 
 def caption(annotation: Annotation) -> str:
-    """Everything about a picture in sentences, people from left to right."""
+    """Sentences about every person, from left to right, and every pair of an image."""
     people = sorted(annotation.people, key=lambda person: person.body[0])
     order = {person.track_id: number for number, person in enumerate(people, 1)}
     count = ("nobody", "one person", "two people", "three people", "four people")[min(len(people), 4)]
     sentences = [f"{count} in the picture."]
     for person in people:
-        said = person_phrases(person)
-        parts = [said["age"], said["dress"], said["gesture"]]
-        parts += [f"with {said['expression']}"] if "expression" in said else ["turned away"]
-        parts += [said[name] for name in ("gaze", "place") if name in said]
+        phrases = person_phrases(person)
+        parts = [phrases["age"], phrases["dress"], phrases["gesture"]]
+        parts += [f"with {phrases['expression']}"] if "expression" in phrases else ["turned away"]
+        parts += [phrases[name] for name in ("gaze", "place") if name in phrases]
         sentences.append(f"person {order[person.track_id]} is {', '.join(parts)}.")
     for first, second, domain, relation in annotation.relations:
         low, high = sorted((order[first], order[second]))
-        said = pair_phrases(domain, relation)
-        sentences.append(f"persons {low} and {high} are {said['relation']}, {said['domain']}.")
+        phrases = pair_phrases(domain, relation)
+        sentences.append(f"persons {low} and {high} are {phrases['relation']}, {phrases['domain']}.")
     return " ".join(sentences)

@@ -1,0 +1,1 @@
+"""Boards and what images show of them."""

@@ -1,0 +1,178 @@
+"""Where samples come from: `open_source("scenes")` draws them, `open_source(ROOT)` reads the datasets under a folder.
+
+A task's samples are read by the module that its `dataset` names in the task table: training.data.published.<dataset>,
+else training.data.<dataset>. There is no list of readers to edit. A reader module offers one or both of:
+
+    FOLDER = "hagridv2"                                    the dataset's folder under ROOT
+    SPLITS = {"train": "train", "val": "val", "test": "test"}      our split -> the published one
+    HOW = "..."                                            how to get the dataset, for error messages
+    def listing(root: Path, task: str, split: str, moments: int) -> Listing: ...
+
+        The annotations of one task and split below ROOT/FOLDER (training.data.files.Listing). `moments` is the number
+        of video frames per sample; readers of still images ignore it. DatasetError for another layout.
+
+    def scene_samples(task, image, annotation, rng: np.random.Generator) -> Iterator[Sample]: ...
+
+        The samples of one drawn scene, an RGB image and its training.data.scenes.render.Annotation, for
+        `--data scenes`. The tasks that training.data.scenes.dataset draws itself need none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar
+
+from sf_ros.core.config import known
+from sf_ros.core.tasks import TASKS
+from training.data.files import DatasetError, FileDataset
+from training.data.sample import Dataset
+from training.data.scenes.dataset import Scenes
+
+SPLITS = ("train", "val", "test")
+SCENES = "scenes"  # the name of the procedural source
+PACKAGES = ("training.data.published", "training.data")  # where readers are looked up, in this order
+
+
+class DataSource(ABC):
+    """Samples of every task and split."""
+
+    name: str  # as on the command line
+    is_procedural: ClassVar[bool]
+    default_cache: ClassVar[str]  # what training caches with --cache auto: features | none
+    workers: ClassVar[int]  # processes that pay off for reading training samples ahead
+    remarks: ClassVar[tuple[str, ...]]  # what to know before its scores are compared with the paper's
+
+    @abstractmethod
+    def samples(
+        self,
+        task: str,
+        split: str,
+        *,
+        count: int = 1_000,
+        seed: int = 0,
+        mixed: float = 0.0,
+        hide: frozenset[str] = frozenset(),
+        moments: int = 1,
+    ) -> Dataset:
+        """One task's samples of a split.
+
+        count, seed, mixed and hide are those of training.data.scenes.dataset.Scenes; a published dataset has all its
+        samples. `moments`: video frames per looking-at-me sample. ValueError for an option that the source lacks.
+        """
+
+
+@dataclass(frozen=True)
+class SceneSource(DataSource):
+    """Procedural scenes, drawn from a seed."""
+
+    name: str = SCENES
+    is_procedural: ClassVar[bool] = True
+    default_cache: ClassVar[str] = "features"
+    workers: ClassVar[int] = 0
+    remarks: ClassVar[tuple[str, ...]] = (
+        "The paper's figures are of its five datasets; scores on drawn scenes cannot be compared with them.",
+    )
+
+    def samples(
+        self,
+        task: str,
+        split: str,
+        *,
+        count: int = 1_000,
+        seed: int = 0,
+        mixed: float = 0.0,
+        hide: frozenset[str] = frozenset(),
+        moments: int = 1,
+    ) -> Scenes:
+        if moments > 1:
+            raise ValueError("--moments averages over frames of videos, and scenes are stills; give a --data ROOT.")
+        read = getattr(reader_of(task), "scene_samples", None)
+        return Scenes(task, split, count, seed, hide=hide, mixed=mixed, read=read)
+
+
+@dataclass(frozen=True)
+class FolderSource(DataSource):
+    """The published datasets below a root folder."""
+
+    root: Path
+    is_procedural: ClassVar[bool] = False
+    default_cache: ClassVar[str] = "none"
+    workers: ClassVar[int] = 2
+    remarks: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return str(self.root)
+
+    def samples(
+        self,
+        task: str,
+        split: str,
+        *,
+        count: int = 1_000,
+        seed: int = 0,
+        mixed: float = 0.0,
+        hide: frozenset[str] = frozenset(),
+        moments: int = 1,
+    ) -> FileDataset:
+        if hide:
+            raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
+        return open_dataset(self.root, task, split, moments)
+
+
+def open_source(data: str | Path) -> DataSource:
+    """The source that a command line's --data names: 'scenes', or a root folder of published datasets."""
+    return SceneSource() if str(data) == SCENES else FolderSource(Path(data))
+
+
+def reader_of(task: str) -> ModuleType:
+    """The module that reads a task's dataset. DatasetError where there is none."""
+    dataset = TASKS[known(task, TASKS, "task")].dataset
+    for package in PACKAGES:
+        if importlib.util.find_spec(f"{package}.{dataset}") is not None:
+            return importlib.import_module(f"{package}.{dataset}")
+    raise DatasetError(f"'{task}': no reader of its dataset '{dataset}'; expected {PACKAGES[0]}.{dataset}.")
+
+
+def published_readers() -> dict[str, ModuleType]:
+    """Folder under the root -> reader, of every published dataset that a task is trained on."""
+    readers = {task: reader_of(task) for task in TASKS}
+    return {reader.FOLDER: reader for reader in readers.values() if hasattr(reader, "listing")}
+
+
+def tasks_of(reader: ModuleType) -> tuple[str, ...]:
+    """The tasks that a reader's dataset is for."""
+    return tuple(task for task in TASKS if reader_of(task) is reader)
+
+
+def open_dataset(root: Path, task: str, split: str, moments: int = 1) -> FileDataset:
+    """A task's samples from the datasets under `root`. DatasetError says what is missing and how to get it."""
+    known(split, SPLITS, "split")
+    reader = reader_of(task)
+    if not hasattr(reader, "listing"):
+        raise DatasetError(f"'{task}' has no published dataset; train it with --data {SCENES}.")
+    folder = root / reader.FOLDER
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder, needed for '{task}'. How to get it: {reader.HOW}")
+    listing = reader.listing(folder, task, split, moments)
+    if not listing.records:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in listing.dropped.most_common(3))
+        raise DatasetError(f"{folder}: no usable sample of '{task}' in '{split}' ({reasons or 'no annotation'}).")
+    return FileDataset(task, listing, f"{reader.FOLDER}/{split}/{task}")
+
+
+def labels_hidden(dataset: Dataset) -> bool:
+    """Whether the split is published without its labels."""
+    return isinstance(dataset, FileDataset) and all(
+        record.label is None and not record.points_norm for record in dataset.listing.records
+    )
+
+
+def left_out(dataset: Dataset) -> dict[str, int]:
+    """Reason -> number of annotations of a published dataset that cannot be used."""
+    return dict(dataset.listing.dropped) if isinstance(dataset, FileDataset) else {}

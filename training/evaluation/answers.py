@@ -1,0 +1,102 @@
+"""Answers of a checkpoint or a bundle to samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sf_ros.core import bundle as bundles
+from sf_ros.core.bundle import Bundle
+from sf_ros.core.views import normalise
+from sf_ros.engines.base import Answer, Question
+from sf_ros.engines.fused.engine import load_engine
+from sf_ros.model.fusion import FusedModel
+from training.data.inputs import model_inputs
+from training.data.sample import Sample
+from training.model.answers import answer_of
+from training.trainer import checkpoint
+
+Answerer = Callable[[Sample], Answer]
+
+
+def answerer(path: Path) -> Answerer:
+    """A function from sample to answer: a bundle through the robot's engine, a checkpoint by `reference`."""
+    if (path / bundles.MANIFEST).exists():
+        return _engine(bundles.load(path))
+    if not (path / checkpoint.CONFIG).exists():
+        raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
+    model, _, _ = checkpoint.load(path)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return lambda sample: reference(model, sample)
+
+
+def _engine(bundle: Bundle) -> Answerer:
+    engine = load_engine(bundle)
+    return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
+
+
+@torch.inference_mode()
+def reference(model: FusedModel, sample: Sample) -> Answer:
+    """The checkpoint's own answer to one sample, in float32, on the model's device."""
+    inputs, device = model_inputs(sample, model.config.encoder), next(model.parameters()).device
+    assert inputs.view is not None
+    features = model.encode(torch.from_numpy(normalise(inputs.view[None], model.config.encoder)).to(device))
+    mask, boxes = (torch.from_numpy(part[None]).to(device) for part in (inputs.mask, inputs.boxes))
+    return answer_of(model, model.visual(features, mask, boxes), sample.task)
+
+
+def over_moments(answer: Answerer) -> Answerer:
+    """An answerer that averages the logits over a sample's moments.
+
+    Log-probabilities are logits up to a constant, which the softmax removes.
+    """
+
+    def averaged(sample: Sample) -> Answer:
+        if not sample.moments:
+            return answer(sample)
+        answers = [answer(moment).probabilities for moment in (sample, *sample.moments)]
+        logits = np.log(np.maximum([p for p in answers if p is not None], np.finfo(np.float32).tiny)).mean(0)
+        weights = np.exp(logits - logits.max())
+        return Answer(probabilities=weights / weights.sum())
+
+    return averaged
+
+
+class Recorder:
+    """A bundle's answers to label tasks before calibration, collected with the true labels.
+
+    The file (.npz) has '<task>/log_probabilities' float32 (N, L), '<task>/labels' and '<task>/keys' (N,) of each task,
+    and 'about', a JSON object with the hash of the bundle's weights and the data. ValueError without a bundle.
+    """
+
+    def __init__(self, model: Path, file: Path) -> None:
+        if not (model / bundles.MANIFEST).exists():
+            raise ValueError(f"{model}: not a bundle; --answers needs one. Export the checkpoint first.")
+        self.file, bundle = file, bundles.load(model)
+        self.weights = bundle.manifest.weights
+        self._answer = _engine(dataclasses.replace(bundle, manifest=bundle.manifest.uncalibrated))
+        self._rows: dict[str, list[tuple[np.ndarray, int | None, str]]] = {}
+
+    def answer(self, sample: Sample) -> Answer:
+        """The bundle's answer, recorded if it is one of labels."""
+        answer = self._answer(sample)
+        if answer.probabilities is not None:
+            self._rows.setdefault(sample.task, []).append((answer.probabilities, sample.label, sample.key))
+        return answer
+
+    def write(self, data: str) -> None:
+        """Write the file; `data` names the samples."""
+        arrays: dict[str, np.ndarray] = {"about": np.array(json.dumps({"weights": self.weights, "data": data}))}
+        for task, rows in self._rows.items():
+            probabilities, labels, keys = zip(*rows, strict=True)
+            floor = np.finfo(np.float32).tiny
+            arrays[f"{task}/log_probabilities"] = np.log(np.maximum(np.array(probabilities, np.float32), floor))
+            arrays[f"{task}/labels"], arrays[f"{task}/keys"] = np.array(labels), np.array(keys)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("wb") as stream:  # np.savez would append .npz to the user's file name
+            np.savez_compressed(stream, allow_pickle=False, **arrays)

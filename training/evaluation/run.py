@@ -1,0 +1,65 @@
+"""Evaluation of a model on every task of a data source, and the submission for Ego4D's challenge."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sf_ros.core.config import known
+from sf_ros.core.tasks import TASKS
+from training.data.published import ego4d
+from training.data.source import labels_hidden, open_source
+from training.evaluation.answers import Recorder, answerer, over_moments
+from training.evaluation.score import read, score
+
+SUBMITTED = "looking_at_me"  # the task of Ego4D's challenge
+
+
+def evaluate(
+    model: Path,
+    data: str,
+    split: str,
+    samples: int,
+    *,
+    tasks: Sequence[str] | None = None,
+    hide: frozenset[str] = frozenset(),
+    moments: int = 1,
+    file: Path | None = None,
+) -> dict[str, dict[str, object]]:
+    """Task -> {samples, metrics, chance}; heatmap tasks also by the raster order of target and head.
+
+    Without `tasks`, tasks whose labels are hidden in this split are skipped with a message on stderr. `file` gets the
+    answers of a bundle before calibration, which are then also the scored ones.
+    """
+    if file is not None and moments > 1:
+        raise ValueError("--answers are of single frames, as on a robot; leave --moments out.")
+    recorder = None if file is None else Recorder(model, file)
+    source = open_source(data)
+    names = [known(task, TASKS, "task") for task in tasks or TASKS]
+    datasets = {task: source.samples(task, split, count=samples, hide=hide, moments=moments) for task in names}
+    for task in names if tasks is None else ():
+        if labels_hidden(datasets[task]):
+            print(f"'{task}' is skipped: its labels of '{split}' are hidden, see --submission.", file=sys.stderr)
+            del datasets[task]
+    answer = over_moments(answerer(model)) if recorder is None else recorder.answer
+    results: dict[str, dict[str, object]] = {}
+    for task, dataset in datasets.items():
+        broken: list[str] = []
+        results[task] = score(task, answer, read(dataset, broken))
+        if broken:
+            results[task]["skipped"] = {"samples": len(broken), "first": broken[0]}
+    if recorder is not None:
+        recorder.write(f"{data}/{split}")
+    return results
+
+
+def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, object]:
+    """Write the challenge's file with the answers to every face of its test split."""
+    dataset = open_source(data).samples(SUBMITTED, "test", moments=moments)
+    answer = over_moments(answerer(model))
+    yes, broken = TASKS[SUBMITTED].labels.index("yes"), list[str]()
+    answers = {sample.key: answer(sample).probabilities for sample in read(dataset, broken)}
+    scores = [float(probabilities[yes]) for probabilities in answers.values() if probabilities is not None]
+    file.write_text(ego4d.submission(list(answers), scores))
+    return {"submission": str(file), "faces": len(answers), "skipped": len(broken)}

@@ -1,0 +1,110 @@
+"""Cells that train the fused model and score it on held-out samples.
+
+The pre-trained parts and the cached views and features of every task are in one shared folder: the first cell that
+needs them makes them, the others reuse them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from sf_ros.engines.base import Answer
+from sf_ros.model.fusion import FusedModel
+from training import evaluate, train
+from training.config import TrainConfig
+from training.data import cache
+from training.data.sample import Sample
+from training.studies.grid.arguments import TrainingArguments
+from training.studies.grid.cells import Cell
+from training.trainer import checkpoint
+from training.trainer.objective import CachedData, stacked, visual_tokens
+
+Score = Callable[[Path, TrainingArguments, Sequence[str]], dict[str, dict[str, Any]]]
+
+
+def fused_cell(
+    name: str, arguments: TrainingArguments, tasks: Sequence[str], seed: int, fields: Sequence[str] = ()
+) -> Cell:
+    """A cell that trains the fused model on some tasks and scores it on the same tasks.
+
+    `fields` are further FIELD=VALUE changes of the preset. ValueError for fields that the configuration refuses.
+    """
+    command = train.Arguments(
+        arguments.preset, arguments.data, arguments.out, steps=arguments.steps, tasks=",".join(tasks), seed=seed,
+        cache=arguments.cache, set=("validate_every=0", *arguments.set, *fields), start=arguments.shared, resume=True,
+    )  # fmt: skip
+    config = train.configured(command).to_dict()
+    settings = {"tasks": list(tasks), "seed": seed, **arguments.held_out, "config": config}
+    score = scores_from_features if train.cache_mode(command) == "features" else scores_from_images
+    run = functools.partial(train_and_score, command, arguments, score)
+    return Cell(name, settings, run, scratch=() if arguments.keep else ("joint", "checkpoint"))
+
+
+def train_and_score(
+    command: train.Arguments, arguments: TrainingArguments, score: Score, folder: Path
+) -> dict[str, Any]:
+    """Results of training and of evaluation of one run."""
+    facts = train.train(dataclasses.replace(command, out=folder))
+    return {"training": facts, "scores": score(folder / "checkpoint", arguments, train.chosen(command.tasks))}
+
+
+def scores_from_images(path: Path, arguments: TrainingArguments, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Results of training.evaluate, for runs without cached features."""
+    return evaluate.evaluate(path, arguments.data, arguments.split, arguments.samples, tasks=list(tasks))
+
+
+def scores_from_features(path: Path, arguments: TrainingArguments, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Results as of training.evaluate, from features that the shared folder caches for models with this encoder."""
+    model, _, config = checkpoint.load(path)
+    results = {}
+    for task in tasks:
+        dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
+        encoder = config.model.encoder
+        folder = arguments.shared / "cache" / f"{task}-{cache.views_key(dataset, encoder)}"
+        views = cache.load_or_build(dataset, encoder, folder)
+        features = cache.load_or_encode(views, model.encoder, encoder, folder, exact=True)
+        held_out = CachedSamples(model, config, CachedData(views, features))
+        results[task] = evaluate.score(task, held_out.answer, held_out.samples())
+        if skipped := len(dataset) - len(views):
+            results[task]["skipped"] = {"samples": skipped}
+    return results
+
+
+@dataclass(frozen=True)
+class CachedSamples:
+    """Samples without pixels, and a model's answers to them from cached features."""
+
+    model: FusedModel
+    config: TrainConfig
+    data: CachedData
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples in order, with labels or points, a blank image of the right size, and their row in `tags`."""
+        views = self.data.views
+        for row, (label, points, size, tags) in enumerate(
+            zip(views.labels, views.points, views.sizes, views.tags, strict=True)
+        ):
+            blank = np.broadcast_to(np.uint8(0), (size[1], size[0], 3))
+            annotated = points[~np.isnan(points[:, 0])].astype(float)
+            yield Sample(
+                views.task,
+                blank,
+                label=None if label < 0 else int(label),
+                points_norm=tuple((x, y) for x, y in annotated.tolist()),
+                key=tags["key"],
+                tags={**tags, "row": row},
+            )
+
+    @torch.inference_mode()
+    def answer(self, sample: Sample) -> Answer:
+        """Equal to the reference answer of training.evaluate up to rounding."""
+        row = self.data.row(cast(int, sample.tags["row"]))
+        return evaluate.answer_of(self.model, visual_tokens(self.model, stacked([row], self.config)), sample.task)

@@ -1,0 +1,1 @@
+"""Measurements on frozen features and on gradients: probes and the conflict degree."""

@@ -1,0 +1,103 @@
+"""A linear layer on pooled frozen features (paper section 3.3, which does not say how it pools)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sf_ros.core.tasks import TASKS
+from training.trainer.objective import CachedData
+
+Probe = TypeVar("Probe", bound=nn.Module)
+CHUNK = 256  # samples whose features are in memory at once
+
+
+def pooled(data: CachedData) -> Tensor:
+    """Pooled features of a whole dataset (N, F), with masks for tasks that mark boxes (see `pool`)."""
+    assert data.features is not None
+    marks = bool(TASKS[data.views.task].boxes)
+    chunks = []
+    for first in range(0, len(data), CHUNK):
+        features = torch.from_numpy(np.asarray(data.features[first : first + CHUNK], np.float32))
+        masks = torch.from_numpy(data.views.masks[first : first + CHUNK])
+        chunks.append(pool(features, masks if marks else None))
+    return torch.cat(chunks)
+
+
+def pool(features: Tensor, masks: Tensor | None) -> Tensor:
+    """Mean of features (B, P, dim) over patches (B, dim); with masks (B, P) also over marked patches (B, 2 dim)."""
+    whole = features.mean(1)
+    if masks is None:
+        return whole
+    weights = masks.float() / masks.sum(1, keepdim=True).clamp(min=1)
+    return torch.cat([whole, (weights.unsqueeze(1) @ features).squeeze(1)], 1)
+
+
+@dataclass(frozen=True)
+class Fitted(Generic[Probe]):
+    """The probe with the lowest validation loss, and the number of epochs that were run."""
+
+    layer: Probe
+    epochs: int
+
+
+def best_of(
+    probe: Probe, epoch: Callable[[], None], held_out_loss: Callable[[], float], *, epochs: int, patience: int
+) -> Fitted[Probe]:
+    """Train by calling `epoch` until `patience` epochs bring no lower loss; returns a copy of the best probe."""
+    best, lowest, last_better, number = copy.deepcopy(probe), float("inf"), 0, 0
+    for number in range(1, epochs + 1):
+        epoch()
+        with torch.no_grad():
+            loss = held_out_loss()
+        if loss < lowest:
+            best, lowest, last_better = copy.deepcopy(probe), loss, number
+        if number - last_better >= patience:
+            break
+    return Fitted(best, number)
+
+
+def fit_probe(
+    training: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    classes: int,
+    *,
+    seed: int,
+    epochs: int,
+    patience: int,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+) -> Fitted[nn.Linear]:
+    """Fit a linear layer to inputs (N, F) and labels (N,) by AdamW on cross-entropy, with early stopping.
+
+    Inputs are standardised by the training set's mean and deviation, which are folded into the returned layer.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean, deviation = training[0].mean(0), training[0].std(0).clamp(min=1e-6)
+    (inputs, labels), (held_out, truth) = (((x - mean) / deviation, y) for x, y in (training, validation))
+    layer = nn.Linear(inputs.shape[1], classes)
+    nn.init.normal_(layer.weight, std=0.01, generator=generator)
+    nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=learning_rate, weight_decay=weight_decay)
+
+    def epoch() -> None:
+        for batch in torch.randperm(len(inputs), generator=generator).split(batch_size):
+            optimizer.zero_grad()
+            F.cross_entropy(layer(inputs[batch]), labels[batch]).backward()
+            optimizer.step()
+
+    fitted = best_of(
+        layer, epoch, lambda: float(F.cross_entropy(layer(held_out), truth)), epochs=epochs, patience=patience
+    )
+    with torch.no_grad():
+        fitted.layer.weight.div_(deviation)
+        fitted.layer.bias.sub_(fitted.layer.weight @ mean)
+    return fitted

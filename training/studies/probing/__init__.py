@@ -1,1 +1,0 @@
-"""Linear and attentive probes on frozen features."""
