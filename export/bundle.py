@@ -32,7 +32,7 @@ from export.parity import compare, unproven
 from export.vision import VisionGraph, export_vision, fidelity
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import preset
 from training.data.scenes.dataset import Scenes

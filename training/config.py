@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sf_ros.core.config import MODELS, EncoderConfig, ModelConfig, build, known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.config import MODELS, EncoderConfig, ModelConfig
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import build, known
 from sf_ros.model.encoders.presets import ENCODERS, WEIGHTS
 
 AUGMENTATIONS = ("mirror", "crop", "colour")  # see training.data.augment

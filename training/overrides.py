@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from sf_ros.core.config import known
+from sf_ros.core.fields import known
 from training.config import TrainConfig, preset
 
 T = TypeVar("T")

@@ -21,8 +21,8 @@ import tyro
 from accelerate import PartialState
 from rich.console import Console
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig, preset
 from training.data import cache

@@ -29,7 +29,9 @@ from calibration.camera.topic import PREFIX, TopicSource
 from calibration.camera.window import Window
 from calibration.command import check_new, command, print_table
 from sf_ros.core.camera import CalibrationError, Camera
-from sf_ros.io.sources import ImagesSource, Source, SourceError, open_source
+from sf_ros.io.images import ImagesSource
+from sf_ros.io.source import Source, SourceError
+from sf_ros.io.sources import open_source
 from sf_ros.io.window import WindowError
 
 INTERVAL_S = 0.25  # between the frames used of a video or live camera

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sf_ros.core.types import Frame
-from sf_ros.io.sources import STOPPED_AFTER_S, UNKNOWN_FPS, Source, SourceError
+from sf_ros.io.camera import STOPPED_AFTER_S
+from sf_ros.io.source import UNKNOWN_FPS, Source, SourceError
 
 LOG = logging.getLogger(__name__)
 PREFIX = "topic:"  # of a topic's name on the command line

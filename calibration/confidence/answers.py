@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 
 MIN_SAMPLES = 100  # of a task in either file
 COMMAND = "python -m training.evaluate BUNDLE --split SPLIT --answers"

@@ -33,7 +33,7 @@ from calibration.confidence.reliability import Judged
 from calibration.confidence.scaling import Temperature, Vector, fit_temperature, fit_vector, nll
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError, Manifest, OperatingPoint
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 
 T = TypeVar("T")
 DOUBTFUL_DEVIATION = 0.1  # of a temperature, relative; larger ones are warned of

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from calibration.camera.board.collection import to_grey
 from calibration.extrinsics.transforms import PoseError, TransformLog, pose_from_quaternion
 from sf_ros.io.bag import BagSource
-from sf_ros.io.sources import read_image
+from sf_ros.io.images import read_image
 
 POSES = "poses.jsonl"
 INTERVAL_S = 0.5  # between the images used

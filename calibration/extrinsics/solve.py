@@ -30,7 +30,8 @@ from calibration.extrinsics.hand_eye import HandEye, solve_hand_eye
 from calibration.extrinsics.recordings import Shot, read_bag, read_folder
 from calibration.extrinsics.transforms import PoseError
 from sf_ros.core.camera import CalibrationError, Camera
-from sf_ros.io.sources import BAG_SUFFIXES, SourceError
+from sf_ros.io.source import SourceError
+from sf_ros.io.sources import BAG_SUFFIXES
 
 FILE = "extrinsics.launch.py"
 USER_ERRORS = (ViewsError, BoardError, CalibrationError, PoseError, SourceError, OSError)

@@ -35,7 +35,9 @@ from calibration.smoothing.recordings import Recording, RecordingError, read_fol
 from calibration.smoothing.steadiness import Steadiness, total_steadiness
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.config import CUES, CueConfig, RuntimeConfig, known
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import CUES, CueConfig
+from sf_ros.core.fields import known
 from sf_ros.perception.smoothing import CUE_OF
 
 USER_ERRORS = (RecordingError, BundleError, OSError)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.smoothing.steadiness import Steadiness
-from sf_ros.core.config import CueConfig
+from sf_ros.core.cues import CueConfig
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,15 @@ from calibration.smoothing.recordings import Recording, RecordingError, Stream
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box, Person
 from sf_ros.engines import threads
 from sf_ros.engines.base import Engine
-from sf_ros.io.sources import SourceError, VideoSource
+from sf_ros.io.source import SourceError
 from sf_ros.io.truth import MATCH_IOU
-from sf_ros.perception.detectors.yolo import Detector, DetectorError, YoloDetector
+from sf_ros.io.video import VideoSource
+from sf_ros.perception.detectors.base import Detector, DetectorError
+from sf_ros.perception.detectors.yolo import YoloDetector
 from sf_ros.perception.scheduler import Scheduler
 
 USER_ERRORS = (RecordingError, BundleError, DetectorError, SourceError, OSError)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 
 COMMAND = "python -m calibration.smoothing.record BUNDLE CLIP.mp4 ... --out"
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from calibration.smoothing.recordings import Stream
-from sf_ros.core.config import CueConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS, CueConfig
 from sf_ros.io.truth import GAZE_NEAR_NORM
 from sf_ros.perception.smoothing import GazeFilter, LabelFilter
 

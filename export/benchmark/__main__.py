@@ -27,10 +27,12 @@ from export.benchmark.methods import METHODS
 from export.benchmark.others import OTHERS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
-from sf_ros.core.config import RuntimeConfig, known
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.demo import demo_file
+from sf_ros.core.fields import known
 from sf_ros.engines.fused.engine import FusedEngine
-from sf_ros.io.sources import demo_file
-from sf_ros.perception.detectors.yolo import DetectorError, YoloDetector
+from sf_ros.perception.detectors.base import DetectorError
+from sf_ros.perception.detectors.yolo import YoloDetector
 
 
 def arguments() -> argparse.ArgumentParser:

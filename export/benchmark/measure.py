@@ -19,13 +19,14 @@ from export.benchmark.methods import METHODS, largest_difference
 from export.benchmark.others import Other
 from export.benchmark.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.demo import demo_file
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.engines.base import Answer, Engine
 from sf_ros.engines.fused.batches import looks, marks
 from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.engines.fused.vision import OnnxVision
 from sf_ros.io.recorders import typestore
-from sf_ros.io.sources import VideoSource, demo_file
+from sf_ros.io.video import VideoSource
 from sf_ros.msgs.hri import NO_STATE, messages
 from sf_ros.perception.detectors.yolo import YoloDetector
 from sf_ros.perception.people import Follower

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from sf_ros.core.config import MODELS, LlmConfig, known
+from sf_ros.core.config import MODELS, LlmConfig
+from sf_ros.core.fields import known
 from sf_ros.engines.fused.llm import load_llm
 from sf_ros.model.fusion import build_llm, llama_config
 

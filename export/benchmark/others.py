@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from export.benchmark import crowd
 from export.benchmark.work import PROMPT_TOKENS
 from sf_ros.core import views
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Question
 from sf_ros.engines.fused.batches import looks

@@ -24,10 +24,10 @@ from export.parity import compare
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.demo import demo_file
 from sf_ros.engines.base import Answer, Engine, Question
 from sf_ros.engines.fused.engine import FusedEngine
-from sf_ros.io.sources import demo_file
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sf_ros.core.config import CUES, RuntimeConfig
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import CUES
 from sf_ros.core.types import Box, Person
 from sf_ros.engines.base import Question
 from sf_ros.perception.scheduler import INITIAL_CALL_MS, INITIAL_COST_MS, LOOKS, Scheduler, nearest_pairs

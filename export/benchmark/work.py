@@ -25,8 +25,9 @@ from rich.table import Column, Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.benchmark import crowd, growth
-from sf_ros.core.config import MODELS, ModelConfig, RuntimeConfig, known
-from sf_ros.core.tasks import MAX_BOXES, TASKS
+from sf_ros.core.config import MODELS, ModelConfig, RuntimeConfig
+from sf_ros.core.cues import MAX_BOXES, TASKS
+from sf_ros.core.fields import known
 from sf_ros.engines.fused.answers import AnswerReader
 from sf_ros.engines.fused.batches import Pass, looks, marks, plan
 from sf_ros.engines.fused.llm import LlamaDecoder

@@ -192,8 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the comparison; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     from sf_ros.core import bundle
+    from sf_ros.core.demo import demo_file
     from sf_ros.engines.fused.engine import load_engine
-    from sf_ros.io.sources import demo_file
 
     engine = load_engine(bundle.load(demo_file("bundle")), RuntimeConfig())
     comparisons: dict[str, list[Comparison]] = defaultdict(list)

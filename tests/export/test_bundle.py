@@ -15,7 +15,7 @@ from export import bundle as exporter
 from export.benchmark.work import PROMPT_TOKENS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS, fingerprint
+from sf_ros.core.cues import TASKS, fingerprint
 from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.engines.fused.vision import OnnxVision, TorchVision
 from training.config import preset

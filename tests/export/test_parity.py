@@ -16,7 +16,7 @@ from export.llm import export_llm
 from export.parity import compare, unproven
 from export.vision import INPUTS, OUTPUTS, VisionGraph, export_vision
 from sf_ros.core.bundle import ANSWERS, LLM, VISION, BundleError
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer, Question
 from sf_ros.engines.fused.engine import FusedEngine

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 
 GESTURES = TASKS["gesture"].labels
 EXPRESSIONS = 8

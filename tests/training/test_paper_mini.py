@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from tests.training import miniature, published
 from training import evaluate, train
 from training.config import preset

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model
 from training import train

@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf_ros.core.config import EncoderConfig, NotAvailable
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import NotAvailable
 from sf_ros.core.gaze import encode
-from sf_ros.core.tasks import TASKS
 from sf_ros.core.views import normalise, view
 from sf_ros.engines.base import Answer
 from training.baselines.gaze_augmentation import augment

@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, OlmoeConfig, OlmoeForCausalLM
 
-from sf_ros.core.config import EncoderConfig, NotAvailable
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.fields import NotAvailable
 from sf_ros.core.views import normalise
 from sf_ros.model.encoders.clip import MOLMO
 from sf_ros.model.encoders.weights import translated

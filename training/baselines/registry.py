@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import AutoProcessor, InternVLForConditionalGeneration, Qwen2VLForConditionalGeneration
 
-from sf_ros.core.config import NotAvailable
+from sf_ros.core.fields import NotAvailable
 from training.baselines.assembled import read_config
 from training.baselines.molmoe import load_molmoe
 from training.baselines.sail_vl import load_sail_vl

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from transformers import Aimv2VisionConfig, Aimv2VisionModel, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from sf_ros.core.config import EncoderConfig, NotAvailable
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.fields import NotAvailable
 from sf_ros.core.views import normalise
 from sf_ros.model.encoders.aimv2 import APPLE
 from sf_ros.model.encoders.weights import translated

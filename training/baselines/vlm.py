@@ -18,8 +18,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from sf_ros.core.cues import TASKS
 from sf_ros.core.gaze import encode
-from sf_ros.core.tasks import TASKS, load_prompts
+from sf_ros.core.prompts import load_prompts
 from sf_ros.core.views import view
 from sf_ros.engines.base import Answer
 from sf_ros.model.fusion import label_tokens

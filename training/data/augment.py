@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
 

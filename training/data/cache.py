@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.inputs import ModelInputs, model_inputs
 from training.data.once import once
 from training.data.sample import Dataset

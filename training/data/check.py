@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.files import DatasetError, Listing, read_rgb
 from training.data.source import SPLITS, published_readers, tasks_of
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig, ModelConfig
+from sf_ros.core.cues import TASKS
 from sf_ros.core.gaze import encode
-from sf_ros.core.tasks import TASKS
 from training.data.sample import Sample
 
 MAX_POINTS = 20  # gaze annotations per sample, as in GazeFollow's reference code

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.config import TrainConfig
 
 Batch = tuple[tuple[str, int], ...]  # (task, sample index) of every element

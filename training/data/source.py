@@ -27,8 +27,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from training.data.files import DatasetError, FileDataset
 from training.data.sample import Dataset
 from training.data.scenes.dataset import Scenes

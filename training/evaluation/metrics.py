@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from training.data.published import ego4d
 from training.data.source import labels_hidden, open_source
 from training.evaluation.answers import Recorder, answerer, over_moments

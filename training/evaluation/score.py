@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from rich.progress import track
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.sample import Dataset, Sample
 from training.data.workers import worker_pool
 from training.evaluation import metrics

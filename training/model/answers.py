@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Answer
 from sf_ros.model.fusion import FusedModel
 

@@ -19,7 +19,7 @@ from sf_ros.core.config import LlmConfig
 from sf_ros.model.encoders import build_encoder, load_weights
 from sf_ros.model.fusion import FusedModel, build_llm
 from sf_ros.model.published import WeightsError, load_strictly, locate, open_tensors
-from sf_ros.model.skeleton import empty_weights
+from sf_ros.model.weights import empty_weights
 from training.config import TrainConfig
 
 HEAD = "lm_head.weight"

@@ -8,7 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 
 PROMPT_REPEATS = 200  # makes the words of the few prompts frequent enough to become tokens
 

@@ -27,7 +27,7 @@ import os
 import sys
 
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.config import known
+from sf_ros.core.fields import known
 from training.overrides import parse
 
 # Modules with Arguments and run(Arguments) -> JSON data.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from training import train

@@ -20,8 +20,8 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from sf_ros.model.fusion import FusedModel
 from training import train
 from training.config import TrainConfig, preset

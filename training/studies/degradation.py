@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from training.config import TrainConfig, preset
 from training.evaluation import published_results
 from training.model import start

@@ -17,9 +17,9 @@ import tyro
 from rich.console import Console
 
 from sf_ros.core import views
-from sf_ros.core.config import known
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from sf_ros.core.gaze import decode
-from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer
 from sf_ros.io.draw import FONT, Color

@@ -23,11 +23,13 @@ from rich.progress import track
 from rich.table import Column, Table
 
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.config import RuntimeConfig, known
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.fields import known
 from sf_ros.core.types import FrameCues
-from sf_ros.io.sources import SourceError, VideoSource
+from sf_ros.io.source import SourceError
 from sf_ros.io.truth import compare
-from sf_ros.perception.detectors.yolo import DetectorError
+from sf_ros.io.video import VideoSource
+from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
 from training.data.scenes.clips import sample_clip
 from training.data.scenes.dataset import SPLITS, expression_is_readable, gesture_is_readable

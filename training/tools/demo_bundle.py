@@ -19,7 +19,7 @@ import tyro
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training import train as fused
 from training.config import preset
 from training.tools import clips, detector

@@ -11,7 +11,7 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from sf_ros.core.config import NotAvailable
+from sf_ros.core.fields import NotAvailable
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
 from training.data.inputs import Batch, collate

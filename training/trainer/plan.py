@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
 from training.data.mixture import epoch_batches

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
 from training.data.inputs import ModelInputs, collate

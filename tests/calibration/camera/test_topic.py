@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from calibration.camera.topic import TopicSource
-from sf_ros.io.sources import SourceError, VideoSource, demo_file
+from sf_ros.core.demo import demo_file
+from sf_ros.io.source import SourceError
+from sf_ros.io.video import VideoSource
 
 pytestmark = pytest.mark.ros
 TOPIC = "/eye/image_raw"

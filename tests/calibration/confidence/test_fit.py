@@ -16,10 +16,10 @@ from sf_ros.core import bundle as bundles
 from sf_ros.core import tasks
 from sf_ros.core.bundle import Manifest, VectorScaling
 from sf_ros.core.config import MODELS, RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.demo import demo_file
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Question
-from sf_ros.io.sources import demo_file
 
 SHARPENED = {"expression": 2.5, "relation": 1.5}  # task -> factor on its calibrated logits
 TWO = ("expression", "relation")

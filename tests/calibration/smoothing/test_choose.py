@@ -14,8 +14,8 @@ from calibration.smoothing import choose, recordings
 from calibration.smoothing.recordings import Recording, Stream
 from sf_ros.core import bundle as bundles
 from sf_ros.core import gaze, tasks
-from sf_ros.core.config import MODELS, CueConfig, RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.config import MODELS, RuntimeConfig
+from sf_ros.core.cues import TASKS, CueConfig
 from sf_ros.ros.parameters import configs
 
 FRAMES = np.arange(750) * 0.08  # a minute

@@ -13,7 +13,7 @@ import pytest
 from calibration.smoothing import record
 from calibration.smoothing.recordings import RecordingError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box, Frame, Person
 from sf_ros.engines.base import Answer, Question
 

@@ -8,8 +8,7 @@ import pytest
 from calibration.smoothing.recordings import Stream
 from calibration.smoothing.steadiness import EARLY_S, measure, replay, segments
 from sf_ros.core import gaze
-from sf_ros.core.config import CueConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS, CueConfig
 
 TENTHS = np.arange(101) / 10  # 10 s of frames
 HALVES = np.arange(21) / 2  # a query every 0.5 s

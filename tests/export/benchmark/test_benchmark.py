@@ -29,7 +29,7 @@ from export.benchmark.methods import METHODS, each_alone, largest_difference, pl
 from export.benchmark.work import PROMPT_TOKENS, total
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import EncoderConfig, RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Frame
 from sf_ros.engines.base import Answer, Question
 from sf_ros.engines.fused.batches import looks, marks

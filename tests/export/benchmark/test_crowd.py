@@ -9,7 +9,7 @@ import pytest
 
 from export.benchmark import crowd
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Frame
 from sf_ros.perception.people import Follower
 

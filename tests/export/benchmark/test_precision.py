@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export.benchmark.precision import holds, main, moved
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Answer, Question
 
 

@@ -9,7 +9,8 @@ import math
 import pytest
 
 from export.benchmark.schedule import CUES, Device, Run, Scene, fairness, main, simulate, summary, turns_s
-from sf_ros.core.config import CueConfig, RuntimeConfig
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import CueConfig
 
 CONFIG = RuntimeConfig()
 EXACT = {times: Device(times, noise=0.0) for times in (0.1, 1.0, 20.0)}

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from sf_ros.core.config import EncoderConfig, NotAvailable
+from sf_ros.core.config import EncoderConfig
+from sf_ros.core.fields import NotAvailable
 from sf_ros.core.gaze import encode
 from sf_ros.core.types import Box
 from sf_ros.model.encoders import build_encoder

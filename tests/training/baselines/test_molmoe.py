@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sf_ros.core.config import NotAvailable
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import NotAvailable
 from tests.training.baselines.trials import sample
 from training.baselines.miniature import SMALL, molmoe
 from training.baselines.molmoe import MolmoE, configurations

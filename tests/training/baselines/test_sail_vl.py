@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from transformers import Aimv2VisionConfig, Qwen2Config
 
-from sf_ros.core.config import NotAvailable
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import NotAvailable
 from tests.training.baselines.trials import adam, sample, trained
 from training.baselines.miniature import SMALL, sail_vl
 from training.baselines.registry import load_vlm

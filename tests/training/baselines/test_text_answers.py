@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sf_ros.core.tasks import TASKS, load_prompts
+from sf_ros.core.cues import TASKS
+from sf_ros.core.prompts import load_prompts
 from sf_ros.core.types import Box
 from training.baselines.text_answers import GAZE_PROMPT, box_text, parse_point, point_text, prompt_text
 

@@ -17,8 +17,8 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from sf_ros.core.config import NotAvailable
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import NotAvailable
 from sf_ros.core.types import Box
 from tests.training.baselines.trials import adam, sample, trained
 from training.baselines.interface import load_trained, save_trained

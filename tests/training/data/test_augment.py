@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from tests.tiny_models import CONFIG
 from tests.training.data.test_cache import Pictures

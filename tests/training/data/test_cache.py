@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sf_ros.core.config import EncoderConfig
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import normalise
 from sf_ros.model.encoders import build_encoder

@@ -14,8 +14,8 @@ import pytest
 
 from calibration.confidence import answers
 from sf_ros.core import bundle as bundles
+from sf_ros.core.cues import TASKS
 from sf_ros.core.gaze import encode
-from sf_ros.core.tasks import TASKS
 from sf_ros.engines.base import Answer
 from tests.training import published
 from training import evaluate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.evaluation import metrics
 
 RANDOM = np.random.default_rng(3)

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.evaluation import published_results
 
 RESULTS = {

@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("peft")
 
 from sf_ros.core.config import MODELS
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model, word_tokenizer
 from training.model.lora import attach, merge

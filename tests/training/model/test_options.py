@@ -14,7 +14,7 @@ import torch
 from export import bundle as exporter
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import MODELS
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model, word_tokenizer
 from tests.training.data.test_cache import Pictures

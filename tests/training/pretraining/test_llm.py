@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from tests.training.pretraining.toy import CAPTIONS, TOY, VOCABULARY
 from training.pretraining import llm, tokenizer
 

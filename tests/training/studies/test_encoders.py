@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from tests.model import published
 from tests.training import miniature
 from training.studies import encoders

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from sf_ros.core.cues import TASKS
 from sf_ros.core.gaze import encode
-from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer
 from tests.training import published

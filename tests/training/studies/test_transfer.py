@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.studies import transfer
 from training.studies.grid.figures import PAPER_FIGURES
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import TASKS
 from sf_ros.core.gaze import encode
-from sf_ros.core.tasks import TASKS
 from sf_ros.core.types import Box, Frame, FrameCues, Label, Person, PersonCues, Relation
 from sf_ros.engines.base import Answer, Question
-from sf_ros.io.sources import VideoSource
 from sf_ros.io.truth import compare
+from sf_ros.io.video import VideoSource
 from sf_ros.perception.pipeline import Pipeline
 from training.data.scenes.clips import sample_clip
 from training.tools import clips

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from sf_ros.core.config import NotAvailable
+from sf_ros.core.fields import NotAvailable
 from tests.training.test_train import TOY, fresh, random_data, weights
 from training.config import TrainConfig
 from training.trainer import loop, objective

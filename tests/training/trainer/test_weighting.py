@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from tests.training.test_train import TOY, fresh, random_data
 from training.trainer import objective
 from training.trainer.weighting import UncertaintyWeights

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.files import DatasetError, Listing, Record, read_json, read_rows
 

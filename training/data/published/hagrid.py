@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.files import DatasetError, Listing, Record, find, read_json
 
 FOLDER = "hagridv2"

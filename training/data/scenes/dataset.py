@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from sf_ros.core.types import Box
 from training.data.sample import Sample
 from training.data.scenes.render import Annotation, PersonAnnotation, render

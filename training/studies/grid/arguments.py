@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from sf_ros.core.config import known
+from sf_ros.core.fields import known
 
 SPLITS = ("val", "test")
 

@@ -16,7 +16,7 @@ from typing import Annotated, TypeVar
 import numpy as np
 import tyro
 
-from sf_ros.core.config import known
+from sf_ros.core.fields import known
 from training.config import PRESETS
 from training.model import start
 from training.studies.grid import report

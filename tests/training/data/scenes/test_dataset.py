@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes, jitter_box, scene_samples, target_order

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.encoders import build_encoder
 from tests.tiny_models import CONFIG
 from tests.training.baselines.trials import sample

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from tests.training import published
 from training import evaluate
 from training.data import cache

@@ -14,7 +14,7 @@ import numpy as np
 from rich.progress import track
 
 from sf_ros.core import views
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.scenes.render import Annotation, render
 from training.data.scenes.scene import SceneState, sample_scene
 from training.data.scenes.setting.objects import PROPS, SceneObject

@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from sf_ros.core import views
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.scenes.dataset import face_is_readable, gesture_is_readable, jitter_box
 from training.data.scenes.render import Annotation, BoxPx, render
