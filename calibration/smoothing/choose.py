@@ -38,7 +38,6 @@ from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES, CueConfig
 from sf_ros.core.fields import known
-from sf_ros.perception.smoothing import CUE_OF
 
 USER_ERRORS = (RecordingError, BundleError, OSError)
 FIELDS = ("half_life_s", "enter", "leave")
@@ -138,7 +137,7 @@ def changing_cues(recordings: Sequence[Recording], wanted: Sequence[str]) -> tup
 
 def tasks_of(cue: str) -> list[str]:
     """The tasks that a cue's settings apply to."""
-    return [task for task, name in CUE_OF.items() if name == cue]
+    return list(CUES[cue].tasks)
 
 
 def grid(name: str, today: CueConfig) -> list[CueConfig]:

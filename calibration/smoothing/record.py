@@ -22,7 +22,6 @@ import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
-from scipy.optimize import linear_sum_assignment
 
 from calibration.command import command
 from calibration.smoothing import recordings
@@ -30,16 +29,15 @@ from calibration.smoothing.recordings import Recording, RecordingError, Stream
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.cues import TASKS
-from sf_ros.core.types import Box, Person
+from sf_ros.core.cues import TASKS, tasks_of
+from sf_ros.core.types import Frame, Person
 from sf_ros.engines import threads
-from sf_ros.engines.base import Engine
+from sf_ros.engines.base import Answers, Query
 from sf_ros.io.source import SourceError
-from sf_ros.io.truth import MATCH_IOU
+from sf_ros.io.truth import match_people, true_value
 from sf_ros.io.video import VideoSource
-from sf_ros.perception.detectors.base import Detector, DetectorError
-from sf_ros.perception.detectors.yolo import YoloDetector
-from sf_ros.perception.scheduler import Scheduler
+from sf_ros.perception.detectors.base import DetectorError
+from sf_ros.perception.pipeline import Pipeline, load_pipeline
 
 USER_ERRORS = (RecordingError, BundleError, DetectorError, SourceError, OSError)
 EVERYTHING_MS = 1e7  # a budget for every query that is due
@@ -73,15 +71,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise RecordingError("Two clips have the same file name, and so would their recordings. Rename one of them.")
     config = RuntimeConfig(device=arguments.device, threads=arguments.threads, budget_ms=EVERYTHING_MS)
     bundle = bundles.load(arguments.bundle)
-    detector = YoloDetector(bundle.path(bundles.DETECTOR), config)
-    from sf_ros.engines.fused.engine import load_engine  # torch loads only after the arguments are checked
-
-    engine = load_engine(bundle, config)
+    pipeline = load_pipeline(bundle, config)
     arguments.out.mkdir(parents=True, exist_ok=True)
     queries: dict[str, int] = defaultdict(int)
     for clip, truth in track(truths.items(), "clips", console=Console(stderr=True)):
         if not files[clip].is_file():
-            streams = record_clip(clip, truth, detector, engine, config)
+            streams = record_clip(clip, truth, pipeline)
             recordings.write(files[clip], Recording(clip.name, bundle.manifest.weights, streams))
         for stream in recordings.read(files[clip]).streams:
             queries[stream.task] += len(stream.queries)
@@ -104,28 +99,28 @@ def read_truth(clip: Path) -> dict[str, Any]:
     return truth
 
 
-def record_clip(
-    clip: Path, truth: Mapping[str, Any], detector: Detector, engine: Engine, config: RuntimeConfig
-) -> tuple[Stream, ...]:
-    """Answers and ground truth of a clip, by the robot's pipeline without smoothing."""
-    detector.reset()
-    scheduler = Scheduler(config)
+def record_clip(clip: Path, truth: Mapping[str, Any], pipeline: Pipeline) -> tuple[Stream, ...]:
+    """Unsmoothed answers of the robot's pipeline on a clip, with the ground truth."""
     answered: dict[tuple[str, tuple[int, ...]], list[tuple[float, np.ndarray]]] = defaultdict(list)
     true: dict[tuple[str, tuple[int, ...]], list[tuple[float, Any]]] = defaultdict(list)
-    with VideoSource(clip) as source:
-        for frame in source:
-            if frame.index >= len(truth["frames"]):
-                raise RecordingError(f"{clip}: more frames than its ground truth, which has {len(truth['frames'])}.")
-            people = detector.track(frame)
-            questions = scheduler.pick(people, frame.stamp, (frame.width, frame.height))
-            answers = engine.answer(frame.image, questions) if questions else []
-            for question, answer in zip(questions, answers, strict=True):
+
+    def observe(frame: Frame, people: tuple[Person, ...], queries: Sequence[Query], answers: Sequence[Answers]) -> None:
+        if frame.index >= len(truth["frames"]):
+            raise RecordingError(f"{clip}: more frames than its ground truth, which has {len(truth['frames'])}.")
+        for query, by_task in zip(queries, answers, strict=True):
+            for task, answer in by_task.items():
                 values = answer.heatmap if answer.probabilities is None else answer.probabilities
                 if values is None:
-                    raise RecordingError(f"The engine gave no answer to '{question.task}'.")
-                answered[question.task, tuple(sorted(question.track_ids))].append((frame.stamp, values))
-            for task, ids, value in true_values(truth["frames"][frame.index], people):
-                true[task, ids].append((frame.stamp, value))
+                    raise RecordingError(f"The engine gave no answer to '{task}'.")
+                answered[task, tuple(sorted(query.ids))].append((frame.stamp, values))
+        for task, ids, value in true_values(truth["frames"][frame.index], people):
+            true[task, ids].append((frame.stamp, value))
+
+    pipeline.reset()
+    pipeline.observer = observe
+    with VideoSource(clip) as source:
+        for frame in source:
+            pipeline.step(frame)
     return tuple(
         Stream(
             task,
@@ -142,30 +137,21 @@ def record_clip(
 
 def true_values(truth: Mapping[str, Any], people: Sequence[Person]) -> Iterator[tuple[str, tuple[int, ...], Any]]:
     """Task, track ids and true answer (index of a label, or a point) of everything known in a frame."""
-    track_of: dict[int, int] = {}  # true id -> track id
-    if people and truth["people"]:
-        overlap = np.array([[Box(*real["body"]).iou(person.body) for person in people] for real in truth["people"]])
-        for i, j in zip(*linear_sum_assignment(-overlap), strict=True):
-            if overlap[i, j] >= MATCH_IOU:
-                track_of[truth["people"][i]["track_id"]] = people[j].track_id
-    for real in truth["people"]:
-        if real["track_id"] not in track_of:
+    matches = match_people(truth["people"], [person.body for person in people])
+    track_of = {truth["people"][i]["track_id"]: people[j].track_id for i, j in matches.items()}
+    for true_person in truth["people"]:
+        if true_person["track_id"] not in track_of:
             continue
-        ids = (track_of[real["track_id"]],)
-        if real.get("face") is not None:
-            if real.get("gaze_point_norm") is not None:
-                yield "gaze", ids, real["gaze_point_norm"]
-            if real.get("looking_at_me") is not None:
-                yield "looking_at_me", ids, _index("looking_at_me", "yes" if real["looking_at_me"] else "no")
-            if real.get("expression") is not None:
-                yield "expression", ids, _index("expression", real["expression"])
-        if real.get("gesture") not in (None, "none"):  # as in sf_ros.io.truth: no label means "none"
-            yield "gesture", ids, _index("gesture", real["gesture"])
-    for a, b, domain, relation in truth.get("relations", ()):
+        for task in tasks_of("person"):
+            value = true_value(task, true_person)
+            if value is not None:
+                answer = _index(task.name, value) if task.labels else value
+                yield task.name, (track_of[true_person["track_id"]],), answer
+    for a, b, *labels in truth.get("relations", ()):
         if a in track_of and b in track_of:
             pair = tuple(sorted((track_of[a], track_of[b])))
-            yield "domain", pair, _index("domain", f"domain/{domain}")
-            yield "relation", pair, _index("relation", f"relation/{relation}")
+            for task, label in zip(tasks_of("pair"), labels, strict=True):
+                yield task.name, pair, _index(task.name, f"{task.name}/{label}")
 
 
 def _index(task: str, label: str) -> int:

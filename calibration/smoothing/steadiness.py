@@ -12,6 +12,7 @@ import numpy as np
 
 from calibration.smoothing.recordings import Stream
 from sf_ros.core.cues import TASKS, CueConfig
+from sf_ros.engines.base import Answer
 from sf_ros.io.truth import GAZE_NEAR_NORM
 from sf_ros.perception.smoothing import GazeFilter, LabelFilter
 
@@ -110,15 +111,16 @@ def total_steadiness(streams: Iterable[Stream], cue: CueConfig) -> Steadiness:
 def replay(stream: Stream, cue: CueConfig) -> np.ndarray:
     """The published answer after each query: indices of labels (N,), or gaze points (N, 2)."""
     published: list[Any] = []
-    if TASKS[stream.task].kind == "heatmap":
-        gazes = GazeFilter(cue)
-        for stamp, heatmap in zip(stream.queries.tolist(), stream.answers.astype(np.float32), strict=True):
-            gazes.update(heatmap, stamp)
-            published.append((0.0, 0.0) if gazes.believed is None else gazes.believed.point_norm)
+    task, stamps = TASKS[stream.task], stream.queries.tolist()
+    if task.kind == "heatmap":
+        gazes = GazeFilter(cue, task)
+        for stamp, heatmap in zip(stamps, stream.answers.astype(np.float32), strict=True):
+            gazes.update(Answer(heatmap=heatmap), stamp)
+            published.append((0.0, 0.0) if gazes.current is None else gazes.current.point_norm)
     else:
-        labels = LabelFilter(cue, TASKS[stream.task].labels)
-        for stamp, probabilities in zip(stream.queries.tolist(), stream.answers.astype(np.float64), strict=True):
-            labels.update(probabilities, stamp)
+        labels = LabelFilter(cue, task)
+        for stamp, probabilities in zip(stamps, stream.answers.astype(np.float64), strict=True):
+            labels.update(Answer(probabilities=probabilities), stamp)
             published.append(labels.chosen)
     return np.array(published)
 

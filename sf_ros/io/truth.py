@@ -67,7 +67,7 @@ def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, An
             continue
         true_frame = truth["frames"][frame.index]
         tracked_people += len(frame.people)
-        matches = dict(_match(true_frame["people"], frame.people))
+        matches = match_people(true_frame["people"], [person.person.body for person in frame.people])
         for i, person in enumerate(true_frame["people"]):
             total, matched = total + 1, matched + (i in matches)
             if person.get("visibility", 1.0) >= VISIBLE:
@@ -104,17 +104,17 @@ def compare(truth: Mapping[str, Any], cues: Sequence[FrameCues]) -> dict[str, An
 def _scores(person: Mapping[str, Any], cues: PersonCues) -> Iterator[tuple[str, bool | None, float | None]]:
     """Task, correctness (None: nothing published) and distance for each task that the truth has of one person."""
     for task in tasks_of("person"):
-        true_value, value = _truth_of(task, person), cues.values.get(task.name)
-        if true_value is None:
+        expected, value = true_value(task, person), cues.values.get(task.name)
+        if expected is None:
             continue
         if task.kind == "heatmap":
-            distance = math.dist(value.point_norm, true_value) if isinstance(value, Gaze) else None
+            distance = math.dist(value.point_norm, expected) if isinstance(value, Gaze) else None
             yield task.name, None if distance is None else distance <= GAZE_NEAR_NORM, distance
         else:
-            yield task.name, _same(value if isinstance(value, Label) else None, true_value), None
+            yield task.name, _same(value if isinstance(value, Label) else None, expected), None
 
 
-def _truth_of(task: Task, person: Mapping[str, Any]) -> Any:
+def true_value(task: Task, person: Mapping[str, Any]) -> Any:
     """A person's true label, or gaze point, of a task; None where it is not visible or not annotated.
 
     Tasks read from a face need one; 'none' (no gesture) is no label.
@@ -149,18 +149,14 @@ def _changes(truth: Mapping[str, Any]) -> dict[tuple[str, int, int], int]:
     return since
 
 
-def _match(people: Sequence[Mapping[str, Any]], cues: Sequence[PersonCues]) -> list[tuple[int, int]]:
-    """Pairs (index in truth, index in cues), best overlap first, one to one."""
-    overlaps = [
-        (Box(*person["body"]).iou(cue.person.body), i, j)
-        for i, person in enumerate(people)
-        for j, cue in enumerate(cues)
-    ]
-    pairs: dict[int, int] = {}
+def match_people(people: Sequence[Mapping[str, Any]], bodies: Sequence[Box]) -> dict[int, int]:
+    """Index in the truth -> index of its body, best overlap (IoU) first, one to one, from MATCH_IOU on."""
+    overlaps = [(Box(*true["body"]).iou(body), i, j) for i, true in enumerate(people) for j, body in enumerate(bodies)]
+    matches: dict[int, int] = {}
     for overlap, i, j in sorted(overlaps, reverse=True):
-        if overlap >= MATCH_IOU and i not in pairs and j not in pairs.values():
-            pairs[i] = j
-    return list(pairs.items())
+        if overlap >= MATCH_IOU and i not in matches and j not in matches.values():
+            matches[i] = j
+    return matches
 
 
 def _same(label: Label | None, name: str) -> bool | None:

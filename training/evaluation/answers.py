@@ -12,8 +12,9 @@ import torch
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle
+from sf_ros.core.cues import TASKS
 from sf_ros.core.views import normalise
-from sf_ros.engines.base import Answer, Question
+from sf_ros.engines.base import Answer, Query
 from sf_ros.engines.fused.engine import load_engine
 from sf_ros.model.fusion import FusedModel
 from training.data.inputs import model_inputs
@@ -37,7 +38,12 @@ def answerer(path: Path) -> Answerer:
 
 def _engine(bundle: Bundle) -> Answerer:
     engine = load_engine(bundle)
-    return lambda sample: engine.answer(sample.image, [Question(sample.task, (1,), sample.boxes)])[0]
+    return lambda sample: engine.answer(sample.image, [query_of(sample)])[0][sample.task]
+
+
+def query_of(sample: Sample) -> Query:
+    """The query that asks a sample's task about its boxes."""
+    return Query(TASKS[sample.task].view, sample.boxes, (sample.task,), (1,))
 
 
 @torch.inference_mode()

@@ -24,8 +24,9 @@ from rich.table import Column, Table
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import CUES
 from sf_ros.core.fields import known
-from sf_ros.core.types import FrameCues
+from sf_ros.core.types import CueValue, FrameCues, Gaze
 from sf_ros.io.source import SourceError
 from sf_ros.io.truth import compare
 from sf_ros.io.video import VideoSource
@@ -37,7 +38,7 @@ from training.data.scenes.render import Annotation
 
 FPS = 15.0
 PEOPLE = 3
-CUES = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")
+TASK_NAMES = tuple(task for cue in CUES.values() for task in cue.tasks)
 
 
 @dataclass(frozen=True)
@@ -179,12 +180,12 @@ def tables(result: dict[str, Any]) -> list[Table]:
         title=f"people in clips of '{result['split']}'",
         **narrow,
     )
-    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in CUES]
+    headings = [Column(name.replace("_", " "), min_width=max(map(len, name.split("_")))) for name in TASK_NAMES]
     cues = Table("clip", *headings, "gaze error", title="cues: correct (without the 0.7 s after changes)", **narrow)
     for name, scores in [*result["clips"].items(), ("total", result["total"])]:
         tracked = f"{_percent(scores['tracked'])} ({_percent(scores['tracked_least'])})"
         people.add_row(name, tracked, _percent(scores["false_persons"]), str(scores["id_switches"]))
-        shares = [scores.get(cue, {}) for cue in CUES]
+        shares = [scores.get(cue, {}) for cue in TASK_NAMES]
         cells = [f"{_percent(s.get('right'))} ({_percent(s.get('right_settled'))})" if s else "-" for s in shares]
         error = scores.get("gaze", {}).get("distance_norm")
         cues.add_row(name, *cells, "-" if error is None else f"{error:.3f}")
@@ -198,10 +199,14 @@ def _percent(share: float | None) -> str:
 def _without_heatmaps(cues: FrameCues) -> FrameCues:
     """Cues without their heatmaps, which no score reads, so that those of many clips fit in memory."""
     people = tuple(
-        dataclasses.replace(p, gaze=None if p.gaze is None else dataclasses.replace(p.gaze, heatmap=None))
-        for p in cues.people
+        dataclasses.replace(person, values={name: _small(value) for name, value in person.values.items()})
+        for person in cues.people
     )
     return dataclasses.replace(cues, people=people)
+
+
+def _small(value: CueValue) -> CueValue:
+    return dataclasses.replace(value, heatmap=None) if isinstance(value, Gaze) else value
 
 
 @contextmanager
