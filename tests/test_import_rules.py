@@ -166,8 +166,8 @@ def test_hiding_a_package_makes_its_import_fail() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     imports = {name_of(path): statements_of(path) for package in PACKAGES for path in sources(package)}
-    found = circle(import_graph(imports))
-    assert not found, f"import circle: {found}. Move what both need into a module that imports neither."
+    names = circle(import_graph(imports))
+    assert not names, f"import circle: {names}. Move what both need into a module that imports neither."
 
 
 def test_no_packages_import_each_other_in_a_circle() -> None:
@@ -175,8 +175,8 @@ def test_no_packages_import_each_other_in_a_circle() -> None:
     for package in PACKAGES:
         names = [imports_of(path) for path in sources(package) if path != EXPORTS]
         graph[package] = top(set().union(*names)) & set(PACKAGES) - {package}
-    found = circle(graph)
-    assert not found, f"packages import each other: {found}. One of them must do without the other."
+    names = circle(graph)
+    assert not names, f"packages import each other: {names}. One of them must do without the other."
 
 
 def test_core_works_with_numpy_and_opencv_alone() -> None:

@@ -38,10 +38,10 @@ def test_package_xml_declares_every_imported_ros_package() -> None:
 def test_rviz_subscribes_to_existing_topics_with_matching_qos() -> None:
     view = yaml.safe_load((ROOT / "launch" / "perception.rviz").read_text(encoding="utf-8"))
     shown = [display["Topic"] for display in view["Visualization Manager"]["Displays"] if "Topic" in display]
-    known = topics.Names(node="/sf_ros").fixed(topics.TOPICS | topics.IMAGE_TOPICS)
+    offered = topics.Names(node="/sf_ros").fixed(topics.TOPICS | topics.IMAGE_TOPICS)
     for topic in shown:
-        offered = topics.QOS[known[topic["Value"]].qos]
-        assert offered.reliability == "reliable" or topic["Reliability Policy"] == "Best Effort"
+        profile = topics.QOS[offered[topic["Value"]].qos]
+        assert profile.reliability == "reliable" or topic["Reliability Policy"] == "Best Effort"
     assert shown
 
 
