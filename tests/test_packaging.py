@@ -1,4 +1,4 @@
-"""What ament, pip and setup.py must agree on."""
+"""package.xml, setup.py and the constraints agree."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ def test_package_xml_and_python_agree_on_name_and_version() -> None:
     assert (ROOT / "resource" / "sf_ros").is_file()
 
 
-def test_package_xml_names_every_ros_package_that_the_robot_imports() -> None:
+def test_package_xml_declares_every_imported_ros_package() -> None:
     package = ElementTree.parse(ROOT / "package.xml").getroot()
     declared = {depend.text for depend in package.findall("exec_depend")}
     files = [*(ROOT / "sf_ros" / "ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]
-    text = "".join(path.read_text(encoding="utf-8") for path in [*files, ROOT / "sf_ros" / "topics.py"])
+    text = "".join(path.read_text(encoding="utf-8") for path in [*files, ROOT / "sf_ros" / "msgs" / "topics.py"])
     imported = set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)) | set(re.findall(r'"(\w+)/msg/', text))
-    ours = {"sf_ros", "numpy", "cv2", *sys.stdlib_module_names}
-    assert imported - ours <= declared
+    no_ros = {"sf_ros", "numpy", "cv2", *sys.stdlib_module_names}
+    assert imported - no_ros <= declared
     assert {"rclpy", "hri_msgs", "launch_ros"} <= imported
 
 
-def test_rviz_shows_topics_that_the_node_has_with_a_qos_that_receives_them() -> None:
+def test_rviz_subscribes_to_existing_topics_with_matching_qos() -> None:
     view = yaml.safe_load((ROOT / "launch" / "perception.rviz").read_text(encoding="utf-8"))
     shown = [display["Topic"] for display in view["Visualization Manager"]["Displays"] if "Topic" in display]
-    known = topics.Names(node="/sf_ros").fixed(topics.TOPICS | topics.PICTURES)
+    offered = topics.Names(node="/sf_ros").fixed(topics.TOPICS | topics.IMAGE_TOPICS)
     for topic in shown:
-        offered = topics.QOS[known[topic["Value"]].qos]
-        assert offered.reliability == "reliable" or topic["Reliability Policy"] == "Best Effort"
+        profile = topics.QOS[offered[topic["Value"]].qos]
+        assert profile.reliability == "reliable" or topic["Reliability Policy"] == "Best Effort"
     assert shown
 
 
 def test_only_the_robot_package_is_installed() -> None:
     packages = find_packages(str(ROOT), include=["sf_ros", "sf_ros.*"])
-    assert {"sf_ros", "sf_ros.core", "sf_ros.model", "sf_ros.runtime"} <= set(packages)
+    assert {"sf_ros", "sf_ros.core", "sf_ros.engines.fused", "sf_ros.perception.detectors"} <= set(packages)
     assert {name.partition(".")[0] for name in packages} == {"sf_ros"}
 
 
-def test_every_requirement_of_the_workstation_has_one_exact_pin() -> None:
+def test_every_workstation_requirement_has_one_exact_pin() -> None:
     required = set(re.findall(r'"([A-Za-z][\w.-]*)[><=]=', (ROOT / "setup.py").read_text(encoding="utf-8")))
     pins = re.findall(r"^([A-Za-z][\w.-]*)==\S+", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     pinned = [name.lower().replace("_", "-") for name in pins]

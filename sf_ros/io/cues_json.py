@@ -1,4 +1,6 @@
-"""FrameCues as plain JSON values: `to_json` and `from_json` are inverses, up to rounding and without heatmaps.
+"""FrameCues as plain JSON values: `to_json` and `from_json` are inverses, up to rounding.
+
+Heatmaps and the uncertainty of gaze in space are left out.
 
 index, stamp (s), frame_id, width, height (px)
 people: track_id, score, body [x1, y1, x2, y2] (px), face (the same, or null), face_score, and for every task about a

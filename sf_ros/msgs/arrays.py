@@ -123,17 +123,16 @@ class CueArrays:
 
 def _labels(cues: PersonCues | PairCues, cue: Cue) -> dict[str, Label]:
     """The labels of a cue's tasks, by task, without those that are unknown."""
-    labels = {task: cues.label(task) for task in cue.tasks}
-    return {task: label for task, label in labels.items() if label is not None}
+    return {task: label for task in cue.tasks if (label := cues.label(task)) is not None}
 
 
 def _all_scores(labels: dict[str, Label]) -> Scores:
-    return tuple(entry for task, label in labels.items() for entry in _task_scores(task, label))
-
-
-def _task_scores(task: str, label: Label) -> Scores:
-    scores = _sorted_scores(label.name, label.confidence, label.probabilities, TASKS[task].labels)
-    return scores[:GESTURES_LISTED] if task == "gesture" else scores
+    """The scores of a cue's tasks, one task after the other."""
+    scores: Scores = ()
+    for task, label in labels.items():
+        task_scores = _sorted_scores(label.name, label.confidence, label.probabilities, TASKS[task].labels)
+        scores += task_scores[:GESTURES_LISTED] if task == "gesture" else task_scores
+    return scores
 
 
 # A label stays the same until the next answer, several frames later.

@@ -86,12 +86,14 @@ class MessageBuilder:
 
     def send(self, key: str, subject: str = "", /, **fields: Any) -> TopicMessage:
         """A message on an entry of ALL_TOPICS, built from `fields`."""
-        return self.send_lazily(key, functools.partial(self.types(ALL_TOPICS[key].type), **fields), subject)
+        topic = ALL_TOPICS[key]
+        build = functools.partial(self.types(topic.type), **fields)
+        return TopicMessage(self.settings.names.topic(key, subject), topic.type, build, topic.qos, subject)
 
-    def send_lazily(self, key: str, build: Callable[[], Any], subject: str = "") -> TopicMessage:
+    def send_lazily(self, key: str, build: Callable[[], Any]) -> TopicMessage:
         """A message on an entry of ALL_TOPICS, whose fields are computed by `build` as well."""
         topic = ALL_TOPICS[key]
-        return TopicMessage(self.settings.names.topic(key, subject), topic.type, build, topic.qos, subject)
+        return TopicMessage(self.settings.names.topic(key), topic.type, build, topic.qos)
 
     def person(self, track_id: int) -> str | None:
         """Person id of a track; None where persons are external and none of them has this track."""

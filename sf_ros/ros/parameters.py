@@ -120,7 +120,9 @@ def configs(values: Mapping[str, Value]) -> tuple[NodeConfig, RuntimeConfig]:
     runtime |= {name: None for name in optional if runtime.get(name) == ""}  # a ROS parameter cannot be None
     cues = {}
     for cue_name, cue in CUES.items():
-        changes = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{cue_name}.")}
+        changes: dict[str, Any] = {
+            name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{cue_name}.")
+        }
         try:
             cues[cue_name] = dataclasses.replace(cue.defaults, **changes)
         except ValueError as error:

@@ -60,7 +60,7 @@ def test_faces_come_before_bodies_and_never_the_looker() -> None:
 
 def test_depth_separates_people_who_overlap_in_the_image() -> None:
     point = (436.0, 120.0)
-    people = (*PEOPLE[:2], Person(FAR, PEOPLE[2].body, 0.9))  # the far one's face was not found: the picture takes NEAR
+    people = (*PEOPLE[:2], Person(FAR, PEOPLE[2].body, 0.9))  # without the far face, the image decides on NEAR
     assert looked_at(point, LOOKER, people) == NEAR
     heat = heatmap_depth_samples(gaze.encode((point[0] / 640, point[1] / 480), 64, 1.0), scene(), SIZE)
     target, which = looked_at_in_space(heat, LOOKER, person_geometry(people, scene(), SIZE))

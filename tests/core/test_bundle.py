@@ -109,7 +109,7 @@ def test_the_weights_hash_ignores_detector_and_calibration(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("field", "value", "message"),
     [
         ("temperatures", {"gestures": 1.0}, "Did you mean 'gesture'"),
         ("temperatures", {"gaze": 1.0}, "'gaze' has no labels"),
@@ -121,9 +121,11 @@ def test_the_weights_hash_ignores_detector_and_calibration(root: Path) -> None:
         ("operating_points", {"domain": {"threshold": 0.5}}, "wanted"),
     ],
 )
-def test_a_calibration_without_valid_probabilities_is_refused(root: Path, field: str, value: dict, said: str) -> None:
+def test_a_calibration_without_valid_probabilities_is_refused(
+    root: Path, field: str, value: dict, message: str
+) -> None:
     edit(root, lambda data: data.update({field: value}))
-    assert said in refusal(root)
+    assert message in refusal(root)
 
 
 def test_two_calibrations_of_one_task_are_refused(root: Path) -> None:
@@ -195,12 +197,12 @@ def test_an_unreadable_manifest_is_refused(root: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "remedy"), [(1, "python -m export.upgrade {root}"), (3, "Export the checkpoint again")]
+    ("number", "remedy"), [(1, "python -m export.upgrade {root}"), (3, "Export the checkpoint again")]
 )
-def test_another_format_is_refused_with_a_remedy(root: Path, found: int, remedy: str) -> None:
-    edit(root, lambda data: data.update(format=found))
+def test_another_format_is_refused_with_a_remedy(root: Path, number: int, remedy: str) -> None:
+    edit(root, lambda data: data.update(format=number))
     message = refusal(root)
-    assert f"format {found}, this version reads format 2" in message and remedy.format(root=root) in message
+    assert f"format {number}, this version reads format 2" in message and remedy.format(root=root) in message
 
 
 def test_an_unknown_model_field_is_named(root: Path) -> None:

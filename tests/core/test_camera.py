@@ -23,13 +23,13 @@ def camera(name: str = "none") -> Camera:
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_a_pixels_ray_comes_back_to_the_pixel(name: str) -> None:
+def test_a_pixels_ray_projects_back_to_the_pixel(name: str) -> None:
     rays = camera(name).rays(CORNERS)
     assert np.linalg.norm(rays, axis=1) == pytest.approx(1)
     assert camera(name).pixels(3.7 * rays) == pytest.approx(CORNERS, abs=1e-3)
 
 
-def test_a_fisheyes_ray_comes_back_from_beyond_90_degrees() -> None:
+def test_a_fisheyes_ray_projects_back_beyond_90_degrees() -> None:
     lens = Camera.from_info(
         640, 480, (200, 0, 320, 0, 200, 240, 0, 0, 1), LENSES["equidistant"][1], "equidistant", "lens"
     )
@@ -39,7 +39,7 @@ def test_a_fisheyes_ray_comes_back_from_beyond_90_degrees() -> None:
     assert lens.pixels(2.0 * rays) == pytest.approx(edge, abs=1e-3)
 
 
-def test_a_fisheye_without_coefficients_keeps_its_angles_and_a_rectified_one_is_a_pinhole() -> None:
+def test_a_fisheye_without_coefficients_or_rectified() -> None:
     fisheye = Camera.from_info(640, 480, K, (0.0,) * 4, "equidistant", "lens")
     angle = np.radians(40)
     seen = fisheye.pixels(np.array([[np.sin(angle), 0, np.cos(angle)]]))[0]
@@ -49,7 +49,7 @@ def test_a_fisheye_without_coefficients_keeps_its_angles_and_a_rectified_one_is_
 
 
 @pytest.mark.parametrize("given", [2, 3, 4, 5, 6, 8, 12])
-def test_coefficients_that_are_left_out_are_zero(given: int) -> None:
+def test_missing_coefficients_are_zero(given: int) -> None:
     short, full = ((0.1, -0.05, *(0.0,) * (length - 2)) for length in (given, 14))
     lenses = [Camera.from_info(640, 480, K, distortion, "plumb_bob", "lens") for distortion in (short, full)]
     assert lenses[0].rays(CORNERS) == pytest.approx(lenses[1].rays(CORNERS), abs=1e-9)
@@ -60,14 +60,14 @@ def test_more_coefficients_than_a_model_has_are_refused() -> None:
         Camera.from_info(640, 480, K, (0.1,) * 15, "plumb_bob", "lens")
 
 
-def test_the_middle_looks_ahead_and_the_right_half_to_the_right() -> None:
+def test_the_centre_points_ahead_and_the_right_half_right() -> None:
     middle, right, below = camera().rays(np.array([(319.5, 239.5), (319.5 + 525, 239.5), (319.5, 239.5 + 520)]))
     assert middle == pytest.approx([0, 0, 1])
     assert right == pytest.approx(np.array([1, 0, 1]) / np.sqrt(2))
     assert below == pytest.approx(np.array([0, 1, 1]) / np.sqrt(2))
 
 
-def test_a_resized_picture_shows_the_same_rays() -> None:
+def test_a_resized_image_has_the_same_rays() -> None:
     small = camera("plumb_bob").scaled(320, 120)
     assert small.rays(CORNERS * [0.5, 0.25]) == pytest.approx(camera("plumb_bob").rays(CORNERS), abs=1e-9)
 

@@ -33,13 +33,13 @@ def test_the_gaussian_fills_a_window_of_19_cells() -> None:
 @pytest.mark.parametrize(
     ("point", "cell"), [((0, 0), (0, 0)), ((1, 1), (63, 63)), ((1 / 64, 0), (0, 1)), ((0.999, 0.0), (0, 63))]
 )
-def test_the_peak_is_the_cell_that_holds_the_point_also_on_the_border(point: tuple, cell: tuple) -> None:
+def test_the_peak_is_the_cell_of_the_point_also_on_the_border(point: tuple, cell: tuple) -> None:
     heatmap = gaze.encode(point, SIZE, SIGMA)
     assert heatmap[cell] == 1 and np.count_nonzero(heatmap == 1) == 1
 
 
 @pytest.mark.parametrize("point", [None, (-0.01, 0.5), (0.5, 1.01), (float("nan"), 0.5)])
-def test_a_look_out_of_the_picture_is_a_map_of_zeros(point: tuple | None) -> None:
+def test_a_gaze_out_of_the_image_is_a_map_of_zeros(point: tuple | None) -> None:
     heatmap = gaze.encode(point, SIZE, SIGMA)
     assert heatmap.shape == (SIZE, SIZE) and heatmap.dtype == np.float32
     assert not heatmap.any()
@@ -48,9 +48,9 @@ def test_a_look_out_of_the_picture_is_a_map_of_zeros(point: tuple | None) -> Non
 @pytest.mark.parametrize("size", [5, 16, 64])
 def test_decode_returns_the_encoded_point_within_half_a_cell(size: int) -> None:
     for x, y in np.random.default_rng(1).random((200, 2)):
-        (found_x, found_y), value = gaze.decode(gaze.encode((x, y), size, SIGMA))
-        assert abs(found_x - x) <= 0.5 / size + 1e-9
-        assert abs(found_y - y) <= 0.5 / size + 1e-9
+        (decoded_x, decoded_y), value = gaze.decode(gaze.encode((x, y), size, SIGMA))
+        assert abs(decoded_x - x) <= 0.5 / size + 1e-9
+        assert abs(decoded_y - y) <= 0.5 / size + 1e-9
         assert value == 1
 
 
@@ -74,8 +74,8 @@ def test_a_gaussians_spread_is_its_own_covariance() -> None:
 
 def test_a_second_peak_widens_the_spread_towards_it() -> None:
     left, right = gaze.encode((0.25, 0.5), SIZE, SIGMA), gaze.encode((0.75, 0.5), SIZE, SIGMA)
-    found = gaze.spread(left + 0.5 * right, gaze.decode(left)[0])
-    assert found[0, 0] > 20 * found[1, 1] and abs(found[0, 1]) < found[1, 1]
+    spread = gaze.spread(left + 0.5 * right, gaze.decode(left)[0])
+    assert spread[0, 0] > 20 * spread[1, 1] and abs(spread[0, 1]) < spread[1, 1]
 
 
 def test_a_single_cell_spreads_as_a_cell_does() -> None:

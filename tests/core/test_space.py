@@ -19,17 +19,18 @@ ROUND = np.diag([100.0, 100.0])  # 10 pixels to each side
 
 
 def test_a_round_spread_at_the_centre_by_hand() -> None:
-    found = space.point(CAMERA, (320, 240), ROUND, space.Surface(2.0, 0.1))
-    assert found is not None
-    assert found[0] == pytest.approx([0, 0, 2])
-    assert found[1] == pytest.approx(np.diag([0.04**2, 0.04**2, 0.1**2]))  # 10 px * 2 m / 500 px
+    located = space.point(CAMERA, (320, 240), ROUND, space.Surface(2.0, 0.1))
+    assert located is not None
+    position, covariance = located
+    assert position == pytest.approx([0, 0, 2])
+    assert covariance == pytest.approx(np.diag([0.04**2, 0.04**2, 0.1**2]))  # 10 px * 2 m / 500 px
     ahead, sigma = space.ray(CAMERA, (320, 240), ROUND)
     assert ahead == pytest.approx([0, 0, 1]) and sigma == pytest.approx(10 / 500, rel=1e-5)
 
 
 def test_off_axis_depth_noise_moves_a_point_sideways() -> None:
-    place, covariance = space.point(CAMERA, (320 + 250, 240), ROUND, space.Surface(2.0, 0.1))
-    assert place == pytest.approx([1, 0, 2])
+    position, covariance = space.point(CAMERA, (320 + 250, 240), ROUND, space.Surface(2.0, 0.1))
+    assert position == pytest.approx([1, 0, 2])
     assert covariance[0, 0] == pytest.approx(0.04**2 + 0.05**2)  # x / z is 0.5
     assert covariance[0, 2] == pytest.approx(0.05 * 0.1) and covariance[2, 2] == pytest.approx(0.01)
 
@@ -38,9 +39,9 @@ def test_off_axis_depth_noise_moves_a_point_sideways() -> None:
 def test_covariance_matches_samples_and_points_project_back(camera: Camera) -> None:
     pixel, at = (150.0, 330.0), space.Surface(1.5, 0.03)
     spread = np.array([[9.0, 3.0], [3.0, 16.0]])
-    place, covariance = space.point(camera, pixel, spread, at)
-    assert place[2] == pytest.approx(1.5)
-    assert camera.pixels(place[None])[0] == pytest.approx(pixel, abs=1e-3)
+    position, covariance = space.point(camera, pixel, spread, at)
+    assert position[2] == pytest.approx(1.5)
+    assert camera.pixels(position[None])[0] == pytest.approx(pixel, abs=1e-3)
     rng = np.random.default_rng(0)
     rays = camera.rays(rng.multivariate_normal(pixel, spread, 20000))
     points = rays / rays[:, 2:] * rng.normal(at.z, at.sigma, (20000, 1))
@@ -59,9 +60,9 @@ def test_the_layer_with_more_heat_wins_never_the_space_between() -> None:
     rng = np.random.default_rng(1)
     depths = np.concatenate([rng.normal(1.5, 0.02, 400), rng.normal(4.0, 0.02, 600)])
     near, far = np.repeat([2.0, 1.0], [400, 600]), np.ones(1000)
-    found = space.surface(depths, near)
-    assert found is not None and found.z == pytest.approx(1.5, abs=0.01)
-    assert found.sigma == pytest.approx(0.02, rel=0.15)
+    surface = space.surface(depths, near)
+    assert surface is not None and surface.z == pytest.approx(1.5, abs=0.01)
+    assert surface.sigma == pytest.approx(0.02, rel=0.15)
     behind = space.surface(depths, far)
     assert behind is not None and behind.z == pytest.approx(4.0, abs=0.01)
     assert behind.sigma == pytest.approx(space.DEPTH_NOISE * behind.z)  # never surer than a depth camera is
@@ -69,8 +70,8 @@ def test_the_layer_with_more_heat_wins_never_the_space_between() -> None:
 
 def test_missing_and_outlying_depths_are_ignored() -> None:
     depths = np.array([np.nan, 2.0, 2.0, 2.1, 2.1, 2.1, 9.0, np.nan])
-    found = space.surface(depths, np.ones(8))
-    assert found is not None and found.z == pytest.approx(2.1)
+    surface = space.surface(depths, np.ones(8))
+    assert surface is not None and surface.z == pytest.approx(2.1)
     assert space.surface(np.full(5, np.nan), np.ones(5)) is None
     assert space.surface(np.ones(5), np.zeros(5)) is None
     assert space.surface(np.zeros(0), np.zeros(0)) is None
@@ -90,30 +91,30 @@ def test_depth_of_any_resolution_is_sampled(shape: tuple[int, int]) -> None:
 def test_a_box_has_the_surface_of_its_centre() -> None:
     depth = np.full((480, 640), 5.0, np.float32)
     depth[120:180, 110:190] = 1.2
-    found = space.surface_in(Box(100, 100, 200, 200), depth, SIZE)
-    assert found is not None and found.z == pytest.approx(1.2)
+    surface = space.surface_in(Box(100, 100, 200, 200), depth, SIZE)
+    assert surface is not None and surface.z == pytest.approx(1.2)
     assert space.surface_in(Box(700, 100, 800, 200), depth, SIZE) is None
 
 
 def test_a_heatmaps_spread_in_pixels() -> None:
     heatmap = gaze.encode((0.5, 0.5), 64, 3.0)
-    found = space.spread_px(Gaze(gaze.decode(heatmap)[0], 1.0, heatmap), SIZE)
-    assert np.sqrt(np.diag(found)) == pytest.approx([30, 22.5], rel=0.03)  # 3 cells of 10 x 7.5 px
-    assert abs(found[0, 1]) < 1
+    spread = space.spread_px(Gaze(gaze.decode(heatmap)[0], 1.0, heatmap), SIZE)
+    assert np.sqrt(np.diag(spread)) == pytest.approx([30, 22.5], rel=0.03)  # 3 cells of 10 x 7.5 px
+    assert abs(spread[0, 1]) < 1
     assert space.spread_px(Gaze((0.5, 0.5), 1.0), SIZE) is None
-    known = Gaze((0.5, 0.5), 1.0, heatmap, spread_norm=np.diag([0.01, 0.04]))
-    assert space.spread_px(known, SIZE) == pytest.approx(np.diag([0.01 * SIZE[0] ** 2, 0.04 * SIZE[1] ** 2]))
+    precomputed = Gaze((0.5, 0.5), 1.0, heatmap, spread_norm=np.diag([0.01, 0.04]))
+    assert space.spread_px(precomputed, SIZE) == pytest.approx(np.diag([0.01 * SIZE[0] ** 2, 0.04 * SIZE[1] ** 2]))
 
 
 def test_direction_uncertainty_is_the_targets_across_it() -> None:
-    covariance = np.diag([0.2**2, 0.1**2, 0.1**2])  # along the way 0.2 m, which does not turn it
-    found = Gaze3D(np.array([0, 0, 1.0]), 0.02, np.array([-1.0, 0, 2]), np.array([1.0, 0, 2]), covariance)
-    assert space.direction(found) == pytest.approx([1, 0, 0])
-    assert space.direction_sigma_rad(found) == pytest.approx(np.arctan(0.1 / 2))
-    place, turn, both = space.target_pose(found)
-    assert place == pytest.approx([1, 0, 2]) and rotate(turn, np.array([0.0, 0, 1])) == pytest.approx([1, 0, 0])
-    assert both[:3, :3] == pytest.approx(covariance) and not both[:3, 3:].any()
-    assert both[3:, 3:] == pytest.approx(space.direction_sigma_rad(found) ** 2 * np.diag([0, 1, 1]))
+    covariance = np.diag([0.2**2, 0.1**2, 0.1**2])  # 0.2 m along the direction, which does not turn it
+    gaze_3d = Gaze3D(np.array([0, 0, 1.0]), 0.02, np.array([-1.0, 0, 2]), np.array([1.0, 0, 2]), covariance)
+    assert space.direction(gaze_3d) == pytest.approx([1, 0, 0])
+    assert space.direction_sigma_rad(gaze_3d) == pytest.approx(np.arctan(0.1 / 2))
+    position, rotation, covariance_6 = space.target_pose(gaze_3d)
+    assert position == pytest.approx([1, 0, 2]) and rotate(rotation, np.array([0.0, 0, 1])) == pytest.approx([1, 0, 0])
+    assert covariance_6[:3, :3] == pytest.approx(covariance) and not covariance_6[:3, 3:].any()
+    assert covariance_6[3:, 3:] == pytest.approx(space.direction_sigma_rad(gaze_3d) ** 2 * np.diag([0, 1, 1]))
 
 
 def test_no_head_no_direction_and_no_target_no_pose() -> None:

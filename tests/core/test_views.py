@@ -1,4 +1,4 @@
-"""Frames are squashed, crops are padded and never stretched, and every box inside the picture marks a patch."""
+"""Frames are squashed, crops are padded and never stretched, and every box inside the image marks a patch."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def extent(mask: np.ndarray) -> tuple[int, int]:
-    """Width and height of what is True."""
+    """Width and height of the True region."""
     rows, columns = np.nonzero(mask)
     return int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
 
 
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("shape", [(60, 200), (200, 60), (SIZE, SIZE), (7, 5), (1, 1)])
-def test_every_view_is_a_square_uint8_picture_that_leaves_the_frame_alone(name: str, shape: tuple[int, int]) -> None:
+def test_every_view_is_a_square_uint8_copy(name: str, shape: tuple[int, int]) -> None:
     image = noise(*shape)
     before = image.copy()
     view = views.view(image, TASKS[name], (Box.whole(image), Box.whole(image)), SIZE)
@@ -38,7 +38,7 @@ def test_every_view_is_a_square_uint8_picture_that_leaves_the_frame_alone(name: 
 
 
 @pytest.mark.parametrize("name", FRAME_TASKS)
-def test_a_frame_view_is_squashed_so_that_points_map_by_scale_alone(name: str) -> None:
+def test_a_frame_view_is_squashed_and_points_map_by_scale(name: str) -> None:
     image = np.zeros((60, 240, 3), np.uint8)
     image[15:30, 60:120] = 255  # x 1/4..1/2, y 1/4..1/2
     view = views.view(image, TASKS[name], (), SIZE)
@@ -47,7 +47,7 @@ def test_a_frame_view_is_squashed_so_that_points_map_by_scale_alone(name: str) -
     assert view.max() == 0
 
 
-def test_all_frame_views_of_a_frame_are_the_same_picture() -> None:
+def test_all_frame_views_of_a_frame_are_equal() -> None:
     image = noise(60, 240)
     first, *others = (views.view(image, TASKS[name], (Box(1, 1, 9, 9),), SIZE) for name in FRAME_TASKS)
     assert all(np.array_equal(first, other) for other in others)
@@ -73,29 +73,29 @@ def test_a_crop_is_never_stretched(name: str, box: Box) -> None:
 
 @pytest.mark.parametrize("name", CROP_TASKS)
 @pytest.mark.parametrize("box", [Box(10, 20, 40, 110), Box(10, 20, 110, 40), Box(-5, -5, 3, 3)])
-def test_the_region_of_a_crop_is_square_and_holds_the_width_of_its_box(name: str, box: Box) -> None:
+def test_a_crop_is_square_and_as_wide_as_its_box_or_wider(name: str, box: Box) -> None:
     region = views.square(box, TASKS[name])
     assert region.width == pytest.approx(region.height)
     assert region.center[0] == pytest.approx(box.center[0])
     assert region.x1 <= box.x1 and region.x2 >= box.x2 and region.y1 <= box.y1
 
 
-def test_a_face_square_is_the_longer_side_with_margin_around_the_centre() -> None:
+def test_a_face_square_is_the_longer_side_with_a_margin() -> None:
     region = views.square(Box(100, 100, 120, 140), TASKS["expression"])  # longer side 40, margin 1.3: 52
     assert region.as_tuple() == pytest.approx((84, 94, 136, 146))
 
 
-def test_the_upper_body_square_of_a_standing_person_ends_at_the_hip() -> None:
+def test_the_upper_body_of_a_standing_person_ends_at_the_hip() -> None:
     region = views.square(Box(100, 50, 160, 250), TASKS["gesture"])  # 60 x 200: side 110, margin 1.06: 116.6
     assert region.as_tuple() == pytest.approx((71.7, 46.7, 188.3, 163.3))
 
 
-def test_the_upper_body_square_of_a_person_wider_than_high_is_as_wide_as_the_box() -> None:
+def test_the_upper_body_of_a_wide_box_is_as_wide_as_the_box() -> None:
     region = views.square(Box(0, 0, 100, 100), TASKS["gesture"])  # 100 > 0.55 x 100
     assert region.as_tuple() == pytest.approx((-3, -3, 103, 103))
 
 
-def test_what_lies_outside_the_image_is_grey_and_the_rest_is_kept() -> None:
+def test_outside_the_image_is_grey_and_inside_is_copied() -> None:
     image = noise(8, 10)
     crop = views.crop(image, Box(-2, -3, 6, 5), 8)
     assert (crop[:3] == PAD).all() and (crop[:, :2] == PAD).all()
@@ -135,33 +135,33 @@ def test_shrinking_averages_areas() -> None:
 @pytest.mark.parametrize(
     ("shape", "size", "blur"),
     [((576, 1152), 144, 0), ((1344, 2688), 336, 0)]  # areas of whole pixels
-    + [((345, 601), 144, 0), ((480, 640), 144, 0), ((720, 1280), 336, 0), ((575, 1152), 144, 0)]  # done at once
+    + [((345, 601), 144, 0), ((480, 640), 144, 0), ((720, 1280), 336, 0), ((575, 1152), 144, 0)]  # in one step
     + [((720, 1280), 144, 4), ((1080, 1920), 144, 4), ((2160, 3840), 336, 4)],
 )
 def test_shrinking_in_steps_averages_nearly_the_same_areas(shape: tuple[int, int], size: int, blur: int) -> None:
     image = noise(*shape)
     if blur:
         image = cv2.GaussianBlur(image, (0, 0), blur)
-    at_once = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-    found = views.resize(image, size, size)
-    assert np.abs(found - at_once).max() < 3  # of 255: every step rounds
-    assert abs(float(found.mean() - at_once.mean())) < 0.5
+    one_step = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+    resized = views.resize(image, size, size)
+    assert np.abs(resized - one_step).max() < 3  # of 255: each step rounds
+    assert abs(float(resized.mean() - one_step.mean())) < 0.5
 
 
-def test_normalising_gives_channels_first_floats_worked_out_by_hand() -> None:
-    picture = np.zeros((1, 2, 2, 3), np.uint8)
-    picture[0, 0, 1] = (255, 51, 102)  # 1.0, 0.2, 0.4
+def test_normalised_values_are_those_worked_out_by_hand() -> None:
+    image = np.zeros((1, 2, 2, 3), np.uint8)
+    image[0, 0, 1] = (255, 51, 102)  # 1.0, 0.2, 0.4
     encoder = EncoderConfig(mean=(0.5, 0.4, 0.2), std=(0.25, 0.5, 0.1))
-    array = views.normalise(picture, encoder)
+    array = views.normalise(image, encoder)
     assert array.shape == (1, 3, 2, 2) and array.dtype == np.float32 and array.flags.c_contiguous
     assert array[0, :, 0, 1] == pytest.approx((2.0, -0.4, 2.0), abs=1e-5)
     assert array[0, :, 1, 0] == pytest.approx((-2.0, -0.8, -2.0), abs=1e-5)
 
 
-def test_normalising_pictures_together_or_alone_gives_the_same_bits() -> None:
-    pictures = np.stack([noise(8, 8), noise(8, 8)[::-1]])
-    together = views.normalise(pictures, EncoderConfig())
-    assert np.array_equal(together[1], views.normalise(pictures[1:], EncoderConfig())[0])
+def test_normalising_does_not_depend_on_the_batch() -> None:
+    images = np.stack([noise(8, 8), noise(8, 8)[::-1]])
+    together = views.normalise(images, EncoderConfig())
+    assert np.array_equal(together[1], views.normalise(images[1:], EncoderConfig())[0])
 
 
 def rows(*lines: str) -> np.ndarray:
@@ -170,7 +170,7 @@ def rows(*lines: str) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("boxes", "expected"),
-    [  # a picture of 120 x 60, patches of 30 x 15
+    [  # an image of 120 x 60, patches of 30 x 15
         ([Box(30, 15, 60, 30)], rows("....", ".#..", "....", "....")),
         ([Box(29, 14, 61, 31)], rows("###.", "###.", "###.", "....")),
         ([Box(0, 0, 120, 60)], rows("####", "####", "####", "####")),
@@ -191,7 +191,7 @@ def test_a_box_marks_the_patches_it_intersects(boxes: list[Box], expected: np.nd
     assert np.array_equal(mask, expected)
 
 
-def test_a_box_of_one_pixel_marks_a_patch_wherever_it_lies() -> None:
+def test_a_box_of_one_pixel_marks_a_patch_anywhere() -> None:
     for x in range(0, 97, 3):
         for y in range(0, 61, 3):
             mask = views.box_mask([Box(x, y, x + 1, y + 1)], 98, 62, 12).reshape(12, 12)
@@ -200,7 +200,7 @@ def test_a_box_of_one_pixel_marks_a_patch_wherever_it_lies() -> None:
 
 
 @pytest.mark.parametrize("width", [120, 480, 600, 720, 1080, 1920])
-def test_a_box_that_ends_on_a_patch_edge_does_not_spill_over(width: int) -> None:
+def test_a_box_ending_on_a_patch_edge_does_not_spill_over(width: int) -> None:
     for k in range(11):
         edge = width // 12
         mask = views.box_mask([Box(k * edge, 0, (k + 1) * edge, 10)], width, 120, 12).reshape(12, 12)
@@ -208,7 +208,7 @@ def test_a_box_that_ends_on_a_patch_edge_does_not_spill_over(width: int) -> None
 
 
 @pytest.mark.parametrize("grid", [12, 24])
-def test_the_marked_patches_cover_the_box_and_reach_less_than_a_patch_further(grid: int) -> None:
+def test_marked_patches_cover_the_box_by_less_than_a_patch_more(grid: int) -> None:
     generator = np.random.default_rng(3)
     for _ in range(200):
         (x1, x2), (y1, y2) = np.sort(generator.uniform(0, 640, 2)), np.sort(generator.uniform(0, 480, 2))
@@ -221,7 +221,7 @@ def test_the_marked_patches_cover_the_box_and_reach_less_than_a_patch_further(gr
         assert 0 <= box.y1 - r.min() * high < high and 0 <= (r.max() + 1) * high - box.y2 < high
 
 
-def test_marked_patches_lie_where_the_squashed_view_shows_the_box() -> None:
+def test_marked_patches_match_the_box_in_the_frame_view() -> None:
     image = np.zeros((60, 240, 3), np.uint8)
     box = Box(80, 15, 140, 30)
     image[15:30, 80:140] = 255
@@ -231,7 +231,7 @@ def test_marked_patches_lie_where_the_squashed_view_shows_the_box() -> None:
 
 
 def painted(height: int, width: int, subject: Box) -> np.ndarray:
-    """A black picture with the subject painted white."""
+    """A black image with the subject painted white."""
     image = np.zeros((height, width, 3), np.uint8)
     x1, y1, x2, y2 = (round(v) for v in subject.as_tuple())
     image[y1:y2, x1:x2] = 255
@@ -239,13 +239,13 @@ def painted(height: int, width: int, subject: Box) -> np.ndarray:
 
 
 def shown_height(image: np.ndarray, name: str, box: Box) -> float:
-    """Height of what is white in the view, as a share of it."""
+    """Height of the white region in the view, as a share of the view's."""
     return extent(views.view(image, TASKS[name], (box,), 144)[..., 0] > 128)[1] / 144
 
 
 @pytest.mark.parametrize("name", ["expression", "looking_at_me"])
 def test_a_face_is_as_large_in_a_dataset_crop_as_on_the_robot(name: str) -> None:
-    # A dataset's picture is cut tightly around the face and passed whole; the robot's face is boxed in a frame.
+    # A dataset's image is cut tightly around the face and passed whole; the robot's face is a box in a frame.
     dataset = painted(200, 200, Box(40, 30, 160, 170))
     robot = painted(480, 640, Box(300 + 12, 100 + 9, 300 + 48, 100 + 51))
     a = shown_height(dataset, name, Box.whole(dataset))
@@ -254,9 +254,9 @@ def test_a_face_is_as_large_in_a_dataset_crop_as_on_the_robot(name: str) -> None
 
 
 @pytest.mark.parametrize(("height", "width"), [(800, 600), (600, 600), (600, 800)])
-def test_a_head_is_as_large_in_a_gesture_picture_as_on_a_standing_person_on_the_robot(height: int, width: int) -> None:
-    # A photograph whose shown square holds somebody from head to hip, passed whole, against the same person boxed from
-    # head to foot. A head is 1/7.5 of a standing person.
+def test_a_head_is_as_large_in_a_gesture_image_as_on_the_robot(height: int, width: int) -> None:
+    # A photograph that shows a person from head to hip, passed whole, against a box of the person from head to foot.
+    # A head is 1/7.5 of a standing person.
     tall = min(height, width) / views.UPPER_BODY
     dataset = painted(height, width, Box(width / 2 - 30, 0, width / 2 + 30, tall / 7.5))
     robot = painted(480, 640, Box(300, 20, 340, 20 + 400 / 7.5))
@@ -265,13 +265,13 @@ def test_a_head_is_as_large_in_a_gesture_picture_as_on_a_standing_person_on_the_
     assert a == pytest.approx(b, rel=0.35 if width > height else 0.1)
 
 
-def test_coordinates_are_shares_of_the_picture_clipped_and_zero_where_no_box_is() -> None:
-    found = views.box_coordinates([Box(-20, 30, 100, 60)], 200, 120)
-    assert found.dtype == np.float32 and found.shape == (MAX_BOXES, 4)
-    assert found.tolist() == [[0.0, 0.25, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]
+def test_coordinates_are_normalised_clipped_and_zero_without_a_box() -> None:
+    coordinates = views.box_coordinates([Box(-20, 30, 100, 60)], 200, 120)
+    assert coordinates.dtype == np.float32 and coordinates.shape == (MAX_BOXES, 4)
+    assert coordinates.tolist() == [[0.0, 0.25, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]]
     assert not views.box_coordinates([Box(300, 0, 400, 50)], 200, 120).any()  # outside
 
 
-def test_more_boxes_than_a_question_may_mark_are_refused() -> None:
+def test_more_boxes_than_a_view_may_mark_are_refused() -> None:
     with pytest.raises(ValueError, match="3 boxes; at most 2 can be marked"):
         views.box_coordinates([Box(0, 0, 9, 9)] * 3, 20, 20)

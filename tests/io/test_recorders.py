@@ -16,7 +16,7 @@ from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 from ruamel.yaml import YAML
 
-from sf_ros.core.types import Box, CueValue, Frame, FrameCues, Gaze, PairCues, Person, PersonCues
+from sf_ros.core.types import Box, Frame, FrameCues, Gaze, PairCues, Person, PersonCues
 from sf_ros.io import recorders
 from sf_ros.io.recorders import (
     BagRecorder,
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rounded(cues: FrameCues) -> FrameCues:
     """The precision of cues.jsonl: 4 decimals of scores, 2 of pixels, no heatmaps."""
 
-    def value(cue: CueValue) -> CueValue:
+    def value(cue: Any) -> Any:
         if isinstance(cue, Gaze):
             x, y = cue.point_norm
             return replace(cue, point_norm=(round(x, 4), round(y, 4)), heatmap=None)

@@ -49,8 +49,8 @@ def test_the_person_tracked_least_is_reported() -> None:
     frames = [[true_person(), true_person(2, OTHER)]] * 4
     result = compare(truth(*frames), [cues(i, tracked(1), *[tracked(2, OTHER)][: i % 2]) for i in range(4)])
     assert (result["tracked"], result["tracked_least"], result["false_persons"]) == (0.75, 0.5, 0.0)
-    nobody = compare(truth([]), [cues(0)])
-    assert nobody["tracked_least"] is nobody["false_persons"] is None
+    empty = compare(truth([]), [cues(0)])
+    assert empty["tracked_least"] is empty["false_persons"] is None
 
 
 def test_a_change_of_a_true_persons_id_is_a_switch() -> None:

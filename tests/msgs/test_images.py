@@ -121,9 +121,9 @@ def test_broken_compressed_image_is_an_error() -> None:
     _, data = cv2.imencode(".png", image[..., ::-1])
     sent = SimpleNamespace(format="png", data=bytes(data))
     assert np.array_equal(images.compressed_to_rgb(sent), image)
-    for data in (b"", b"not an image"):
-        with pytest.raises(ImageError, match=f"{len(data)} bytes"):
-            images.compressed_to_rgb(SimpleNamespace(format="jpeg", data=data))
+    for broken in (b"", b"not an image"):
+        with pytest.raises(ImageError, match=f"{len(broken)} bytes"):
+            images.compressed_to_rgb(SimpleNamespace(format="jpeg", data=broken))
 
 
 def test_depth_is_in_metres_with_nan_where_not_measured() -> None:

@@ -206,7 +206,7 @@ def normed(x: Tensor, eps: float, result: Tensor) -> Tensor:
 
     On a CPU this passes over memory fewer times than F.rms_norm.
     """
-    if x.is_cuda:  # one kernel there
+    if x.is_cuda:  # one kernel on a GPU
         return F.rms_norm(x, x.shape[-1:], eps=eps).to(result.dtype)
     scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
     if result.dtype is x.dtype:
@@ -244,7 +244,7 @@ def _complex(heads: Tensor) -> Tensor:
 def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:
     """Attention (B, n, heads, size): causal for the first `causal` queries, which halves their work, else by `bias`."""
     groups = q.shape[1] // k.shape[1]
-    if q.is_cuda:  # grouped attention with a mask is slow there
+    if q.is_cuda:  # grouped attention with a mask is slow on a GPU
         k, v, groups = _repeated(k, groups), _repeated(v, groups), 1
     attention = functools.partial(F.scaled_dot_product_attention, enable_gqa=groups > 1)
     outputs = []

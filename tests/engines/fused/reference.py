@@ -30,7 +30,7 @@ WIDTH, HEIGHT = 160, 120
 BOXES = (Box(10, 35, 40, 60), Box(50, 65, 80, 90), Box(90, 0, 120, 29), Box(125, 61, 158, 118))
 
 
-def query(*tasks: str, ids: tuple[int, ...] = ()) -> Query:
+def make_query(*tasks: str, ids: tuple[int, ...] = ()) -> Query:
     """A query for tasks of one kind about people 0, 1, ... unless `ids` are given."""
     task = TASKS[tasks[0]]
     ids = ids or tuple(range(max(task.boxes, 1)))
@@ -39,10 +39,12 @@ def query(*tasks: str, ids: tuple[int, ...] = ()) -> Query:
 
 def all_queries(people: int = len(BOXES)) -> list[Query]:
     """Every cue of every person and pair."""
-    singles = [query(*cue.tasks, ids=(i,)) for i in range(people) for cue in CUES.values() if cue.subject == "person"]
+    singles = [
+        make_query(*cue.tasks, ids=(i,)) for i in range(people) for cue in CUES.values() if cue.subject == "person"
+    ]
     pairs = itertools.combinations(range(people), 2)
-    faces = [query("looking_at_me", "expression", ids=(i,)) for i in range(people)]
-    return [*singles, *faces, *(query("domain", "relation", ids=pair) for pair in pairs)]
+    faces = [make_query("looking_at_me", "expression", ids=(i,)) for i in range(people)]
+    return [*singles, *faces, *(make_query("domain", "relation", ids=pair) for pair in pairs)]
 
 
 def values(answer: Answer) -> np.ndarray:
@@ -52,11 +54,11 @@ def values(answer: Answer) -> np.ndarray:
 
 
 @functools.cache
-def expected(model: FusedModel, asked: Query, task: str) -> np.ndarray:
+def expected(model: FusedModel, query: Query, task: str) -> np.ndarray:
     """The model's answer to one task of a query about IMAGE, computed alone."""
     spec, encoder = TASKS[task], model.config.encoder
-    view = views.view(IMAGE, spec, asked.boxes, encoder.image_size)
-    mask = views.box_mask(asked.boxes if spec.boxes else (), WIDTH, HEIGHT, encoder.grid)
+    view = views.view(IMAGE, spec, query.boxes, encoder.image_size)
+    mask = views.box_mask(query.boxes if spec.boxes else (), WIDTH, HEIGHT, encoder.grid)
     features = model.encode(torch.from_numpy(views.normalise(view[None], encoder)))
     visual = model.visual(features, torch.from_numpy(mask[None]))
     if spec.kind == "heatmap":
@@ -65,11 +67,11 @@ def expected(model: FusedModel, asked: Query, task: str) -> np.ndarray:
 
 
 def largest_error(engine: FusedEngine, model: FusedModel, queries: list[Query]) -> float:
-    """Largest difference between the engine's answers, asked together, and the model's."""
+    """Largest difference between the engine's answers, queried together, and the model's."""
     errors = []
-    for asked, answers in zip(queries, engine.answer(IMAGE, queries), strict=True):
-        assert set(answers) == set(asked.tasks)
-        errors += [np.abs(values(answers[task]) - expected(model, asked, task)).max() for task in asked.tasks]
+    for query, answers in zip(queries, engine.answer(IMAGE, queries), strict=True):
+        assert set(answers) == set(query.tasks)
+        errors += [np.abs(values(answers[task]) - expected(model, query, task)).max() for task in query.tasks]
     return float(max(errors))
 
 

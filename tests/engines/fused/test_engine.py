@@ -32,7 +32,7 @@ from tests.engines.fused.reference import (  # noqa: E402
     all_queries,
     expected,
     largest_error,
-    query,
+    make_query,
     unsigned,
     values,
 )
@@ -49,9 +49,9 @@ def copy(exported: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(exported, tmp_path / "copy"))
 
 
-def answer(engine: FusedEngine, asked: Query) -> np.ndarray:
+def answer(engine: FusedEngine, query: Query) -> np.ndarray:
     """The values of a query with one task."""
-    return values(engine.answer(IMAGE, [asked])[0][asked.tasks[0]])
+    return values(engine.answer(IMAGE, [query])[0][query.tasks[0]])
 
 
 @pytest.mark.parametrize("people", [1, 4])
@@ -67,27 +67,27 @@ def test_any_queries_in_any_order_are_answered_as_by_the_model(
     generator, queries = np.random.default_rng(11), all_queries()
     for _ in range(5):
         count = int(generator.integers(1, len(queries) + 1))
-        asked = [queries[i] for i in generator.integers(0, len(queries), count)]  # some twice
-        for q, answers in zip(asked, fused_engine.answer(IMAGE, asked), strict=True):
+        chosen = [queries[i] for i in generator.integers(0, len(queries), count)]  # some twice
+        for q, answers in zip(chosen, fused_engine.answer(IMAGE, chosen), strict=True):
             for task in q.tasks:
-                assert np.abs(values(answers[task]) - expected(fused_model, q, task)).max() < TOLERANCE, (q, asked)
+                assert np.abs(values(answers[task]) - expected(fused_model, q, task)).max() < TOLERANCE, (q, chosen)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_reference_answers_depend_on_the_person(fused_model: FusedModel, task: str) -> None:
     # Otherwise agreement with them would prove nothing.
-    first, second = (expected(fused_model, query(task, ids=ids[: max(TASKS[task].boxes, 1)]), task)
+    first, second = (expected(fused_model, make_query(task, ids=ids[: max(TASKS[task].boxes, 1)]), task)
                      for ids in ((0, 1), (2, 3)))  # fmt: skip
     assert np.abs(first - second).max() > 100 * TOLERANCE and np.ptp(first) > 100 * TOLERANCE
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_answer_is_probabilities_or_a_heatmap(fused_engine: FusedEngine, task: str) -> None:
-    found = fused_engine.answer(IMAGE, [query(task)])[0][task]
-    assert (found.heatmap is None) == bool(TASKS[task].labels) != (found.probabilities is None)
-    array = values(found)
+    result = fused_engine.answer(IMAGE, [make_query(task)])[0][task]
+    assert (result.heatmap is None) == bool(TASKS[task].labels) != (result.probabilities is None)
+    array = values(result)
     assert array.dtype == np.float32 and array.min() >= 0 and array.max() <= 1
-    if found.heatmap is not None:
+    if result.heatmap is not None:
         assert array.shape == (16, 16)
     else:
         assert array.shape == (len(TASKS[task].labels),) and array.sum() == pytest.approx(1, abs=1e-5)
@@ -117,11 +117,11 @@ def _frame(engine: FusedEngine) -> torch.Tensor:
     """The normalised frame view (1, 3, S, S)."""
     from sf_ros.core.views import normalise
 
-    return torch.from_numpy(normalise(engine.views(IMAGE, [query("gaze")])[0], engine.model.encoder))
+    return torch.from_numpy(normalise(engine.views(IMAGE, [make_query("gaze")])[0], engine.model.encoder))
 
 
 def test_the_frame_is_encoded_once_and_first(fused_engine: FusedEngine) -> None:
-    queries = [query("expression"), query("gaze"), query("gesture"), query("domain", "relation")]
+    queries = [make_query("expression"), make_query("gaze"), make_query("gesture"), make_query("domain", "relation")]
     images, index = fused_engine.views(IMAGE, queries)
     assert len(images) == 3 and index == [1, 0, 2, 0]
     images, index = fused_engine.views(IMAGE, queries[:1])
@@ -133,7 +133,7 @@ def test_no_query_has_no_answer(fused_engine: FusedEngine) -> None:
 
 
 def test_each_stage_is_timed(fused_engine: FusedEngine) -> None:
-    fused_engine.answer(IMAGE, [query("expression")])
+    fused_engine.answer(IMAGE, [make_query("expression")])
     assert set(fused_engine.timings_ms) == {"views", "vision", "llm"}
     assert all(value > 0 for value in fused_engine.timings_ms.values())
 
@@ -171,7 +171,7 @@ def test_a_temperature_flattens_its_own_task_only(
 ) -> None:
     warm = FusedEngine(unsigned(exported, fused_model.config, temperatures={"expression": 4.0}), CPU)
     for task in ("expression", "looking_at_me"):
-        before, after = (answer(engine, query(task)) for engine in (fused_engine, warm))
+        before, after = (answer(engine, make_query(task)) for engine in (fused_engine, warm))
         flattened = before ** (0.25 if task == "expression" else 1.0)
         assert after == pytest.approx(flattened / flattened.sum(), abs=1e-5)
 
@@ -180,7 +180,7 @@ def test_a_signed_bundle_answers_the_same(copy: Path, fused_model: FusedModel, f
     bundles.save(copy, fused_model.config, fused_model.prompts, {}, {"gaze": 0.0}, {})
     engine = load_engine(bundles.load(copy), CPU)
     for task in TASKS:
-        assert np.allclose(answer(engine, query(task)), answer(fused_engine, query(task)), atol=1e-6)
+        assert np.allclose(answer(engine, make_query(task)), answer(fused_engine, make_query(task)), atol=1e-6)
 
 
 def test_a_bundle_may_have_some_of_the_tasks(copy: Path, fused_model: FusedModel, fused_engine: FusedEngine) -> None:
@@ -189,9 +189,9 @@ def test_a_bundle_may_have_some_of_the_tasks(copy: Path, fused_model: FusedModel
     tasks = tuple(name for name in TASKS if name != "gesture")
     engine = load_engine(unsigned(copy, fused_model.config, tasks), CPU)
     assert engine.tasks == tasks and fused_engine.tasks == tuple(TASKS)
-    assert np.allclose(answer(engine, query("domain")), answer(fused_engine, query("domain")), atol=1e-6)
+    assert np.allclose(answer(engine, make_query("domain")), answer(fused_engine, make_query("domain")), atol=1e-6)
     with pytest.raises(ValueError, match="Unknown task of this bundle 'gesture'"):
-        engine.answer(IMAGE, [query("gesture")])
+        engine.answer(IMAGE, [make_query("gesture")])
 
 
 @pytest.mark.parametrize(
@@ -246,10 +246,10 @@ def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: s
     from training.data.inputs import model_inputs
     from training.data.sample import Sample
 
-    asked, encoder = query(task), fused_engine.model.encoder
-    images, index = fused_engine.views(IMAGE, [asked])
-    inputs = model_inputs(Sample(task=task, image=IMAGE, boxes=asked.boxes, label=None, key="one"), encoder)
+    query, encoder = make_query(task), fused_engine.model.encoder
+    images, index = fused_engine.views(IMAGE, [query])
+    inputs = model_inputs(Sample(task=task, image=IMAGE, boxes=query.boxes, label=None, key="one"), encoder)
     assert np.array_equal(images[index[0]], inputs.view)
-    masks = torch.from_numpy(box_masks([asked], WIDTH, HEIGHT, encoder.grid))
+    masks = torch.from_numpy(box_masks([query], WIDTH, HEIGHT, encoder.grid))
     tokens = VisualTokens(torch.zeros(1, 16, 1), torch.ones(16, 1), index, masks)
     assert np.array_equal(tokens.of([0])[0, :, 0].bool().numpy(), inputs.mask)
