@@ -105,7 +105,11 @@ class _Rig:
     """Views with poses of the head. Parameters (13,): X and Y as rotation vector and translation, log of the scale."""
 
     def __init__(self, camera: Camera, views: Sequence[View], heads: Sequence[np.ndarray]) -> None:
-        self._camera, self._views, self._heads = camera, views, heads
+        self._camera, self._heads = camera, np.stack(heads)
+        self._points_m = np.concatenate([view.points_m for view in views])
+        self._pixels = np.concatenate([view.pixels for view in views])
+        counts = [len(view.pixels) for view in views]
+        self._view_of, self._ends = np.repeat(np.arange(len(views)), counts), np.cumsum(counts)[:-1]
         self._boards = [_matrix(np.concatenate(locate(camera, view.points_m, view.pixels))) for view in views]
 
     def closed_form(self) -> np.ndarray:
@@ -153,12 +157,10 @@ class _Rig:
     def _errors(self, parameters: np.ndarray, moved: np.ndarray | None = None) -> list[np.ndarray]:
         """Observed minus projected corners of each view (N, 2), px. `moved` (4, 4): a displacement of the head."""
         eye, board = _matrix(parameters[:6]), _matrix(parameters[6:SCALE])
-        errors = []
-        for view, head in zip(self._views, self._heads, strict=True):
-            pose = np.linalg.inv(head @ (eye if moved is None else moved @ eye)) @ board
-            points = np.exp(parameters[SCALE]) * view.points_m @ pose[:3, :3].T + pose[:3, 3]
-            errors.append(view.pixels - self._camera.pixels(points))
-        return errors
+        poses = np.linalg.inv(self._heads @ (eye if moved is None else moved @ eye)) @ board
+        pose = poses[self._view_of]
+        points = np.exp(parameters[SCALE]) * np.einsum("nij,nj->ni", pose[:, :3, :3], self._points_m) + pose[:, :3, 3]
+        return np.split(self._pixels - self._camera.pixels(points), self._ends)
 
     def _weights(self, parameters: np.ndarray) -> list[np.ndarray]:
         """Per view a matrix (2N, 2N) that whitens its errors: noise of the head's pose, common to all corners of the

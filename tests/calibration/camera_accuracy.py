@@ -100,7 +100,7 @@ def measure(number: int) -> Figures:
 def drift_px(truth: Camera, camera: Camera, pixels: np.ndarray) -> tuple[float, float]:
     """RMS over pixels (N, 2) between two cameras' projections of the same rays: as is, and after the best rotation."""
     rays = truth.rays(pixels)
-    assert np.abs(truth.pixels(rays) - pixels).max() < 1e-3, "the true camera has no rays there"
+    assert np.abs(truth.pixels(rays) - pixels).max() < 1e-3, "the true camera has no rays at some pixels"
     turn = Rotation.align_vectors(camera.rays(pixels), rays)[0]
     errors = (camera.pixels(directions) - pixels for directions in (rays, turn.apply(rays)))
     as_is, turned = (float(np.sqrt((error**2).sum(axis=1).mean())) for error in errors)

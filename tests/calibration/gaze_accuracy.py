@@ -106,12 +106,12 @@ def compare(
     camera = Camera.from_info(*size, matrix, (), "plumb_bob", "camera")
     cues = []
     for person in people:
-        found = None
+        gaze_cue = None
         if (heatmap := heatmaps.get(person.track_id)) is not None:
-            found = Gaze(*gaze.decode(heatmap), heatmap)
-            target_id = looked_at(pixel_of(found, size), person.track_id, people)
-            found = Gaze(found.point_norm, found.confidence, heatmap, target_id=target_id)
-        cues.append(PersonCues(person, found))
+            gaze_cue = Gaze(*gaze.decode(heatmap), heatmap)
+            target_id = looked_at(pixel_of(gaze_cue, size), person.track_id, people)
+            gaze_cue = Gaze(gaze_cue.point_norm, gaze_cue.confidence, heatmap, target_id=target_id)
+        cues.append(PersonCues(person, gaze_cue))
     before = FrameCues(0.0, 0, *size, tuple(cues))
     after, spaces = in_space(before, camera, depth, 0.5)
     states = {person.track_id: person for person in state.people}

@@ -261,10 +261,10 @@ def test_a_symmetric_board_is_refused_for_extrinsics(
     assert "looks the same upside down" in capsys.readouterr().err
 
 
-def check_transform(found: dict, truth: np.ndarray) -> None:
+def check_transform(result: dict, truth: np.ndarray) -> None:
     """Sixteen views: twice the tolerance of thirty."""
-    assert found["translation_m"] == pytest.approx(truth[:3, 3], abs=0.004)
-    turn = Rotation.from_quat(found["rotation_xyzw"]).inv() * Rotation.from_matrix(truth[:3, :3])
+    assert result["translation_m"] == pytest.approx(truth[:3, 3], abs=0.004)
+    turn = Rotation.from_quat(result["rotation_xyzw"]).inv() * Rotation.from_matrix(truth[:3, :3])
     assert np.degrees(turn.magnitude()) < 0.4
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,8 @@ from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from training import train
 from training.config import TrainConfig, preset
-from training.data.cache import frozen_features
+from training.data.cache import CachedData, frozen_features
+from training.data.inputs import Batch
 from training.model import start
 from training.model.lora import attach
 from training.overrides import with_fields
@@ -32,7 +33,8 @@ from training.studies.grid.arguments import StudyArguments
 from training.studies.grid.cells import Cell, run_grid
 from training.studies.measures.linear_probe import fit_probe, pool, pooled
 from training.trainer import loop
-from training.trainer.objective import CachedData, JointBatches, batch_losses, set_training
+from training.trainer.joint import JointBatches, set_training
+from training.trainer.objective import joint_losses
 
 T = TypeVar("T")
 # Shortest pre-training, used without --start.
@@ -92,23 +94,24 @@ def measure_steps(arguments: Arguments, config: TrainConfig, folder: Path) -> di
     model, *_ = start.frozen(config, arguments.shared / "pretraining")
     set_training(attach(model, config.lora_rank, config.lora_alpha), config)
     cached = {task: cached_data(arguments, config, model, task) for task in TASKS}
-    uncached = {task: CachedData(data.views) for task, data in cached.items()}
+    uncached = {task: replace(data, features=None) for task, data in cached.items()}
     batches = {CACHED: JointBatches(cached, config), UNCACHED: JointBatches(uncached, config)}
     optimizers = loop.build_optimizers(model, config.joint)
     seconds: dict[str, list[Seconds]] = {CACHED: [], UNCACHED: [], "encoder": []}
     equal_shares, differences, same_inputs = [], [], True
     for number in range(arguments.rounds + 1):
-        batch = {}
+        batch: dict[str, Batch] = {}
         for kind in (CACHED, UNCACHED) if number % 2 else (UNCACHED, CACHED):
             whole, encoder, batch[kind] = step(model, optimizers, batches[kind], number, config)
             if number:  # the first step warms up
                 seconds[kind].append(whole)
                 seconds["encoder"] += [encoder] if kind == UNCACHED else []
-        cached_features, features = batch[CACHED].pop("features"), batch[UNCACHED].pop("features")
+        cached_features, features = batch[CACHED].features, batch[UNCACHED].features
+        assert cached_features is not None and features is not None
         equal_shares.append(float((cached_features == features).float().mean()))
         differences.append(float((cached_features - features).abs().max()))
         for name in ("masks", "labels"):
-            same_inputs = same_inputs and torch.equal(batch[CACHED][name], batch[UNCACHED][name])
+            same_inputs = same_inputs and torch.equal(getattr(batch[CACHED], name), getattr(batch[UNCACHED], name))
     return {"seconds": as_lists(seconds), "figures": {
         **savings(seconds),
         "same masks and labels": float(same_inputs),
@@ -119,17 +122,17 @@ def measure_steps(arguments: Arguments, config: TrainConfig, folder: Path) -> di
 
 def step(
     model: FusedModel, optimizers: list[torch.optim.Optimizer], batches: JointBatches, number: int, config: TrainConfig
-) -> tuple[Seconds, Seconds, dict[str, Any]]:
+) -> tuple[Seconds, Seconds, Batch]:
     """Run one optimiser step; returns its duration, the encoder's share of it, and the batch with its features."""
 
-    def work() -> tuple[Seconds, dict[str, Any]]:
+    def work() -> tuple[Seconds, Batch]:
         batch, encoder = batches[number], Seconds(0.0, 0.0)
-        if "images" in batch:
-            images = batch.pop("images")
-            encoder, features = timed(lambda: frozen_features(model.encoder, images))
-            batch["features"] = features.float()
+        if batch.features is None:
+            assert batch.images is not None
+            encoder, features = timed(functools.partial(frozen_features, model.encoder, batch.images))
+            batch = replace(batch, images=None, features=features.float())
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = batch_losses(model, batch, config.heatmap_weight)
+            losses = joint_losses(model, batch, config)
         torch.stack(list(losses.values())).sum().backward()
         for optimizer in optimizers:
             optimizer.step()
@@ -144,11 +147,11 @@ def measure_probe(arguments: Arguments, config: TrainConfig, folder: Path) -> di
     """Measure alternating epochs of a linear probe on cached features and on features encoded anew."""
     model, *_ = start.frozen(config, arguments.shared / "pretraining")
     data = cached_data(arguments, config, model, PROBED)
-    labels = torch.from_numpy(np.asarray(data.views.labels))
+    labels = torch.from_numpy(np.asarray(data.labels))
 
     def encode_and_pool() -> Tensor:
         parts = np.array_split(np.arange(len(data)), max(1, len(data) // config.joint.batch_size))
-        batches = (torch.from_numpy(normalise(np.asarray(data.views.views[p]), config.model.encoder)) for p in parts)
+        batches = (torch.from_numpy(normalise(np.asarray(data.views[p]), config.model.encoder)) for p in parts)
         return torch.cat([pool(frozen_features(model.encoder, images).float(), None) for images in batches])
 
     def epoch(inputs: Callable[[], Tensor]) -> None:
@@ -170,7 +173,7 @@ def measure_probe(arguments: Arguments, config: TrainConfig, folder: Path) -> di
 
 def cached_data(arguments: Arguments, config: TrainConfig, model: FusedModel, task: str) -> CachedData:
     """A task's training set with features."""
-    samples = train.dataset(arguments.data, config, task)
+    samples = train.training_set(arguments.data, config, task)
     data = train.task_data(model, config, samples, "features", arguments.shared / "cache")
     assert isinstance(data, CachedData)
     return data

@@ -25,6 +25,9 @@ from sf_ros.core.fields import known
 from sf_ros.model.fusion import FusedModel
 from training import train
 from training.config import TrainConfig, preset
+from training.data.inputs import collate
+from training.data.source import open_source
+from training.data.task_data import TaskData
 from training.evaluation import published_results
 from training.model import start
 from training.model.lora import attach
@@ -36,7 +39,8 @@ from training.studies.grid.encoder_pairs import EncoderPairArguments, Pair
 from training.studies.grid.figures import FIVE_TASKS, Figures
 from training.studies.measures.conflict_degree import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
 from training.trainer import checkpoint
-from training.trainer.objective import TaskData, batch_losses, gaze_target, set_training, stacked
+from training.trainer.joint import set_training
+from training.trainer.objective import joint_losses
 from training.trainer.validation import Spread
 
 TRAINED = "checkpoint"  # the group of the trained model
@@ -117,11 +121,10 @@ def measure(arguments: Arguments, config: TrainConfig | None, trained: Path | No
 
 def training_set(arguments: Arguments, model: FusedModel, config: TrainConfig, task: str) -> TaskData:
     """A task's training set, or samples spread evenly over it."""
-    samples = train.dataset(arguments.data, config, task)
+    samples = train.training_set(arguments.data, config, task)
     if 0 < arguments.samples < len(samples):
         samples = Spread(samples, arguments.samples)
-    features = arguments.data == "scenes" and arguments.cache == "auto"
-    mode = "features" if features else "none" if arguments.cache == "auto" else arguments.cache
+    mode = open_source(arguments.data).default_cache if arguments.cache == "auto" else arguments.cache
     return train.task_data(model, config, samples, mode, arguments.shared / "cache")
 
 
@@ -137,13 +140,11 @@ def set_losses(
     ]
     device = next(model.parameters()).device.type
     for task, indices in track(batches, description=f"gradient of {'+'.join(data)}"):
-        rows = [data[task].row(index) for index in indices]
-        batch = stacked(rows, config) | {"tasks": [task] * len(rows)}
-        if TASKS[task].kind == "heatmap":
-            batch["targets"] = torch.from_numpy(np.stack([gaze_target(row.points, config) for row in rows]))
+        inputs = [data[task].inputs(index) for index in indices]
+        batch = collate(inputs, [task] * len(inputs), config.model)
         with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
-            (loss,) = batch_losses(model, batch, config.heatmap_weight).values()
-        yield loss * len(rows) / total
+            (loss,) = joint_losses(model, batch, config).values()
+        yield loss * len(inputs) / total
 
 
 def task_gradients(parameters: Sequence[nn.Parameter], losses: Mapping[str, Iterable[Tensor]]) -> np.ndarray:

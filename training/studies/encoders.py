@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sf_ros.core.cues import TASKS
-from sf_ros.core.fields import known
+from sf_ros.core.config import known
+from sf_ros.core.tasks import TASKS
+from training.data.source import open_source
 from training.evaluation import published_results
 from training.studies.grid import comparison, encoder_pairs, report
 from training.studies.grid.arguments import TrainingArguments
@@ -46,7 +47,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     figures = by_group(groups, records)
     pairs = encoder_pairs.pairs_of(arguments)
     parts = [section(figures, pairs, kind) for kind in arguments.kinds]
-    remarks = (comparison.NOTE, *([published_results.OTHER_DATA] if arguments.data == "scenes" else []))
+    remarks = (comparison.NOTE, *open_source(arguments.data).remarks)
     text = "\n\n".join([*parts, encoder_pairs.notes(pairs, *remarks)])
     return report.write(arguments.out, "encoders", arguments, records, text, figures)
 

@@ -23,9 +23,12 @@ from sf_ros.core.gaze import decode
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer
 from sf_ros.io.draw import FONT, Color
-from training import evaluate, train
+from training import train
 from training.data.sample import Sample
+from training.data.source import open_source
 from training.evaluation import metrics
+from training.evaluation.answers import answerer
+from training.evaluation.score import read
 from training.studies.grid.arguments import SPLITS
 from training.trainer.validation import Spread
 
@@ -58,12 +61,12 @@ class Arguments:
 def run(arguments: Arguments) -> dict[str, Any]:
     """Draw every sheet; returns their files and the share of right answers on each."""
     known(arguments.split, SPLITS, "split")
-    answer = evaluate.answerer(arguments.model)
+    answer = answerer(arguments.model)
     arguments.out.mkdir(parents=True, exist_ok=True)
     sheets, shares = {}, {}
     for task in train.chosen(arguments.tasks):
-        dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
-        samples = list(evaluate.read(Spread(dataset, arguments.samples), []))
+        dataset = open_source(arguments.data).samples(task, arguments.split, count=arguments.samples)
+        samples = list(read(Spread(dataset, arguments.samples), []))
         tiles = [tile(sample, answer(sample)) for sample in samples]
         verdicts = [right for _, right in tiles if right is not None]
         shares[task] = round(float(np.mean(verdicts)), 3) if verdicts else None

@@ -23,9 +23,9 @@ from torch import nn
 
 from sf_ros.model.encoders import build_encoder, load_weights
 from sf_ros.model.published import open_tensors
-from training import train
 from training.baselines.gaze_lle import GazeLle, GazeLleConfig
 from training.config import StageConfig, TrainConfig
+from training.data.source import open_source
 from training.evaluation import published_results
 from training.model import start
 from training.overrides import with_fields
@@ -35,6 +35,7 @@ from training.studies.grid.baseline_cells import baseline_cell, baseline_config,
 from training.studies.grid.cells import Cell, run_grid
 from training.studies.grid.encoder_pairs import EncoderPairArguments, Pair
 from training.studies.grid.figures import CHANCE, PAPER_FIGURES, Figures, by_group
+from training.train import training_set
 
 TASK = "gaze"
 FIGURES = tuple(name for name in PAPER_FIGURES if name.split()[0] == TASK)
@@ -91,7 +92,7 @@ def published_cell(arguments: Arguments, checkpoint: Path) -> Cell:
 def recipe_config(arguments: Arguments, seed: int, head: GazeLleConfig) -> TrainConfig:
     """The preset with the published recipe as its joint stage, then the fields of --set."""
     config = baseline_config(arguments, (TASK,), seed)
-    batches = max(1, len(train.dataset(arguments.data, config, TASK)) // head.batch_size)
+    batches = max(1, len(training_set(arguments.data, config, TASK)) // head.batch_size)
     recipe = StageConfig(
         steps=arguments.steps or head.epochs * batches, batch_size=head.batch_size, learning_rate=head.learning_rate,
         warmup=0, weight_decay=0.0, beta2=0.999, clip_norm=NO_CLIPPING,
@@ -146,5 +147,5 @@ def table(figures: Figures, pairs: Sequence[Pair], data: str) -> str:
             [f"paper, {name}", *comparison.sign_row("sign", before, after, FIGURES)],
         ]
     rows.append(["Gaze-LLE's authors", *report.spread_row("DINOv2", PUBLISHED, FIGURES)])
-    remarks = (comparison.NOTE, *([published_results.OTHER_DATA] if data == "scenes" else []))
+    remarks = (comparison.NOTE, *open_source(data).remarks)
     return f"{report.markdown(('pair', 'encoder', *FIGURES), rows)}\n\n{encoder_pairs.notes(pairs, *remarks)}"

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sf_ros.core.cues import TASKS
-from sf_ros.core.fields import known
-from training import evaluate, train
+from sf_ros.core.config import known
+from sf_ros.core.tasks import TASKS
+from training import train
 from training.config import PRESETS, TrainConfig, preset
+from training.data.cache import CachedData
+from training.data.source import open_source
 from training.evaluation import metrics, published_results
 from training.model import start
 from training.overrides import with_fields
@@ -29,7 +31,6 @@ from training.studies.grid.encoder_pairs import EncoderPairArguments
 from training.studies.grid.figures import Figures, by_group
 from training.studies.measures.attentive_probe import attentive_logits, fit_attentive
 from training.studies.measures.linear_probe import fit_probe, pooled
-from training.trainer.objective import CachedData
 
 LABEL_TASKS = tuple(name for name, spec in TASKS.items() if spec.kind == "label")
 POOLINGS = ("mean", "attentive")
@@ -106,14 +107,14 @@ def probe(task: str, seed: int, arguments: Arguments, config: TrainConfig, folde
     if arguments.pooling == "mean":
         inputs = {split: pooled(part) for split, part in data.items()}
         training, validation = (
-            (inputs[split], torch.from_numpy(np.asarray(data[split].views.labels))) for split in ("train", "val")
+            (inputs[split], torch.from_numpy(np.asarray(data[split].labels))) for split in ("train", "val")
         )
         linear = fit_probe(training, validation, classes, **limits)
         epochs, logits = linear.epochs, linear.layer(inputs[arguments.split]).detach()
     else:
         attentive = fit_attentive(data["train"], data["val"], classes, **limits)
         epochs, logits = attentive.epochs, attentive_logits(attentive.layer, held_out)
-    truth = np.asarray(held_out.views.labels)
+    truth = np.asarray(held_out.labels)
     scores = {
         "samples": len(truth),
         "metrics": metrics.label_metrics(task, logits.softmax(-1).numpy(), truth),
@@ -125,18 +126,16 @@ def probe(task: str, seed: int, arguments: Arguments, config: TrainConfig, folde
 def splits(task: str, arguments: Arguments, config: TrainConfig) -> Mapping[str, CachedData]:
     """Training, validation and scored split of a task with cached features. ValueError where labels are hidden."""
     model, *_ = start.frozen(config, arguments.shared / "pretraining")
+    source = open_source(arguments.data)
     samples = {
-        "train": train.dataset(arguments.data, config, task),
-        **{
-            split: evaluate.held_out(arguments.data, split, task, arguments.samples)
-            for split in ("val", arguments.split)
-        },
+        split: source.samples(task, split, count=arguments.samples) for split in dict.fromkeys(("val", arguments.split))
     }
+    samples = {"train": train.training_set(arguments.data, config, task), **samples}
     data = {}
     for split, part in samples.items():
         cached = train.task_data(model, config, part, "features", arguments.shared / "cache")
         assert isinstance(cached, CachedData)
-        if (np.asarray(cached.views.labels) < 0).any():
+        if (np.asarray(cached.labels) < 0).any():
             raise ValueError(f"The labels of '{split}' of '{task}' are hidden; score --split val.")
         data[split] = cached
     return data

@@ -23,9 +23,10 @@ from sklearn.preprocessing import StandardScaler
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
-from training.data.scenes.dataset import Scenes
-from training.evaluate import Answerer, answerer, read, score_labels
+from training.data.source import SceneSource
 from training.evaluation import metrics
+from training.evaluation.answers import Answerer, answerer
+from training.evaluation.score import read, score_labels
 
 HIDDEN = {"gesture": "hands", "expression": "mouth", "looking_at_me": "eyes"}  # task -> part that carries it
 HEADLINE = {"gesture": "accuracy", "expression": "accuracy", "looking_at_me": "mAP"}
@@ -57,8 +58,9 @@ def run(arguments: Arguments) -> dict[str, dict[str, float]]:
 
 def hidden_part(task: str, answer: Answerer, split: str, samples: int) -> dict[str, float]:
     """A task's main metric on scenes with and without the part that carries it, and chance."""
-    visible = score_labels(task, answer, read(Scenes(task, split, samples)))
-    hidden = score_labels(task, answer, read(Scenes(task, split, samples, hide=frozenset({HIDDEN[task]}))))
+    source, part = SceneSource(), frozenset({HIDDEN[task]})
+    visible = score_labels(task, answer, read(source.samples(task, split, count=samples)))
+    hidden = score_labels(task, answer, read(source.samples(task, split, count=samples, hide=part)))
     name = HEADLINE[task]
     return {
         name: visible["metrics"][name],  # type: ignore[index]
@@ -71,7 +73,7 @@ def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
     """Gaze error (min L2) with the right head marked and with another head of the same image marked."""
     right: list[float] = []
     wrong: list[float] = []
-    for sample in read(Scenes("gaze", split, samples)):
+    for sample in read(SceneSource().samples("gaze", split, count=samples)):
         others: tuple = sample.tags["others"]  # type: ignore[assignment]
         if not others:
             continue
@@ -87,8 +89,8 @@ def other_head(answer: Answerer, split: str, samples: int) -> dict[str, float]:
 
 def boxes_and_colours(split: str, samples: int) -> dict[str, float]:
     """Relation mAP of linear models on the two boxes alone, and on colour histograms alone."""
-    train = list(describe(read(Scenes("relation", "train", 2 * samples))))
-    test = list(describe(read(Scenes("relation", split, samples))))
+    train = list(describe(read(SceneSource().samples("relation", "train", count=2 * samples))))
+    test = list(describe(read(SceneSource().samples("relation", split, count=samples))))
     labels_train, labels = (np.array([row[2] for row in rows]) for rows in (train, test))
     results = {"chance": metrics.label_chance(labels, len(TASKS["relation"].labels))["mAP"]}
     for column, name in enumerate(("mAP of boxes", "mAP of colour histograms")):

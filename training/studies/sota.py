@@ -15,10 +15,13 @@ from typing import Annotated, Any
 import tyro
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core.fields import known
-from training import evaluate, train
+from sf_ros.core.config import known
+from training import train
 from training.data.cache import tensors_key
+from training.data.source import labels_hidden, open_source
 from training.evaluation import published_results
+from training.evaluation.answers import Answerer, answerer
+from training.evaluation.score import read, score
 from training.studies.grid import report
 from training.studies.grid.arguments import SPLITS
 from training.studies.grid.cells import Cell, run_grid
@@ -61,7 +64,7 @@ def grid(arguments: Arguments) -> list[Cell]:
         "split": known(arguments.split, SPLITS, "split"),
         "samples": arguments.samples,
     }
-    answer = functools.cache(lambda: evaluate.answerer(arguments.model))
+    answer = functools.cache(lambda: answerer(arguments.model))
     return [
         Cell(task, {"task": task, **settings}, functools.partial(measure, arguments, task, answer))
         for task in train.chosen(arguments.tasks)
@@ -84,13 +87,13 @@ def identity(model: Path) -> str:
     return tensors_key(tensors)
 
 
-def measure(arguments: Arguments, task: str, answer: Callable[[], evaluate.Answerer], folder: Path) -> dict[str, Any]:
+def measure(arguments: Arguments, task: str, answer: Callable[[], Answerer], folder: Path) -> dict[str, Any]:
     """Score one task; no scores where its labels are hidden."""
-    dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
-    if evaluate.hidden(dataset):
+    dataset = open_source(arguments.data).samples(task, arguments.split, count=arguments.samples)
+    if labels_hidden(dataset):
         return {"scores": {}, "left_out": "labels are hidden: see --submission of training.evaluate"}
     broken: list[str] = []
-    scores = evaluate.score(task, answer(), evaluate.read(dataset, broken))
+    scores = score(task, answer(), read(dataset, broken))
     return {"scores": {task: scores}, "skipped": len(broken)}
 
 
@@ -116,7 +119,7 @@ def table(figures: Figures, arguments: Arguments) -> str:
     tasks = dict.fromkeys(train.chosen(arguments.tasks))
     remarks = [c.text for c in published_results.PUBLISHED_CAVEATS if any(task in tasks for task in c.tasks)]
     notes = [
-        *([DRAWN] if arguments.data == "scenes" else []),
+        *([DRAWN] if open_source(arguments.data).is_procedural else []),
         *published_results.caveats(tasks, arguments.split),
         *remarks,
     ]

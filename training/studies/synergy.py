@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.data.source import open_source
 from training.evaluation import published_results
 from training.studies.grid import comparison, report
 from training.studies.grid.arguments import TrainingArguments
@@ -32,9 +33,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     cells = grid(arguments)
     records = run_grid("synergy", cells, arguments.out)
     figures = by_group({cell.name: group_of(cell) for cell in cells}, records)
-    text = "\n\n".join(
-        [table(figures), comparison.NOTE, *([published_results.OTHER_DATA] if arguments.data == "scenes" else [])]
-    )
+    text = "\n\n".join([table(figures), comparison.NOTE, *open_source(arguments.data).remarks])
     draw = functools.partial(plot, figures)
     return report.write(arguments.out, "synergy", arguments, records, text, figures, draw)
 

@@ -20,8 +20,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from sf_ros.core.cues import TASKS
-from sf_ros.core.fields import known
+from sf_ros.core.config import known
+from sf_ros.core.tasks import TASKS
+from training.data.source import open_source
 from training.evaluation import published_results
 from training.studies.grid import comparison, report, vlm_cells
 from training.studies.grid.arguments import TrainingArguments
@@ -144,9 +145,7 @@ def plot(figures: Figures, models: Sequence[str], path: Path) -> None:
 
 def notes(arguments: Arguments) -> list[str]:
     """Remarks below the table."""
-    remarks = [comparison.NOTE]
-    if arguments.data == "scenes":
-        remarks.append(published_results.OTHER_DATA)
+    remarks = [comparison.NOTE, *open_source(arguments.data).remarks]
     sources = vlm_cells.weight_sources(arguments.weights)
     if any(model != FUSED and vlm_cells.uses_miniature(model, arguments, sources) for model in arguments.chosen):
         remarks.append(vlm_cells.NOT_EVIDENCE)

@@ -208,8 +208,8 @@ def test_a_bad_set_is_refused_with_problem_and_remedy(problem: str) -> None:
 
 def test_a_good_set_is_calibrated() -> None:
     for board in (CHARUCO, CHESSBOARD):
-        found, figures = calibrate(collected(board, good(board)), arguments(board, "plumb_bob"))
-        assert found.rms_px < 0.2 and figures["views"] == COUNT
+        fit, figures = calibrate(collected(board, good(board)), arguments(board, "plumb_bob"))
+        assert fit.rms_px < 0.2 and figures["views"] == COUNT
 
 
 def test_a_tape_measure_reveals_a_wrong_square_size() -> None:
@@ -217,10 +217,10 @@ def test_a_tape_measure_reveals_a_wrong_square_size() -> None:
     middle = np.append(CHESSBOARD.size_m / 2, 0)
     distance_m = float(np.linalg.norm(poses[0].of(middle[None])))
     wrong = dataclasses.replace(CHESSBOARD, square_mm=30.0)
-    found, _ = calibrate(collected(wrong, good(CHESSBOARD)), arguments(wrong, "plumb_bob"))
-    assert found.camera.matrix == pytest.approx(PINHOLE.matrix, rel=5e-3, abs=1e-9)
+    fit, _ = calibrate(collected(wrong, good(CHESSBOARD)), arguments(wrong, "plumb_bob"))
+    assert fit.camera.matrix == pytest.approx(PINHOLE.matrix, rel=5e-3, abs=1e-9)
     with pytest.raises(ViewsError, match=r"squares of 2[45]\.\d\d mm would fit"):
-        check_distance(found, wrong, "0", distance_m)
+        check_distance(fit, wrong, "0", distance_m)
     right, _ = calibrate(collected(CHESSBOARD, good(CHESSBOARD)), arguments(CHESSBOARD, "plumb_bob"))
     assert check_distance(right, CHESSBOARD, "0", distance_m) == pytest.approx(distance_m, rel=0.01)
 

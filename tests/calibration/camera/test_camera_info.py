@@ -45,10 +45,10 @@ def test_the_file_has_ros_fields_in_order(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LENSES)
 def test_a_written_camera_is_read_back(name: str, tmp_path: Path) -> None:
     camera_info.write(tmp_path / "camera_info.yaml", LENSES[name])
-    found = camera_info.read(tmp_path / "camera_info.yaml")
+    stored = camera_info.read(tmp_path / "camera_info.yaml")
     pixels = np.array([(0.0, 0.0), (639.0, 479.0), (320.0, 10.0)])
-    assert found.rays(pixels) == pytest.approx(LENSES[name].rays(pixels), abs=1e-12)
-    assert (found.model, found.frame_id) == (LENSES[name].model, name)
+    assert stored.rays(pixels) == pytest.approx(LENSES[name].rays(pixels), abs=1e-12)
+    assert (stored.model, stored.frame_id) == (LENSES[name].model, name)
 
 
 def test_a_camera_without_distortion_gets_zeros(tmp_path: Path) -> None:

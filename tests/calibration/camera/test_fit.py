@@ -35,16 +35,16 @@ def views(camera: Camera, count: int = 20, noise_px: float = 0.1, seed: int = 0)
 
 @pytest.mark.parametrize("camera", [pytest.param(n, marks=[pytest.mark.slow] if n > 2 else []) for n in range(30)])
 def test_a_rendered_cameras_intrinsics_are_recovered(camera: int) -> None:
-    found = measure(camera)
-    assert found.focal_percent < 0.5 and found.centre_percent < 0.5, found
-    assert found.drift_px < 0.3, found
+    figures = measure(camera)
+    assert figures.focal_percent < 0.5 and figures.centre_percent < 0.5, figures
+    assert figures.drift_px < 0.3, figures
 
 
 @pytest.mark.parametrize("name", LENSES)
 def test_exact_corners_give_the_exact_camera(name: str) -> None:
-    found = fit_camera(views(LENSES[name], noise_px=0), LENSES[name].model)
-    assert found.rms_px < 1e-3
-    assert found.camera.matrix == pytest.approx(LENSES[name].matrix, rel=1e-4, abs=1e-3)
+    fit = fit_camera(views(LENSES[name], noise_px=0), LENSES[name].model)
+    assert fit.rms_px < 1e-3
+    assert fit.camera.matrix == pytest.approx(LENSES[name].matrix, rel=1e-4, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", LENSES)
@@ -52,27 +52,27 @@ def test_the_covariance_predicts_the_error(name: str) -> None:
     camera = LENSES[name]
     drifts, expected = [], []
     for seed in range(3):
-        found = fit_camera(views(camera, seed=seed), camera.model)
-        drifts.append(drift_px(camera, found.camera, GRID)[1])
-        expected.append(np.sqrt((uncertainty_px(found.camera, found.covariance, GRID) ** 2).mean()))
+        fit = fit_camera(views(camera, seed=seed), camera.model)
+        drifts.append(drift_px(camera, fit.camera, GRID)[1])
+        expected.append(np.sqrt((uncertainty_px(fit.camera, fit.covariance, GRID) ** 2).mean()))
     assert 1 / 3 < np.median(drifts) / np.median(expected) < 3
 
 
 def test_an_outlying_view_is_left_out_and_named() -> None:
     good = views(PINHOLE)
     pixels = good[3].pixels + np.random.default_rng(0).normal(0, 8, good[3].pixels.shape)
-    found, outliers = fit_robustly([*good[:3], dataclasses.replace(good[3], pixels=pixels), *good[4:]], "plumb_bob")
+    fit, outliers = fit_robustly([*good[:3], dataclasses.replace(good[3], pixels=pixels), *good[4:]], "plumb_bob")
     assert list(outliers) == ["view 3"] and outliers["view 3"] > 4
-    assert len(found.views) == 19 and found.rms_px < 0.2
+    assert len(fit.views) == 19 and fit.rms_px < 0.2
 
 
 def test_an_outlying_corner_is_left_out_without_its_view() -> None:
     good = views(PINHOLE)
     pixels = good[3].pixels.copy()
     pixels[5] += 4
-    found, outliers = fit_robustly([*good[:3], dataclasses.replace(good[3], pixels=pixels), *good[4:]], "plumb_bob")
-    assert not outliers and len(found.views) == 20
-    assert len(found.views[3].pixels) == len(pixels) - 1
+    fit, outliers = fit_robustly([*good[:3], dataclasses.replace(good[3], pixels=pixels), *good[4:]], "plumb_bob")
+    assert not outliers and len(fit.views) == 20
+    assert len(fit.views[3].pixels) == len(pixels) - 1
 
 
 def test_views_with_two_focal_lengths_are_refused() -> None:
@@ -84,6 +84,6 @@ def test_views_with_two_focal_lengths_are_refused() -> None:
 
 @pytest.mark.parametrize(("camera", "model"), [(PINHOLE, "plumb_bob"), (FISHEYE, "equidistant")])
 def test_held_out_views_have_the_same_error(camera: Camera, model: Model) -> None:
-    found = fit_camera(views(camera), model)
-    held_out = residuals(found.camera, views(camera, 6, seed=9))
-    assert held_out.rms_px == pytest.approx(found.rms_px, rel=0.3)
+    fit = fit_camera(views(camera), model)
+    held_out = residuals(fit.camera, views(camera, 6, seed=9))
+    assert held_out.rms_px == pytest.approx(fit.rms_px, rel=0.3)

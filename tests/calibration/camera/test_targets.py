@@ -62,11 +62,11 @@ def test_the_detector_finds_the_drawn_corners(pattern: str, tmp_path: Path) -> N
     sheet = np.full((page[::-1] * PX_PER_MM).round().astype(int), 255, np.uint8)
     for outline in outlines:
         cv2.fillPoly(sheet, [np.round(outline * PX_PER_MM - 0.5).astype(np.int32)], 0)
-    found = board.find(cv2.resize(sheet, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    assert found is not None and len(found.pixels) == 54
+    corners = board.find(cv2.resize(sheet, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    assert corners is not None and len(corners.pixels) == 54
     corner_mm = np.min([outline.min(axis=0) for outline in outlines], axis=0)
-    seen_mm = (found.pixels + 0.5) * 2 / PX_PER_MM - corner_mm
-    assert seen_mm == pytest.approx(1000 * found.points_m[:, :2], abs=0.2)
+    seen_mm = (corners.pixels + 0.5) * 2 / PX_PER_MM - corner_mm
+    assert seen_mm == pytest.approx(1000 * corners.points_m[:, :2], abs=0.2)
 
 
 def test_a_board_sized_page_fits_any_board(tmp_path: Path) -> None:
@@ -84,8 +84,8 @@ def test_the_command_writes_a_pdf_and_json(tmp_path: Path, capsys: pytest.Captur
     path = tmp_path / "board.pdf"
     assert main([str(path), "--pattern", "chessboard", "--squares", "8", "5", "--square-mm", "30"]) == 0
     assert path.read_bytes().startswith(b"%PDF")
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["file"] == str(path) and "8x5 squares of 30 mm" in said["board"]
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["file"] == str(path) and "8x5 squares of 30 mm" in result["board"]
     assert main([str(path), "--squares", "2", "5"]) == 2
     assert "too small" in capsys.readouterr().err
 

@@ -126,9 +126,9 @@ def test_a_plot_a_report_and_parameters_are_written(
 def test_vector_scaling_is_written_instead_of_a_temperature(answered: Path) -> None:
     assert fit.main(command(answered, "--tasks", "relation")) == 0
     assert fit.main(command(answered, "--method", "vector", "--replace")) == 0
-    found = manifest(answered)
-    assert found.temperatures == {} and set(found.vector_scaling) == set(TWO)
-    assert found.vector_scaling["relation"].scale == pytest.approx([1 / SHARPENED["relation"]] * 6, abs=0.12)
+    changed = manifest(answered)
+    assert changed.temperatures == {} and set(changed.vector_scaling) == set(TWO)
+    assert changed.vector_scaling["relation"].scale == pytest.approx([1 / SHARPENED["relation"]] * 6, abs=0.12)
 
 
 def test_other_tasks_keep_their_calibration(answered: Path) -> None:

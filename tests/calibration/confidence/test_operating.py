@@ -44,24 +44,24 @@ def test_equal_scores_pass_a_threshold_together() -> None:
 
 def test_a_point_is_chosen_on_fit_and_measured_on_test() -> None:
     test = Alarms(np.array([0.95, 0.85, 0.75, 0.65]), np.array([True, False, True, True]), np.ones(4, bool))
-    found = operating.operating_point(FIVE, test, precision=1.0)
-    assert found is not None and found.wanted == {"precision": 1.0} and found.threshold == 0.8
-    assert found.fitted == pytest.approx({"precision": 1.0, "false_alarm_rate": 0.0, "coverage": 2 / 5})
-    assert found.measured == pytest.approx({"precision": 0.5, "false_alarm_rate": 1 / 4, "coverage": 2 / 4})
+    point = operating.operating_point(FIVE, test, precision=1.0)
+    assert point is not None and point.wanted == {"precision": 1.0} and point.threshold == 0.8
+    assert point.fitted == pytest.approx({"precision": 1.0, "false_alarm_rate": 0.0, "coverage": 2 / 5})
+    assert point.measured == pytest.approx({"precision": 0.5, "false_alarm_rate": 1 / 4, "coverage": 2 / 4})
 
 
 def test_only_yes_is_an_alarm_of_looking_at_me() -> None:
     yes = np.array([0.9, 0.8, 0.7, 0.4, 0.2])
-    found = operating.alarms("looking_at_me", np.column_stack([yes, 1 - yes]), np.array([0, 1, 0, 0, 1]))
-    assert found.figures(0.0) == pytest.approx({"precision": 2 / 3, "false_alarm_rate": 1 / 2, "coverage": 3 / 5})
-    assert found.figures(0.85) == pytest.approx({"precision": 1.0, "false_alarm_rate": 0.0, "coverage": 1 / 5})
-    assert found.figures(0.95)["precision"] is None
-    assert operating.choose_threshold(found, None, 0.0) == 0.9
+    alarms = operating.alarms("looking_at_me", np.column_stack([yes, 1 - yes]), np.array([0, 1, 0, 0, 1]))
+    assert alarms.figures(0.0) == pytest.approx({"precision": 2 / 3, "false_alarm_rate": 1 / 2, "coverage": 3 / 5})
+    assert alarms.figures(0.85) == pytest.approx({"precision": 1.0, "false_alarm_rate": 0.0, "coverage": 1 / 5})
+    assert alarms.figures(0.95)["precision"] is None
+    assert operating.choose_threshold(alarms, None, 0.0) == 0.9
 
 
 def test_every_label_is_an_alarm_of_other_tasks() -> None:
-    found = operating.alarms("domain", np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([0, 1]))
-    assert found.scores.tolist() == [0.5, 0.7] and found.right.tolist() == [True, False] and found.negative.all()
+    alarms = operating.alarms("domain", np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]]), np.array([0, 1]))
+    assert alarms.scores.tolist() == [0.5, 0.7] and alarms.right.tolist() == [True, False] and alarms.negative.all()
 
 
 def test_the_node_reads_the_thresholds(tmp_path: Path) -> None:

@@ -18,20 +18,20 @@ def drawn(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def test_a_known_temperature_is_recovered(temperature: float) -> None:
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(5000, 6))
-    found = fit_temperature(temperature * logits, drawn(logits, rng))
-    assert found is not None
-    assert found.value == pytest.approx(temperature, rel=0.06)
-    assert abs(found.value - temperature) < 3 * found.deviation
+    fitted = fit_temperature(temperature * logits, drawn(logits, rng))
+    assert fitted is not None
+    assert fitted.value == pytest.approx(temperature, rel=0.06)
+    assert abs(fitted.value - temperature) < 3 * fitted.deviation
 
 
 def test_no_other_temperature_has_a_smaller_loss() -> None:
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(300, 4))
     labels = drawn(1.7 * logits, rng)
-    found = fit_temperature(logits, labels)
-    assert found is not None
-    least = nll(found.logits(logits), labels).mean()
-    assert all(nll(logits / (found.value * factor), labels).mean() > least for factor in (0.9, 0.99, 1.01, 1.1))
+    fitted = fit_temperature(logits, labels)
+    assert fitted is not None
+    least = nll(fitted.logits(logits), labels).mean()
+    assert all(nll(logits / (fitted.value * factor), labels).mean() > least for factor in (0.9, 0.99, 1.01, 1.1))
 
 
 def test_the_deviation_predicts_the_spread_of_fits() -> None:
@@ -47,9 +47,9 @@ def test_the_deviation_predicts_the_spread_of_fits() -> None:
 def test_a_temperature_keeps_the_order_of_labels() -> None:
     rng = np.random.default_rng(3)
     logits = rng.normal(size=(200, 8))
-    found = fit_temperature(logits, drawn(0.3 * logits, rng))
-    assert found is not None and found.value > 2
-    assert np.array_equal(found.logits(logits).argsort(1), logits.argsort(1))
+    fitted = fit_temperature(logits, drawn(0.3 * logits, rng))
+    assert fitted is not None and fitted.value > 2
+    assert np.array_equal(fitted.logits(logits).argsort(1), logits.argsort(1))
 
 
 def test_vector_scaling_recovers_a_bias_that_a_temperature_cannot() -> None:
@@ -68,8 +68,8 @@ def test_vector_scaling_recovers_a_bias_that_a_temperature_cannot() -> None:
 def test_vector_scaling_recovers_a_scale_for_each_label() -> None:
     rng = np.random.default_rng(5)
     logits, scale = 2 * rng.normal(size=(20_000, 3)), np.array([0.5, 1.0, 1.5])
-    found = fit_vector(logits, drawn(scale * log_softmax(logits, axis=1), rng))
-    assert found is not None and found.scale == pytest.approx(scale, abs=0.1)
+    fitted = fit_vector(logits, drawn(scale * log_softmax(logits, axis=1), rng))
+    assert fitted is not None and fitted.scale == pytest.approx(scale, abs=0.1)
 
 
 def test_a_constant_added_to_logits_changes_nothing() -> None:
@@ -84,8 +84,8 @@ def test_a_label_without_samples_keeps_a_finite_bias() -> None:
     rng = np.random.default_rng(7)
     logits = rng.normal(size=(2000, 4))
     logits[:, 3] = logits[:, :3].max(1) - 1
-    found = fit_vector(logits, drawn(logits[:, :3], rng))
-    assert found is not None and -8 < found.bias[3] < 0 and found.scale.min() >= 0
+    fitted = fit_vector(logits, drawn(logits[:, :3], rng))
+    assert fitted is not None and -8 < fitted.bias[3] < 0 and fitted.scale.min() >= 0
 
 
 def test_nothing_is_fitted_if_all_answers_are_right() -> None:

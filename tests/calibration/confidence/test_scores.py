@@ -12,22 +12,22 @@ from calibration.confidence.scaling import nll
 
 def test_calibration_error_by_hand() -> None:
     confidences, right = np.array([0.9, 0.6, 0.9, 0.6]), np.array([True, False, True, True])
-    found = scores.bins(confidences, right, 2)
-    assert found.count.tolist() == [2, 2]
-    assert found.confidence == pytest.approx([0.6, 0.9]) and found.accuracy == pytest.approx([0.5, 1.0])
-    assert found.error == pytest.approx(0.5 * 0.1 + 0.5 * 0.1)
+    bins = scores.bins(confidences, right, 2)
+    assert bins.count.tolist() == [2, 2]
+    assert bins.confidence == pytest.approx([0.6, 0.9]) and bins.accuracy == pytest.approx([0.5, 1.0])
+    assert bins.error == pytest.approx(0.5 * 0.1 + 0.5 * 0.1)
 
 
 def test_bins_hold_equal_numbers_of_answers() -> None:
     confidences = 1 - np.random.default_rng(0).random(3000) ** 6  # most of them just below 1
-    found = scores.bins(confidences, np.ones(3000, bool))
-    assert len(found.count) == scores.BINS and set(found.count) <= {199, 200, 201}
+    bins = scores.bins(confidences, np.ones(3000, bool))
+    assert len(bins.count) == scores.BINS and set(bins.count) <= {199, 200, 201}
 
 
 def test_equal_confidences_share_a_bin() -> None:
-    found = scores.bins(np.array([1.0] * 97 + [0.5] * 3), np.array([True] * 97 + [False] * 3))
-    assert found.count.tolist() == [3, 97]
-    assert found.error == pytest.approx(0.03 * 0.5)
+    bins = scores.bins(np.array([1.0] * 97 + [0.5] * 3), np.array([True] * 97 + [False] * 3))
+    assert bins.count.tolist() == [3, 97]
+    assert bins.error == pytest.approx(0.03 * 0.5)
 
 
 def test_error_of_calibrated_and_overconfident_answers() -> None:
@@ -52,9 +52,9 @@ def test_reliability_agrees_with_scikit_learn() -> None:
     rng = np.random.default_rng(3)
     confidences = rng.uniform(0.2, 1, 500)
     right = rng.random(500) < confidences**2
-    found = scores.bins(confidences, right)
+    bins = scores.bins(confidences, right)
     accuracy, confidence = calibration.calibration_curve(right, confidences, n_bins=scores.BINS, strategy="quantile")
-    assert found.accuracy == pytest.approx(accuracy) and found.confidence == pytest.approx(confidence)
+    assert bins.accuracy == pytest.approx(accuracy) and bins.confidence == pytest.approx(confidence)
 
 
 def test_brier_by_hand_and_nll_by_scikit_learn() -> None:
@@ -66,27 +66,27 @@ def test_brier_by_hand_and_nll_by_scikit_learn() -> None:
 
 def test_the_interval_of_a_share_is_binomial() -> None:
     right = np.arange(400) < 320
-    found = scores.bootstrap(lambda i: float(right[i].mean()), 400, np.random.default_rng(5))
+    estimate = scores.bootstrap(lambda i: float(right[i].mean()), 400, np.random.default_rng(5))
     margin = 1.96 * np.sqrt(0.8 * 0.2 / 400)
-    assert found.value == 0.8
-    assert (found.low, found.high) == pytest.approx((0.8 - margin, 0.8 + margin), abs=0.006)
+    assert estimate.value == 0.8
+    assert (estimate.low, estimate.high) == pytest.approx((0.8 - margin, 0.8 + margin), abs=0.006)
 
 
 def test_the_interval_corrects_the_bias_of_the_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scores, "RESAMPLES", 200)
-    rng, held, shown = np.random.default_rng(6), 0, []
+    rng, covered, shown = np.random.default_rng(6), 0, []
     for _ in range(40):
         confidences = rng.uniform(0.5, 1, 400)
         right = rng.random(400) < confidences - 0.03
-        found = scores.bootstrap(lambda i, c=confidences, r=right: scores.calibration_error(c[i], r[i]), 400, rng)
-        held, shown = held + (found.low <= 0.03 <= found.high), [*shown, found.value]
-    assert held >= 32 and np.mean(shown) > 0.05
+        estimate = scores.bootstrap(lambda i, c=confidences, r=right: scores.calibration_error(c[i], r[i]), 400, rng)
+        covered, shown = covered + (estimate.low <= 0.03 <= estimate.high), [*shown, estimate.value]
+    assert covered >= 32 and np.mean(shown) > 0.05
 
 
 def test_accuracy_by_coverage_by_hand() -> None:
     confidences, right = np.array([0.5, 0.9, 0.7, 0.8, 0.6]), np.array([False, True, True, False, True])
     assert scores.risk_coverage(confidences, right) == pytest.approx([1, 1 / 2, 2 / 3, 3 / 4, 3 / 5])
-    found = scores.accuracy_at(np.linspace(1, 0, 10), np.arange(10) < 8)
-    assert found == pytest.approx({"1": 0.8, "0.9": 8 / 9, "0.8": 1.0, "0.5": 1.0})
+    accuracies = scores.accuracy_at(np.linspace(1, 0, 10), np.arange(10) < 8)
+    assert accuracies == pytest.approx({"1": 0.8, "0.9": 8 / 9, "0.8": 1.0, "0.5": 1.0})

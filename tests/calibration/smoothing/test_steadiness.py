@@ -33,45 +33,45 @@ def published(**runs: int) -> np.ndarray:
 
 def test_flicker_delay_and_accuracy_by_hand() -> None:
     # A, one B at 1 s; the change at 4 s is published at 5 s; one X at 7 s.
-    found = measure(CHANGE_AT_4, published(at_2=B, at_3=A, at_10=B, at_14=X, at_15=B))
-    assert found.flickers == 4  # to B and back, to X and back
-    assert found.still_s == pytest.approx(10) and found.flicker_per_min == pytest.approx(24)
-    assert found.delays_s == pytest.approx([1.0]) and not found.missed_s
-    assert (found.frames, found.right) == (101, 101 - 5 - 10 - 5)
-    assert found.figures()["delay_s"] == 1.0 and found.figures()["jitter_norm"] is None
+    counts = measure(CHANGE_AT_4, published(at_2=B, at_3=A, at_10=B, at_14=X, at_15=B))
+    assert counts.flickers == 4  # to B and back, to X and back
+    assert counts.still_s == pytest.approx(10) and counts.flicker_per_min == pytest.approx(24)
+    assert counts.delays_s == pytest.approx([1.0]) and not counts.missed_s
+    assert (counts.frames, counts.right) == (101, 101 - 5 - 10 - 5)
+    assert counts.figures()["delay_s"] == 1.0 and counts.figures()["jitter_norm"] is None
 
 
 def test_wrong_labels_before_the_right_one_are_flicker() -> None:
-    found = measure(CHANGE_AT_4, published(at_8=X, at_10=B))
-    assert (found.flickers, found.delays_s) == (1, [1.0])
+    counts = measure(CHANGE_AT_4, published(at_8=X, at_10=B))
+    assert (counts.flickers, counts.delays_s) == (1, [1.0])
 
 
 def test_a_missed_change_counts_with_its_duration() -> None:
-    found = measure(CHANGE_AT_4, published())
-    assert (found.flickers, found.delays_s, found.changes) == (0, [], 1)
-    assert found.missed_s == pytest.approx([6.0]) and found.delay_s == pytest.approx(6.0)
+    counts = measure(CHANGE_AT_4, published())
+    assert (counts.flickers, counts.delays_s, counts.changes) == (0, [], 1)
+    assert counts.missed_s == pytest.approx([6.0]) and counts.delay_s == pytest.approx(6.0)
 
 
 def test_a_slightly_early_change_is_no_flicker() -> None:
     truth = np.where(TENTHS < 4 + EARLY_S, A, B)  # the query at 4 s is EARLY_S before
-    found = measure(labels(truth), published(at_8=B))
-    assert (found.flickers, found.delays_s) == (0, [0.0])
-    found = measure(labels(truth), published(at_7=B))
-    assert (found.flickers, found.delays_s) == (1, [0.0])
+    counts = measure(labels(truth), published(at_8=B))
+    assert (counts.flickers, counts.delays_s) == (0, [0.0])
+    counts = measure(labels(truth), published(at_7=B))
+    assert (counts.flickers, counts.delays_s) == (1, [0.0])
 
 
 def test_an_unobserved_or_short_truth_is_no_change() -> None:
     hidden = (TENTHS < 4) | (TENTHS > 4.5)
-    found = measure(labels(np.where(TENTHS < 4, A, B)[hidden], TENTHS[hidden]), published(at_9=B))
-    assert found.changes == 0 and found.still_s == pytest.approx(3.9 + 5.4)
+    counts = measure(labels(np.where(TENTHS < 4, A, B)[hidden], TENTHS[hidden]), published(at_9=B))
+    assert counts.changes == 0 and counts.still_s == pytest.approx(3.9 + 5.4)
     assert measure(labels(np.where(TENTHS < 9.5, A, B)), published(at_20=B)).changes == 0
 
 
 def test_nothing_is_counted_before_the_first_query() -> None:
     late = labels(np.where(TENTHS < 4, A, B), queries=HALVES[10:])
-    found = measure(late, np.full(11, A))
-    assert (found.changes, found.frames, found.right) == (0, 51, 0)
-    assert found.still_s == pytest.approx(5.0)
+    counts = measure(late, np.full(11, A))
+    assert (counts.changes, counts.frames, counts.right) == (0, 51, 0)
+    assert counts.still_s == pytest.approx(5.0)
 
 
 def test_steadiness_adds_up() -> None:
@@ -112,21 +112,23 @@ def test_small_gaze_movements_stay_one_segment() -> None:
 
 def test_a_gaze_that_never_rests_is_not_scored() -> None:
     restless = np.stack([0.5 + 0.4 * np.sin(8 * TENTHS), np.full_like(TENTHS, 0.5)], axis=1)
-    found = measure(Stream("gaze", (1,), HALVES, np.zeros((21, 8, 8)), TENTHS[::40], restless[::40]), np.zeros((21, 2)))
-    assert (found.frames, found.changes, found.still_s) == (0, 0, 0.0)
+    counts = measure(
+        Stream("gaze", (1,), HALVES, np.zeros((21, 8, 8)), TENTHS[::40], restless[::40]), np.zeros((21, 2))
+    )
+    assert (counts.frames, counts.changes, counts.still_s) == (0, 0, 0.0)
 
 
 def test_delay_jitter_and_error_of_gaze_by_hand() -> None:
     points = np.tile([0.2, 0.5], (21, 1))
     points[4] = 0.2, 0.54  # there and back: 0.08 of movement
     points[10:] = 0.8, 0.5  # published at 5 s, 0.8 s after the middle of the movement
-    found = measure(looking(), points)
-    assert (found.flickers, found.missed_s) == (0, [])
-    assert found.delay_s == pytest.approx(0.8)
-    assert found.jitter_norm == pytest.approx(0.08 / 19)  # 20 steps between 21 queries, without the change
+    counts = measure(looking(), points)
+    assert (counts.flickers, counts.missed_s) == (0, [])
+    assert counts.delay_s == pytest.approx(0.8)
+    assert counts.jitter_norm == pytest.approx(0.08 / 19)  # 20 steps between 21 queries, without the change
     # 4.4 to 4.9 s: 0.6 away in 6 frames; at 2.0 to 2.4 s 0.04 away; 3 frames of the movement do not count.
-    assert found.frames == 98 and found.right == 92
-    assert found.error_norm == pytest.approx((6 * 0.6 + 5 * 0.04) / 98)
+    assert counts.frames == 98 and counts.right == 92
+    assert counts.error_norm == pytest.approx((6 * 0.6 + 5 * 0.04) / 98)
 
 
 def test_a_gaze_replay_smooths_the_map() -> None:

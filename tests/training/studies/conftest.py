@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from training import evaluate
 from training.data import cache
 from training.data.scenes.text import descriptions
+from training.evaluation import score
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +24,5 @@ def shared(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads instead of processes, which take seconds to start."""
-    for module in (cache, evaluate, descriptions):
+    for module in (cache, score, descriptions):
         monkeypatch.setattr(module, "worker_pool", lambda workers: ThreadPoolExecutor(1))

@@ -14,12 +14,13 @@ from torch import nn
 from tests.tiny_models import CONFIG, fused_model
 from tests.training import miniature
 from training.config import PRESETS
+from training.data.inputs import ModelInputs
 from training.model.lora import attach
 from training.studies import conflict
 from training.studies.grid.encoder_pairs import Pair
 from training.studies.grid.figures import FIVE_TASKS
 from training.studies.measures.conflict_degree import conflict_matrix
-from training.trainer.objective import Row, set_training
+from training.trainer.joint import set_training
 
 TOY = dataclasses.replace(PRESETS["smoke"], model=CONFIG)
 
@@ -53,7 +54,7 @@ class NoiseData:
         patches, dim = CONFIG.encoder.grid**2, CONFIG.encoder.dim
         gaze = task == "gaze"
         self.rows = [
-            Row(
+            ModelInputs(
                 mask=np.arange(patches) < 3,
                 boxes=np.zeros((2, 4), np.float32),
                 label=-1 if gaze else number % 2,
@@ -66,7 +67,7 @@ class NoiseData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def row(self, index: int, generator: np.random.Generator | None = None) -> Row:
+    def inputs(self, index: int, generator: np.random.Generator | None = None) -> ModelInputs:
         return self.rows[index]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.training import published
-from training import evaluate
 from training.evaluation import published_results
+from training.evaluation.run import evaluate
 from training.studies import sota
 
 
@@ -32,7 +32,7 @@ def test_a_checkpoint_is_scored_once_per_task(smoke_run: Path, tmp_path: Path, m
     trained = smoke_run / "checkpoint"
     arguments = sota.Arguments(trained, "scenes", tmp_path, samples=6, tasks="expression,gaze")
     assert sota.run(arguments) == {"study": "sota", "out": str(tmp_path), "cells": 2, "failed": {}}
-    expected = evaluate.evaluate(trained, "scenes", "test", 6, tasks=["expression", "gaze"])
+    expected = evaluate(trained, "scenes", "test", 6, tasks=["expression", "gaze"])
     text = (tmp_path / "table.md").read_text()
     scores = expected["expression"]["metrics"]["mAP"], expected["gaze"]["metrics"]["min_L2"]  # type: ignore[index]
     this = row(text, "this run")

@@ -9,7 +9,7 @@ import pytest
 
 from training.studies import __main__ as studies
 from training.studies.sweep import combinations
-from training.trainer import loop
+from training.trainer import state
 
 ALPHAS = ["--grid", "lora_alpha=8,16"]
 
@@ -54,7 +54,7 @@ def test_an_interrupted_sweep_gives_the_same_results(
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert studies.main(command(whole, shared, *ALPHAS)) == 0
-    write, written = loop.state.write, []
+    write, written = state.write, []
 
     def killed(*arguments) -> None:
         write(*arguments)
@@ -62,7 +62,7 @@ def test_an_interrupted_sweep_gives_the_same_results(
         if len(written) == 3:  # the second cell's first state, at half its steps
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.state, "write", killed)
+    monkeypatch.setattr(state, "write", killed)
     with pytest.raises(KeyboardInterrupt):
         studies.main(command(broken, shared, *ALPHAS))
     assert not (broken / "results.json").exists() and len(list(broken.glob("*/record.json"))) == 1

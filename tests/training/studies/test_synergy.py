@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.training import published
+from training.data.source import SceneSource
 from training.evaluation import published_results
 from training.studies import synergy, transfer
 from training.studies.grid.figures import FIVE_TASKS
@@ -88,6 +89,6 @@ def test_smoke_run_does_every_pair_once(
     assert written == {path: path.stat().st_mtime_ns for path in out.glob("*/record.json")} and len(written) == 3
     results = json.loads((out / "results.json").read_text())
     assert set(results["figures"]["looking_at_me+gaze"]) > {"looking_at_me mAP", "gaze min_L2"}
-    assert (published_results.OTHER_DATA in (out / "table.md").read_text()) == drawn
+    assert (SceneSource.remarks[0] in (out / "table.md").read_text()) == drawn
     with Image.open(out / "picture.png") as image:
         assert image.width > image.height

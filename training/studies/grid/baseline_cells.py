@@ -16,19 +16,24 @@ from typing import Any
 from accelerate import PartialState
 from torch import nn
 
-from sf_ros.core.cues import TASKS
-from sf_ros.core.fields import NotAvailable
-from training import evaluate, train
+from sf_ros.core.config import NotAvailable
+from sf_ros.core.tasks import TASKS
+from training import train
 from training.baselines.interface import Baseline, save_trained
 from training.baselines.vlm import Vlm
 from training.config import TrainConfig
 from training.data.augment import augment
-from training.data.cache import Dataset
 from training.data.mixture import BatchOrder
+from training.data.sample import Dataset
+from training.data.source import left_out, open_source
+from training.data.task_data import readable_sample
+from training.evaluation.score import read, score
 from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell
-from training.trainer import checkpoint, curves, loop
-from training.trainer.objective import readable_sample
+from training.trainer import checkpoint, curves
+from training.trainer import state as saved
+from training.trainer.loop import Trainer
+from training.trainer.objective import Losses
 from training.trainer.throughput import Throughput
 
 # Fields of TrainConfig that a baseline's training depends on; the others shape the fused model.
@@ -71,9 +76,9 @@ def train_and_score(
     arguments: TrainingArguments, config: TrainConfig, tasks: Sequence[str], build: Build, folder: Path
 ) -> dict[str, Any]:
     """Results of training and of evaluation of one run."""
-    datasets = {task: train.dataset(arguments.data, config, task) for task in tasks}
+    datasets = {task: train.training_set(arguments.data, config, task) for task in tasks}
     baseline = build()
-    facts = fit(baseline, datasets, config, folder, workers=0 if arguments.data == "scenes" else 2)
+    facts = fit(baseline, datasets, config, folder, workers=open_source(arguments.data).workers)
     return {"training": facts, "scores": baseline_scores(baseline, arguments, tasks)}
 
 
@@ -84,28 +89,26 @@ def fit(
     """Train a baseline's trainable weights, resuming from a state in `folder`; returns the facts of the run."""
     assert isinstance(baseline, nn.Module)
     state = PartialState()
-    speed, broken = Throughput(state.device), dict[str, None]()
+    throughput, broken = Throughput(state.device), dict[str, None]()
 
-    def loss(batch: Mapping[str, Any]) -> loop.Losses:
+    def objective(trained: Baseline, batch: Mapping[str, Any]) -> Losses:
         broken.update(dict.fromkeys(batch["broken"]))
-        return baseline.loss(batch["samples"])
+        return trained.loss(batch["samples"])
 
-    history = loop.fit(
-        "baseline", baseline, loss, config.joint, folder / STATE, precision=config.precision, seed=config.seed,
-        save_every=config.save_every, batches=SampleBatches(datasets, config, state.process_index, state.num_processes),
-        workers=workers, speed=speed, stop_after=stop_after,
-    )  # fmt: skip
+    batches = SampleBatches(datasets, config, state.process_index, state.num_processes)
+    trainer = Trainer.of("baseline", config, config.joint, folder / STATE, workers=workers, stop_after=stop_after)
+    history = trainer.fit(baseline, batches, objective, throughput=throughput)
     if state.is_main_process:
         curves.plot({"joint": history}, folder / "curves.png")
         save_trained(baseline, folder / TRAINED / "trained.safetensors")
     return {
         "steps": config.joint.steps,
         "samples": {task: len(part) for task, part in datasets.items()},
-        "left_out": {task: train.left_out(part) for task, part in datasets.items() if train.left_out(part)},
+        "left_out": {task: left_out(part) for task, part in datasets.items() if left_out(part)},
         "broken": list(broken)[:20],
         "trainable_parameters": checkpoint.trainable_parameters(baseline),
-        "seconds": round(loop.state.seconds(folder / STATE)),  # including the time before interruptions
-        "seconds_per_step": speed.seconds_per_step,
+        "seconds": round(saved.seconds(folder / STATE)),  # including the time before interruptions
+        "seconds_per_step": throughput.seconds_per_step,
         "loss": {key: value for entry in history[-50:] for key, value in entry.items()},
         "versions": checkpoint.versions(),
     }
@@ -118,8 +121,8 @@ def baseline_scores(
     results: dict[str, dict[str, Any]] = {}
     for task in tasks:
         broken: list[str] = []
-        dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
-        results[task] = evaluate.score(task, baseline.answer, evaluate.read(dataset, broken))
+        dataset = open_source(arguments.data).samples(task, arguments.split, count=arguments.samples)
+        results[task] = score(task, baseline.answer, read(dataset, broken))
         if isinstance(baseline, Vlm) and TASKS[task].kind == "heatmap":
             remove_auc(results[task])
             results[task]["unreadable"] = baseline.malformed

@@ -18,16 +18,22 @@ import torch
 
 from sf_ros.engines.base import Answer
 from sf_ros.model.fusion import FusedModel
-from training import evaluate, train
+from training import train
 from training.config import TrainConfig
 from training.data import cache
+from training.data.cache import CachedData
+from training.data.inputs import collate
 from training.data.sample import Sample
+from training.data.source import open_source
+from training.evaluation.run import evaluate
+from training.evaluation.score import score
+from training.model.answers import answer_of
 from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell
 from training.trainer import checkpoint
-from training.trainer.objective import CachedData, stacked, visual_tokens
+from training.trainer.objective import visual_tokens
 
-Score = Callable[[Path, TrainingArguments, Sequence[str]], dict[str, dict[str, Any]]]
+Scores = Callable[[Path, TrainingArguments, Sequence[str]], dict[str, dict[str, Any]]]
 
 
 def fused_cell(
@@ -43,22 +49,22 @@ def fused_cell(
     )  # fmt: skip
     config = train.configured(command).to_dict()
     settings = {"tasks": list(tasks), "seed": seed, **arguments.held_out, "config": config}
-    score = scores_from_features if train.cache_mode(command) == "features" else scores_from_images
-    run = functools.partial(train_and_score, command, arguments, score)
+    scores = scores_from_features if train.cache_mode(command) == "features" else scores_from_images
+    run = functools.partial(train_and_score, command, arguments, scores)
     return Cell(name, settings, run, scratch=() if arguments.keep else ("joint", "checkpoint"))
 
 
 def train_and_score(
-    command: train.Arguments, arguments: TrainingArguments, score: Score, folder: Path
+    command: train.Arguments, arguments: TrainingArguments, scores: Scores, folder: Path
 ) -> dict[str, Any]:
     """Results of training and of evaluation of one run."""
     facts = train.train(dataclasses.replace(command, out=folder))
-    return {"training": facts, "scores": score(folder / "checkpoint", arguments, train.chosen(command.tasks))}
+    return {"training": facts, "scores": scores(folder / "checkpoint", arguments, train.chosen(command.tasks))}
 
 
 def scores_from_images(path: Path, arguments: TrainingArguments, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Results of training.evaluate, for runs without cached features."""
-    return evaluate.evaluate(path, arguments.data, arguments.split, arguments.samples, tasks=list(tasks))
+    return evaluate(path, arguments.data, arguments.split, arguments.samples, tasks=list(tasks))
 
 
 def scores_from_features(path: Path, arguments: TrainingArguments, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -66,13 +72,13 @@ def scores_from_features(path: Path, arguments: TrainingArguments, tasks: Sequen
     model, _, config = checkpoint.load(path)
     results = {}
     for task in tasks:
-        dataset = evaluate.held_out(arguments.data, arguments.split, task, arguments.samples)
+        dataset = open_source(arguments.data).samples(task, arguments.split, count=arguments.samples)
         encoder = config.model.encoder
         folder = arguments.shared / "cache" / f"{task}-{cache.views_key(dataset, encoder)}"
         views = cache.load_or_build(dataset, encoder, folder)
-        features = cache.load_or_encode(views, model.encoder, encoder, folder, exact=True)
-        held_out = CachedSamples(model, config, CachedData(views, features))
-        results[task] = evaluate.score(task, held_out.answer, held_out.samples())
+        data = cache.load_or_encode(views, model.encoder, encoder, folder, exact=True)
+        held_out = CachedSamples(model, config, data)
+        results[task] = score(task, held_out.answer, held_out.samples())
         if skipped := len(dataset) - len(views):
             results[task]["skipped"] = {"samples": skipped}
     return results
@@ -88,14 +94,14 @@ class CachedSamples:
 
     def samples(self) -> Iterator[Sample]:
         """All samples in order, with labels or points, a blank image of the right size, and their row in `tags`."""
-        views = self.data.views
+        data = self.data
         for row, (label, points, size, tags) in enumerate(
-            zip(views.labels, views.points, views.sizes, views.tags, strict=True)
+            zip(data.labels, data.points, data.sizes, data.tags, strict=True)
         ):
             blank = np.broadcast_to(np.uint8(0), (size[1], size[0], 3))
             annotated = points[~np.isnan(points[:, 0])].astype(float)
             yield Sample(
-                views.task,
+                data.task,
                 blank,
                 label=None if label < 0 else int(label),
                 points_norm=tuple((x, y) for x, y in annotated.tolist()),
@@ -106,5 +112,6 @@ class CachedSamples:
     @torch.inference_mode()
     def answer(self, sample: Sample) -> Answer:
         """Equal to the reference answer of training.evaluate up to rounding."""
-        row = self.data.row(cast(int, sample.tags["row"]))
-        return evaluate.answer_of(self.model, visual_tokens(self.model, stacked([row], self.config)), sample.task)
+        inputs = self.data.inputs(cast(int, sample.tags["row"]))
+        batch = collate([inputs], [sample.task], self.config.model)
+        return answer_of(self.model, visual_tokens(self.model, batch), sample.task)

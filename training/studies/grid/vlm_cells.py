@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from sf_ros.core.fields import known
-from training import lock
+from sf_ros.core.config import known
 from training.baselines import miniature
 from training.baselines.registry import load_vlm
 from training.baselines.vlm import Vlm, VlmConfig
 from training.config import preset
+from training.data.once import once
 from training.model.start import absolute
 from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.baseline_cells import baseline_cell, baseline_config
@@ -82,6 +82,6 @@ def uses_miniature(model: str, arguments: TrainingArguments, sources: Mapping[st
 def _build(model: str, source: str | Path, config: VlmConfig, seed: int) -> Vlm:
     """The model with fresh adapters; writes its miniature first if that is missing."""
     if isinstance(source, Path):
-        lock.once(source, VLMS[model].write_miniature)
+        once(source, VLMS[model].write_miniature)
     torch.manual_seed(seed)  # writing a miniature draws random numbers
     return load_vlm(str(source), config)

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor, nn
 
-from sf_ros.core.cues import TASKS
+from sf_ros.core.tasks import TASKS
+from training.data.cache import CachedData
 from training.studies.measures.linear_probe import CHUNK, Fitted, best_of
-from training.trainer.objective import CachedData
 
 
 class AttentiveProbe(nn.Module):
@@ -62,10 +62,10 @@ def fit_attentive(
 ) -> Fitted[AttentiveProbe]:
     """Fit an attentive probe like fit_probe."""
     generator = torch.Generator().manual_seed(seed)
-    marks = bool(TASKS[training.views.task].boxes)
+    marks = bool(TASKS[training.task].boxes)
     probe = AttentiveProbe(*moments(training), classes, marks=marks, generator=generator)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    labels = torch.from_numpy(np.asarray(training.views.labels))
+    labels = torch.from_numpy(np.asarray(training.labels))
 
     def epoch() -> None:
         for batch in torch.randperm(len(training), generator=generator).split(batch_size):
@@ -75,7 +75,7 @@ def fit_attentive(
             optimizer.step()
 
     def held_out_loss() -> float:
-        truth = torch.from_numpy(np.asarray(validation.views.labels))
+        truth = torch.from_numpy(np.asarray(validation.labels))
         return float(F.cross_entropy(attentive_logits(probe, validation), truth))
 
     return best_of(probe, epoch, held_out_loss, epochs=epochs, patience=patience)
@@ -85,7 +85,7 @@ def inputs(data: CachedData, rows: np.ndarray) -> tuple[Tensor, Tensor]:
     """Features (B, P, dim) float32 and masks (B, P) of rows, which must be in ascending order."""
     assert data.features is not None
     features = torch.from_numpy(np.asarray(data.features[rows], np.float32))
-    return features, torch.from_numpy(data.views.masks[rows])
+    return features, torch.from_numpy(data.masks[rows])
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def attentive_logits(probe: AttentiveProbe, data: CachedData) -> Tensor:
 def moments(data: CachedData) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (dim,) of every channel over all patches of a dataset."""
     total, squares, count = torch.zeros(()), torch.zeros(()), 0
-    for rows in track(list(chunks(data)), description=f"moments of {data.views.task}"):
+    for rows in track(list(chunks(data)), description=f"moments of {data.task}"):
         features = inputs(data, rows)[0].double().flatten(0, 1)
         total, squares, count = total + features.sum(0), squares + features.square().sum(0), count + len(features)
     mean = total / count

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf_ros.core.cues import TASKS
-from training.trainer.objective import CachedData
+from sf_ros.core.tasks import TASKS
+from training.data.cache import CachedData
 
 Probe = TypeVar("Probe", bound=nn.Module)
 CHUNK = 256  # samples whose features are in memory at once
@@ -22,11 +22,11 @@ CHUNK = 256  # samples whose features are in memory at once
 def pooled(data: CachedData) -> Tensor:
     """Pooled features of a whole dataset (N, F), with masks for tasks that mark boxes (see `pool`)."""
     assert data.features is not None
-    marks = bool(TASKS[data.views.task].boxes)
+    marks = bool(TASKS[data.task].boxes)
     chunks = []
     for first in range(0, len(data), CHUNK):
         features = torch.from_numpy(np.asarray(data.features[first : first + CHUNK], np.float32))
-        masks = torch.from_numpy(data.views.masks[first : first + CHUNK])
+        masks = torch.from_numpy(data.masks[first : first + CHUNK])
         chunks.append(pool(features, masks if marks else None))
     return torch.cat(chunks)
 

@@ -17,9 +17,9 @@ MIDDLE = np.array([320.0, 240.0])
 def test_corners_are_found_to_a_seventh_of_a_pixel(pattern: str, lens: str) -> None:
     board, camera = Board(pattern=pattern), LENSES[lens]
     pose = facing(board, camera, MIDDLE + 30, 0.9 * camera.matrix[0, 0] * 1e-3, np.array([20.0, -15, 10]))
-    found = board.find(studio(lens).photograph(board, pose, np.random.default_rng(1)))
-    assert found is not None and len(found.pixels) >= 50
-    errors = found.pixels - camera.pixels(pose.of(found.points_m))
+    corners = board.find(studio(lens).photograph(board, pose, np.random.default_rng(1)))
+    assert corners is not None and len(corners.pixels) >= 50
+    errors = corners.pixels - camera.pixels(pose.of(corners.points_m))
     assert np.sqrt((errors**2).sum(axis=1).mean()) < 0.15
 
 
@@ -28,23 +28,23 @@ def test_corners_are_found_to_a_seventh_of_a_pixel(pattern: str, lens: str) -> N
 def test_corners_are_in_order_for_any_rotation(pattern: str, turn_deg: float) -> None:
     board = Board(pattern=pattern)
     pose = facing(board, PINHOLE, MIDDLE, 0.6, np.array([0.0, 0, turn_deg]))
-    found = board.find(studio("pinhole").photograph(board, pose, np.random.default_rng(1)))
-    assert found is not None
-    assert np.abs(found.pixels - PINHOLE.pixels(pose.of(found.points_m))).max() < 0.5
+    corners = board.find(studio("pinhole").photograph(board, pose, np.random.default_rng(1)))
+    assert corners is not None
+    assert np.abs(corners.pixels - PINHOLE.pixels(pose.of(corners.points_m))).max() < 0.5
 
 
 def test_a_partly_visible_charuco_board_is_found() -> None:
     board = Board()
     pose = facing(board, PINHOLE, np.array([600.0, 440.0]), 0.45, np.zeros(3))
-    found = board.find(studio("pinhole").photograph(board, pose, np.random.default_rng(1)))
-    assert found is not None and 8 <= len(found.pixels) < 40
+    corners = board.find(studio("pinhole").photograph(board, pose, np.random.default_rng(1)))
+    assert corners is not None and 8 <= len(corners.pixels) < 40
 
 
 def test_the_markers_size_is_measured() -> None:
     board = Board()
     pose = facing(board, PINHOLE, MIDDLE, 0.45, np.array([10.0, 20, 0]))
-    found = board.find(studio("pinhole").photograph(board, pose, np.random.default_rng(1)))
-    assert found is not None and found.marker_m == pytest.approx(0.018, rel=0.05)
+    corners = board.find(studio("pinhole").photograph(board, pose, np.random.default_rng(1)))
+    assert corners is not None and corners.marker_m == pytest.approx(0.018, rel=0.05)
 
 
 def test_no_board_is_found_on_a_wall() -> None:

@@ -25,9 +25,9 @@ def photograph(
 
 
 def view(grey: np.ndarray) -> View:
-    found = find_view(BOARD, grey, "view")
-    assert found is not None
-    return found
+    seen = find_view(BOARD, grey, "view")
+    assert seen is not None
+    return seen
 
 
 @pytest.mark.parametrize("blur_px", [0.7, 1.2, 1.8])
@@ -38,16 +38,16 @@ def test_blur_is_measured_in_pixels(blur_px: float, turn_deg: tuple[float, float
 
 def test_motion_in_one_direction_is_blur() -> None:
     moved = cv2.blur(photograph(0.45), (9, 1))
-    found = view(moved)
-    assert found.blur_px > 2 and found.refusal is Refusal.BLURRED
+    seen = view(moved)
+    assert seen.blur_px > 2 and seen.refusal is Refusal.BLURRED
     assert view(photograph(0.45)).refusal is None
 
 
 def test_tilt_points_to_the_boards_near_side() -> None:
-    found = view(photograph(turn_deg=(0, 30, 0)))  # a turn about y, which points down, brings the right half nearer
-    assert found.tilt[0] > 0.5 and abs(found.tilt[1]) < 0.1
-    upside_down = dataclasses.replace(found, points_m=np.append(BOARD.size_m, 0) - found.points_m)
-    assert upside_down.tilt == pytest.approx(found.tilt, abs=1e-6)
+    seen = view(photograph(turn_deg=(0, 30, 0)))  # a turn about y, which points down, brings the right half nearer
+    assert seen.tilt[0] > 0.5 and abs(seen.tilt[1]) < 0.1
+    upside_down = dataclasses.replace(seen, points_m=np.append(BOARD.size_m, 0) - seen.points_m)
+    assert upside_down.tilt == pytest.approx(seen.tilt, abs=1e-6)
     assert np.linalg.norm(view(photograph()).tilt) < 0.05
 
 
@@ -70,5 +70,5 @@ def test_bad_views_are_refused(shown: dict, refusal: Refusal | None) -> None:
 
 def test_a_view_at_a_fisheyes_edge_is_good() -> None:
     pose = facing(BOARD, FISHEYE, np.array([90.0, 120.0]), 0.25, np.zeros(3))
-    found = find_view(BOARD, studio("fisheye").photograph(BOARD, pose, np.random.default_rng(0)), "edge")
-    assert found is not None and found.refusal is None
+    seen = find_view(BOARD, studio("fisheye").photograph(BOARD, pose, np.random.default_rng(0)), "edge")
+    assert seen is not None and seen.refusal is None

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,14 @@ def test_box_jitter_is_a_few_percent_and_keeps_2_pixels() -> None:
     assert all(isinstance(jitter_box((0.0, 0.0, 0.1, 0.1), generator), Box) for _ in range(20))
     tiny = [jitter_box((0.0, 0.0, 0.1, 0.1), generator, amount=5.0) for _ in range(50)]
     assert all(box.width >= 2 - 1e-9 and box.height >= 2 - 1e-9 for box in tiny)
+
+
+def test_a_reader_replaces_the_samples_of_a_scene() -> None:
+    def read(task: str, image: np.ndarray, annotation: Annotation, rng: np.random.Generator) -> Iterator[Sample]:
+        for person in annotation.people:
+            wrist, shoulder = (person.joints_px[f"left_{joint}"] for joint in ("wrist", "shoulder"))
+            yield Sample(task, image, (jitter_box(person.body, rng),), label=int(wrist[1] >= shoulder[1]))
+
+    data = Scenes("gesture", "val", 12, read=read)
+    assert {data[index].label for index in range(12)} == {0, 1}
+    assert data[3].key == "scenes/val/gesture/3" and len(data[3].boxes) == 1

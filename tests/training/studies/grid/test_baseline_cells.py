@@ -91,7 +91,7 @@ def test_a_cell_has_the_presets_joint_stage_and_settings() -> None:
     assert (config.joint.steps, config.joint.batch_size, config.seed) == (7, 2, 3)
     assert cell.settings["config"]["joint"]["batch_size"] == 2 and cell.settings["seed"] == 3
     assert "lora_rank" not in cell.settings["config"] and cell.settings["model"] == {"name": "x"}
-    assert len(train.dataset("scenes", config, "gaze")) == 8
+    assert len(train.training_set("scenes", config, "gaze")) == 8
 
 
 @pytest.mark.parametrize("field", ["moments=3", "uncertainty=true", "checkpoint_activations=true"])

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from tests.training import published
-from training.evaluation import published_results
+from training.data.source import SceneSource
 from training.studies import transfer
 from training.studies.grid import baseline_cells, vlm_cells
 from training.studies.grid.arguments import TrainingArguments
@@ -90,4 +90,4 @@ def test_published_data_trains_fused_model_and_vlm(
     for model in ("", "qwen2-vl-2b "):  # groups of the fused model have no prefix
         single, joint = (results["figures"][f"{model}{kind}"] for kind in ("single-task", "joint"))
         assert len(single["gaze min_L2"]) == 1 and len(joint["relation mAP"]) == 1 and not single["relation mAP"]
-    assert published_results.OTHER_DATA not in (out / "table.md").read_text()
+    assert SceneSource.remarks[0] not in (out / "table.md").read_text()

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.cache import ViewCache
+from training.data.cache import CachedData
 from training.studies.measures.attentive_probe import AttentiveProbe, attentive_logits, fit_attentive, moments
 from training.studies.measures.linear_probe import fit_probe, pooled
-from training.trainer.objective import CachedData
 
 PATCHES, DIM = 30, 6
 
@@ -22,15 +21,14 @@ def one_patch_data(count: int, seed: int, task: str = "expression") -> CachedDat
     features[np.arange(count), patches, 0] = 9
     features[np.arange(count), patches, 1] = np.where(labels == 1, 2, -2)
     masks = np.arange(PATCHES) == patches[:, None]
-    views = ViewCache(
+    return CachedData(
         task, np.zeros((count, 1, 1, 3), np.uint8), masks, np.zeros((count, 2, 4)), labels, np.zeros((count, 20, 2)),
-        np.zeros((count, 2)), [{}] * count,
+        np.zeros((count, 2)), [{}] * count, features.astype(np.float16),
     )  # fmt: skip
-    return CachedData(views, features.astype(np.float16))
 
 
 def accuracy(logits: torch.Tensor, data: CachedData) -> float:
-    return float((logits.argmax(1).numpy() == data.views.labels).mean())
+    return float((logits.argmax(1).numpy() == data.labels).mean())
 
 
 def fitted(task: str = "expression", seed: int = 0, epochs: int = 40) -> AttentiveProbe:
@@ -40,7 +38,7 @@ def fitted(task: str = "expression", seed: int = 0, epochs: int = 40) -> Attenti
 
 def test_attentive_probe_beats_mean_on_one_patch() -> None:
     train, val, test = one_patch_data(400, 0), one_patch_data(100, 1), one_patch_data(200, 2)
-    inputs = [(pooled(data), torch.from_numpy(data.views.labels)) for data in (train, val)]
+    inputs = [(pooled(data), torch.from_numpy(data.labels)) for data in (train, val)]
     mean = fit_probe(inputs[0], inputs[1], 2, seed=0, epochs=60, patience=10).layer
     attentive = accuracy(attentive_logits(fitted(), test), test)
     assert attentive > 0.95 and accuracy(mean(pooled(test)), test) < attentive - 0.1
@@ -50,7 +48,7 @@ def test_untrained_attentive_probe_averages_patches() -> None:
     data = one_patch_data(3, 0, "domain")
     probe = AttentiveProbe(*moments(data), 2, marks=True, generator=torch.Generator())
     features = (torch.from_numpy(data.features).float() - probe.mean) / probe.deviation
-    marked = torch.stack([row[mask].mean(0) for row, mask in zip(features, data.views.masks, strict=True)])
+    marked = torch.stack([row[mask].mean(0) for row, mask in zip(features, data.masks, strict=True)])
     expected = probe.layer(torch.cat([features.mean(1), marked], 1))
     assert torch.allclose(attentive_logits(probe, data), expected, atol=1e-5)
 
@@ -59,7 +57,7 @@ def test_masks_matter_only_for_tasks_with_boxes() -> None:
     for task, matters in (("domain", True), ("expression", False)):
         probe, data = fitted(task, epochs=2), one_patch_data(20, 3, task)
         before = attentive_logits(probe, data)
-        data.views.masks[:] = np.roll(data.views.masks, 1, axis=1)
+        data.masks[:] = np.roll(data.masks, 1, axis=1)
         assert torch.allclose(attentive_logits(probe, data), before) != matters
 
 

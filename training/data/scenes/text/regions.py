@@ -150,13 +150,13 @@ View = tuple[str, np.ndarray, list[Region]]  # kind, view, regions
 
 def _render_chunk(job: tuple[str, int, int, int, int, int]) -> list[tuple[list[View], str]]:
     split, seed, start, stop, size, grid = job
-    drawn = []
+    rendered = []
     for index in range(start, stop):
         rng = np.random.default_rng([seed, 77, index])
         focus = str(rng.choice(list(FOCUS_SHARES), p=list(FOCUS_SHARES.values())))
         image, annotation = render(sample_scene(rng, split, focus), rng)
-        drawn.append((list(_views(image, annotation, rng, size, grid)), caption(annotation)))
-    return drawn
+        rendered.append((list(_views(image, annotation, rng, size, grid)), caption(annotation)))
+    return rendered
 
 
 def _views(image: np.ndarray, annotation: Annotation, rng: np.random.Generator, size: int, grid: int) -> Iterator[View]:
