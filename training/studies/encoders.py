@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from training.data.source import open_source
 from training.evaluation import published_results
 from training.studies.grid import comparison, encoder_pairs, report

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from training import train
 from training.config import PRESETS, TrainConfig, preset
 from training.data.cache import CachedData

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core.config import known
+from sf_ros.core.fields import known
 from training import train
 from training.data.cache import tensors_key
 from training.data.source import labels_hidden, open_source

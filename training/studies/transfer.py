@@ -20,8 +20,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from sf_ros.core.config import known
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import known
 from training.data.source import open_source
 from training.evaluation import published_results
 from training.studies.grid import comparison, report, vlm_cells

@@ -16,8 +16,8 @@ from typing import Any
 from accelerate import PartialState
 from torch import nn
 
-from sf_ros.core.config import NotAvailable
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
+from sf_ros.core.fields import NotAvailable
 from training import train
 from training.baselines.interface import Baseline, save_trained
 from training.baselines.vlm import Vlm

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from sf_ros.core.config import known
+from sf_ros.core.fields import known
 from training.baselines import miniature
 from training.baselines.registry import load_vlm
 from training.baselines.vlm import Vlm, VlmConfig

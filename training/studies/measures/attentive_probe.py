@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from rich.progress import track
 from torch import Tensor, nn
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.cache import CachedData
 from training.studies.measures.linear_probe import CHUNK, Fitted, best_of
 

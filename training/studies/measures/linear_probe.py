@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.data.cache import CachedData
 
 Probe = TypeVar("Probe", bound=nn.Module)
