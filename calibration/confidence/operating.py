@@ -10,8 +10,7 @@ import numpy as np
 
 from calibration.command import write_parameters
 from sf_ros.core.bundle import OperatingPoint
-from sf_ros.core.cues import TASKS
-from sf_ros.perception.smoothing import CUE_OF
+from sf_ros.core.cues import CUE_OF, TASKS
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import PartialState
@@ -71,8 +72,9 @@ def fit_joint(
     def objective(trained: nn.Module, batch: Batch) -> Losses:
         broken.update(dict.fromkeys(batch.broken))
         if isinstance(trained, nn.ModuleDict):
-            return joint_losses(trained["model"], batch, config, trained["weights"])
-        return joint_losses(trained, batch, config)
+            fused, uncertainty = cast(FusedModel, trained["model"]), cast(UncertaintyWeights, trained["weights"])
+            return joint_losses(fused, batch, config, uncertainty)
+        return joint_losses(cast(FusedModel, trained), batch, config)
 
     set_training(model, config)
     trainer = Trainer.of("joint", config, config.joint, out, workers=workers, tracker=tracker, stop_after=stop_after)
