@@ -1,6 +1,6 @@
-"""One real training run in miniature and the bundle made from it, shared by everything that reads one.
+"""A real training run at toy size and the bundle exported from it, shared by all tests of a session.
 
-The rooms' conftest files import the fixtures; the run itself happens once, whichever room asks first.
+Several conftest files import the fixtures; the run happens once.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-_MADE: dict[str, Path] = {}
+_FOLDERS: dict[str, Path] = {}
 
 
 def _once(name: str, tmp_path_factory: pytest.TempPathFactory, command) -> Path:
-    """The folder of a command that ran into it; a session fixture imported by two rooms would run twice."""
-    if name not in _MADE:
+    """The output folder of a command, run once: a session fixture imported by two conftest files would run twice."""
+    if name not in _FOLDERS:
         folder = tmp_path_factory.mktemp(name)
         assert command(folder) == 0
-        _MADE[name] = folder
-    return _MADE[name]
+        _FOLDERS[name] = folder
+    return _FOLDERS[name]
 
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `python -m training.train smoke` writes: checkpoint/, joint/, cache/, pretraining/, curves.png."""
+    """The output of `python -m training.train smoke`: checkpoint/, joint/, cache/, pretraining/, curves.png."""
     from training import train
 
     return _once("smoke", tmp_path_factory, lambda out: train.main(["smoke", "--data", "scenes", "--out", str(out)]))
@@ -31,7 +31,7 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smoke_bundle(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `python -m export.bundle` makes of that checkpoint."""
+    """The bundle that `python -m export.bundle` writes from that checkpoint."""
     from export import bundle
 
     checkpoint = str(smoke_run / "checkpoint")

@@ -1,4 +1,4 @@
-"""Every default of training, once; presets are entries of one dict."""
+"""Every default of training; presets are entries of one dict."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ AUGMENTATIONS = ("mirror", "crop", "colour")  # see training.data.augment
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One run of the optimiser: AdamW, linear warm-up, cosine decay (paper section 4.1)."""
+    """The optimisation of one stage: AdamW, linear warm-up, cosine decay (paper section 4.1)."""
 
     steps: int
     batch_size: int = 32  # paper: 32
-    learning_rate: float = 1e-4  # the highest one, after the warm-up
+    learning_rate: float = 1e-4  # at the end of the warm-up
     warmup: int = 500  # steps, paper: 500
     weight_decay: float = 0.01
-    beta2: float = 0.98  # AdamW's decay of squared gradients; lower than its 0.999, for runs of few thousand steps
-    clip_norm: float = 1.0  # of the gradient
-    accumulate: int = 1  # parts that a batch is computed in, one after the other, to save memory
-    optimizer: str = "adamw"  # adamw (paper) | muon: hidden matrices by Muon (Jordan et al. 2024), the rest by AdamW
+    beta2: float = 0.98  # of AdamW; lower than its default 0.999, for runs of a few thousand steps
+    clip_norm: float = 1.0  # largest norm of the gradient
+    accumulate: int = 1  # parts in which a batch is computed one after another, to save memory
+    optimizer: str = "adamw"  # adamw (paper) | muon: hidden matrices by Muon (Jordan et al. 2024), others by AdamW
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size, self.accumulate) < 1:
@@ -39,7 +39,7 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class FrozenWeights:
-    """Published weights that a run starts from and never changes: hub ids, or local folders or files."""
+    """Published weights that a run starts from and never changes: hub ids, local folders or files."""
 
     encoder: tuple[str, ...]  # one per part of the encoder
     llm: str
@@ -47,65 +47,65 @@ class FrozenWeights:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A whole training run: from published `weights`, or from an `encoder` and a `llm` that are pre-trained here."""
+    """A training run from published `weights`, or from an `encoder` and an `llm` that are pre-trained here."""
 
     name: str
     joint: StageConfig
     model: ModelConfig
     weights: FrozenWeights | None = None
-    encoder: StageConfig | None = None  # contrastive pre-training on scenes and their phrases
-    llm: StageConfig | None = None  # causal language-model pre-training on captions and prompts
-    captioning: StageConfig | None = None  # of that encoder, together with a llm: what VLM pre-training does to one
-    scenes: int = 18_000  # rendered for encoder pre-training
+    encoder: StageConfig | None = None  # contrastive pre-training on scenes and phrases
+    llm: StageConfig | None = None  # language-model pre-training on captions and prompts
+    captioning: StageConfig | None = None  # of that encoder together with a copy of the LLM, as in VLM pre-training
+    scenes: int = 18_000  # rendered for pre-training of the encoder
     described: int = 8_000  # rendered for captioning
-    samples: int = 5_000  # per question, when the data is procedural
-    # Samples of a question to one of any that is not named, in its procedural set and in an epoch (paper: 1 for all).
+    samples: int = 5_000  # per task, when the data is procedural
+    # Task -> how many times as many samples it gets, in its procedural dataset and in an epoch (paper: 1 for all).
     factors: Mapping[str, int] = field(default_factory=dict)
-    mixed: float = 0.3  # share of procedural samples from scenes built around nothing in particular, as clips are
+    mixed: float = 0.3  # share of procedural samples from scenes without a focus on the task, as in clips
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
     heatmap_weight: float = 1.0  # lambda of the heatmap loss
-    heatmap_shares: bool = False  # divide it by the number of text questions trained beside gaze (see for_tasks)
+    heatmap_shares: bool = False  # divide it by the number of label tasks trained beside gaze (see for_tasks)
     seed: int = 0  # of fresh weights, and of the order of samples
-    data_seed: int = 0  # of the procedural scenes that are drawn for training
+    data_seed: int = 0  # of the procedural training scenes
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16
-    compile: bool = True  # torch.compile the encoder while pre-training it (needs a C++ compiler on a CPU)
-    checkpoint_activations: bool = False  # of the llm: less memory for a third more time
-    pcgrad: bool = False  # gradients of text questions do not undo one another (training.trainer.gradients)
-    uncertainty: bool = False  # questions weigh as much as they are certain (training.trainer.weighting)
-    augment: tuple[str, ...] = ()  # mirror, crop, colour: random changes of samples that are not cached
-    moments: int = 1  # frames around a looking-at-me sample whose logits are averaged; Ego4D's own models see 7
+    compile: bool = True  # torch.compile the encoder in pre-training (needs a C++ compiler on a CPU)
+    checkpoint_activations: bool = False  # of the LLM: less memory for a third more time
+    pcgrad: bool = False  # project conflicting gradients of label tasks (training.trainer.gradients)
+    uncertainty: bool = False  # uncertainty weighting of tasks (training.trainer.weighting)
+    augment: tuple[str, ...] = ()  # mirror, crop, colour: random changes of samples; needs --cache none
+    moments: int = 1  # frames per looking-at-me sample whose logits are averaged; Ego4D's own models see 7
     save_every: int = 250  # steps between states that a killed run resumes from
     validate_every: int = 1_000  # steps between scores on the validation split; 0: never
-    validate_samples: int = 200  # per question, spread evenly over the split and kept in memory
+    validate_samples: int = 200  # per task, evenly spread over the split; they stay in memory
 
     def __post_init__(self) -> None:
         for task, factor in self.factors.items():
-            known(task, TASKS, "question of factors")
+            known(task, TASKS, "task of factors")
             if factor < 1:
                 raise ValueError(f"The factor of {task} is {factor}; it must be 1 or more.")
         if self.captioning is not None and self.encoder is None:
-            raise ValueError("captioning goes on with an encoder that is pre-trained here; this one is published.")
+            raise ValueError("captioning needs an encoder that is pre-trained here; this one is published.")
         for kind in self.augment:
             known(kind, AUGMENTATIONS, "kind of augment")
         if self.moments < 1 or self.moments % 2 == 0:
-            raise ValueError(f"moments is {self.moments}; it must be odd: as many frames before a sample as behind it.")
+            raise ValueError(f"moments is {self.moments}; it must be odd: as many frames before a sample as after it.")
         if self.pcgrad and self.precision == "fp16":
             raise ValueError("pcgrad compares gradients, which precision 'fp16' scales; use bf16 or no.")
 
     def for_tasks(self, tasks: Sequence[str]) -> TrainConfig:
-        """The configuration of a run on some questions, with lambda as it is used (paper section 3.4).
+        """The configuration of a run on some tasks, with the effective lambda (paper section 3.4).
 
         The paper scales the heatmap loss by the number of tasks, "as it would otherwise have the same impact as all
         other tasks combined".
         """
         if not self.heatmap_shares:
             return self
-        texts = sum(TASKS[task].kind == "label" for task in tasks)
-        return dataclasses.replace(self, heatmap_weight=self.heatmap_weight / max(texts, 1), heatmap_shares=False)
+        labels = sum(TASKS[task].kind == "label" for task in tasks)
+        return dataclasses.replace(self, heatmap_weight=self.heatmap_weight / max(labels, 1), heatmap_shares=False)
 
     def samples_of(self, task: str) -> int:
-        """Size of one question's procedural training set."""
+        """Size of a task's procedural training set."""
         return self.samples * self.factors.get(task, 1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -128,11 +128,11 @@ class TrainConfig:
         return build(TrainConfig, data, model=model, weights=weights, **stages)
 
 
-LANGUAGE = "meta-llama/Llama-3.2-1B"  # paper section 3.4; base rather than Instruct is inferred from the name it uses
+LANGUAGE = "meta-llama/Llama-3.2-1B"  # paper section 3.4; base, not Instruct, is inferred from the name
 
 
 def paper(name: str, encoder: EncoderConfig) -> TrainConfig:
-    """The paper's training with a published encoder. What the paper's text does not give is marked as inferred."""
+    """The paper's training with a published encoder. Values that the paper does not state are marked as inferred."""
     return TrainConfig(
         name=name,
         model=dataclasses.replace(
@@ -145,19 +145,19 @@ def paper(name: str, encoder: EncoderConfig) -> TrainConfig:
         ),
         weights=FrozenWeights(WEIGHTS[encoder.name], LANGUAGE),
         joint=StageConfig(
-            # inferred: no epochs are given. About five: PISC's domain, the smallest set with 49,017 pairs, makes
-            # 6 x 49,017 / 32 = 9,191 steps of a joint epoch.
+            # inferred: the paper states no epochs. About five: a joint epoch is 6 x 49,017 / 32 = 9,191 steps by the
+            # smallest dataset, the 49,017 pairs of PISC's domain.
             steps=50_000,
             batch_size=32,
             warmup=500,
-            learning_rate=1e-4,  # inferred: lost from the text; 1e-4 to 2e-4 is usual for LoRA with a connector
+            learning_rate=1e-4,  # inferred: missing in the text; 1e-4 to 2e-4 is usual for LoRA with a connector
             weight_decay=0.01,  # inferred: AdamW's default
             beta2=0.999,  # inferred: AdamW's default
-            clip_norm=1.0,  # inferred: usual, and nothing is said of another
+            clip_norm=1.0,  # inferred: usual
         ),
         lora_rank=32,
-        lora_alpha=64,  # inferred: 2 x rank is usual; no dropout is named, and there is none
-        # inferred: lambda is 1 for gaze alone and divided by the number of text questions otherwise (1/5 in joint runs)
+        lora_alpha=64,  # inferred: 2 x rank is usual; no dropout
+        # inferred: lambda is 1 for gaze alone, divided by the number of label tasks otherwise (1/5 in joint runs)
         heatmap_weight=1.0,
         heatmap_shares=True,
         precision="bf16",  # inferred
@@ -176,7 +176,7 @@ PRESETS: dict[str, TrainConfig] = {
         joint=StageConfig(steps=4_800, batch_size=32, learning_rate=1e-3, warmup=100),
         scenes=22_000,
         samples=6_000,
-        # An untaught llm learns slowly to find the marked head; 33 gestures need more samples than 2 to 8 answers.
+        # A small LLM learns slowly to find the marked head; 33 gestures need more samples than 2 to 8 answers.
         factors={"gaze": 4, "gesture": 3},
         heatmap_weight=30.0,
         validate_every=1_200,
@@ -196,7 +196,7 @@ PRESETS: dict[str, TrainConfig] = {
         validate_every=0,
     ),
     "paper": paper("paper", MODELS["paper"].encoder),
-    # Appendix A names no variant; ViT-L/14 at 448 px is the one of Gaze-LLE, whose result it is compared with.
+    # Appendix A names no variant; ViT-L/14 at 448 px is that of Gaze-LLE, which it is compared with.
     "paper-dinov2": paper(
         "paper-dinov2", dataclasses.replace(ENCODERS["dinov2-l-14"], image_size=448, native_size=518)
     ),
@@ -206,8 +206,7 @@ PRESETS: dict[str, TrainConfig] = {
         if name != MODELS["paper"].encoder.name
     },
 }
-# The paper's preset with everything small but the way it goes, for tests: weights of this size in the published formats
-# are named by --encoder-weights and --language.
+# The paper's preset at test size: --encoder-weights and --llm name weights of this size in the published formats.
 PRESETS["paper-mini"] = dataclasses.replace(
     PRESETS["paper"],
     name="paper-mini",
@@ -235,7 +234,7 @@ PRESETS["paper-mini-molmoe"] = dataclasses.replace(
         encoder=dataclasses.replace(PRESETS["paper-mini"].model.encoder, name="molmoe-1b", depth=2),
     ),
 )
-# The tiny encoder after a stage of captioning, as a VLM's encoder is after its pre-training (training.studies.grid.encoder_pairs).
+# The tiny encoder after a captioning stage, as after VLM pre-training (training.studies.grid.encoder_pairs).
 PRESETS["tiny-captioned"] = dataclasses.replace(
     PRESETS["tiny"],
     name="tiny-captioned",
@@ -247,7 +246,7 @@ PRESETS["smoke-captioned"] = dataclasses.replace(
     described=6,
     captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
-TOYS = tuple(name for name in PRESETS if name.startswith(("smoke", "paper-mini")))  # a few steps, to try the way
+TOYS = tuple(name for name in PRESETS if name.startswith(("smoke", "paper-mini")))  # a few steps, to try a command
 
 
 def preset(name: str) -> TrainConfig:

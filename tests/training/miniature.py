@@ -1,4 +1,4 @@
-"""What `paper-mini` trains on, in miniature and in the published formats: a CLIP, a Llama, the five datasets."""
+"""Inputs of the preset `paper-mini` in published formats: a small CLIP, a small Llama, the five datasets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.training import published as datasets
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 
 
-def write_body(folder: Path, *, tied: bool = True, shards: str = "5GB", **changes: object) -> LlamaForCausalLM:
-    """A small model as transformers publishes it: config.json, safetensors (sharded), tokenizer files."""
+def write_llm(folder: Path, *, tied: bool = True, shards: str = "5GB", **changes: object) -> LlamaForCausalLM:
+    """A small LLM in transformers' format: config.json, safetensors (sharded), tokenizer files."""
     torch.manual_seed(3)
     words = word_tokenizer()
     config = LlamaConfig(**{**SIZES, "vocab_size": len(words), "num_key_value_heads": 2, "rope_theta": 500_000.0,
@@ -27,13 +27,13 @@ def write_body(folder: Path, *, tied: bool = True, shards: str = "5GB", **change
 
 
 def write_all(root: Path) -> None:
-    """All of it under `root`."""
+    """Write all of them below `root`."""
     torch.manual_seed(4)
     encoders.clip(root / "clip")
-    write_body(root / "llama").bfloat16().save_pretrained(root / "llama")  # the precision of the published one
+    write_llm(root / "llama").bfloat16().save_pretrained(root / "llama")  # the published precision
     datasets.everything(root / "data")
 
 
 def options(root: Path) -> list[str]:
-    """Options of training.train that name what write_all wrote."""
-    return ["--data", str(root / "data"), "--encoder-weights", str(root / "clip"), "--language", str(root / "llama")]
+    """Options of training.train for the files of write_all."""
+    return ["--data", str(root / "data"), "--encoder-weights", str(root / "clip"), "--llm", str(root / "llama")]

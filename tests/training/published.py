@@ -1,4 +1,4 @@
-"""The five datasets in miniature, in the exact layouts they are published in, quirks included."""
+"""The five datasets at toy size, in their exact published layouts, quirks included."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ GESTURES = TASKS["gesture"].labels
 EXPRESSIONS = 8
 
 
-def picture(path: Path, width: int = 64, height: int = 48, seed: int = 0) -> None:
+def image(path: Path, width: int = 64, height: int = 48, seed: int = 0) -> None:
     """A JPEG of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
-    assert cv2.imwrite(str(path), image)
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+    assert cv2.imwrite(str(path), pixels)
 
 
 def truncated(path: Path) -> None:
-    """A JPEG that ends in the middle."""
-    picture(path)
+    """A truncated JPEG."""
+    image(path)
     path.write_bytes(path.read_bytes()[:400])
 
 
@@ -42,7 +42,7 @@ def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:
 
 
 def hagrid(root: Path, splits: Sequence[str] = ("train", "val", "test"), each: int = 2) -> Path:
-    """Every class with `each` pictures a split; 'hand_heart2' under the download script's spelling, and no_gesture."""
+    """Every class with `each` images per split; 'hand_heart2' in the spelling of the download script; no_gesture."""
     folder = root / "hagridv2"
     for number, split in enumerate(splits):
         for name in (*GESTURES, "no_gesture"):
@@ -50,7 +50,7 @@ def hagrid(root: Path, splits: Sequence[str] = ("train", "val", "test"), each: i
             entries = {}
             for i in range(each):
                 uuid = f"{split}-{name}-{i}"
-                picture(folder / "hagrid_dataset" / spelled / f"{uuid}.jpg", 64, 96, 100 * number + i)
+                image(folder / "hagrid_dataset" / spelled / f"{uuid}.jpg", 64, 96, 100 * number + i)
                 entries[uuid] = {
                     "bboxes": [[0.1, 0.5, 0.2, 0.2], [0.6, 0.6, 0.2, 0.2]],
                     "labels": [name, "no_gesture"],
@@ -65,14 +65,14 @@ def hagrid(root: Path, splits: Sequence[str] = ("train", "val", "test"), each: i
 
 
 def gazefollow(root: Path, people: int = 4) -> Path:
-    """Text annotations: a row a person in 'train', rows of three annotators a person in 'test'; corners swapped."""
+    """Text annotations: one row per person in 'train', three annotators per person in 'test'; some corners swapped."""
     folder = root / "gazefollow"
     train: list[list[Any]] = []
     test: list[list[Any]] = []
     for i in range(people):
         for part, rows in (("train", train), ("test2", test)):
             name = f"{part}/0000000{i // 2}/{i:08d}.jpg"
-            picture(folder / name, 64, 48, i)
+            image(folder / name, 64, 48, i)
             head = [30, 20, 10, 5] if i % 2 else [10, 5, 30, 20]  # x_min, y_min, x_max, y_max
             body = [0.1, 0.1, 0.5, 0.8, 0.3, 0.25]
             points = [(0.75, 0.6)] if part == "train" else [(0.7, 0.6), (0.75, 0.65), (0.8, 0.55)]
@@ -93,19 +93,19 @@ def affectnet(root: Path, layout: str, each: int = 2) -> Path:
             for i in range(each):
                 name = f"{split}{label}{i}"
                 if layout == "original":
-                    picture(folder / "Manually_Annotated" / "Manually_Annotated_Images" / f"{label}" / f"{name}.jpg")
+                    image(folder / "Manually_Annotated" / "Manually_Annotated_Images" / f"{label}" / f"{name}.jpg")
                     rows.append([f"{label}/{name}.jpg", 8, 6, 40, 36, "1;2;3", label, 0.1, 0.2])
                 elif layout == "release":
-                    place = folder / f"{split}_set"
-                    picture(place / "images" / f"{name}.jpg", 48, 48)
-                    (place / "annotations").mkdir(exist_ok=True)
-                    np.save(place / "annotations" / f"{name}_exp.npy", np.array(str(label)))
+                    part = folder / f"{split}_set"
+                    image(part / "images" / f"{name}.jpg", 48, 48)
+                    (part / "annotations").mkdir(exist_ok=True)
+                    np.save(part / "annotations" / f"{name}_exp.npy", np.array(str(label)))
                 else:
-                    place = folder / "human_annotated" / ("train_set" if split == "train" else "validation_set")
-                    picture(place / "images" / f"{name}.jpg", 48, 48)
+                    part = folder / "human_annotated" / ("train_set" if split == "train" else "validation_set")
+                    image(part / "images" / f"{name}.jpg", 48, 48)
                     soft = np.eye(EXPRESSIONS)[label].tolist()
                     content = {"Human-Label": label, "Soft-Label": soft, "Subset": 0}
-                    write_json(place / "annotations" / f"{name}.json", content)
+                    write_json(part / "annotations" / f"{name}.json", content)
         if layout == "original":
             header = [["subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
                        "expression", "valence", "arousal"]] if split == "train" else []  # fmt: skip
@@ -115,7 +115,7 @@ def affectnet(root: Path, layout: str, each: int = 2) -> Path:
 
 
 def ego4d(root: Path, frames: int = 27) -> Path:
-    """A clip for training and one for validation: a track with a gap; looking from frame 10 to 14, both included."""
+    """One clip for training and one for validation: a track with a gap, looking in frames 10 to 14 (inclusive)."""
     folder = root / "ego4d"
     for split, clip in (("train", "clip-a"), ("val", "clip-b")):
         (folder / "split").mkdir(parents=True, exist_ok=True)
@@ -141,19 +141,19 @@ def ego4d(root: Path, frames: int = 27) -> Path:
         ]
         write_json(folder / "result_LAM" / f"{clip}.json", segments)
         for n in range(frames + 1):
-            picture(folder / "video_imgs" / clip / f"img_{n:05d}.jpg", 64, 48, n)
-    picture(folder / "videos_challenge" / "video-1" / "7" / "00012_abc.jpg", 48, 48)
+            image(folder / "video_imgs" / clip / f"img_{n:05d}.jpg", 64, 48, n)
+    image(folder / "videos_challenge" / "video-1" / "7" / "00012_abc.jpg", 48, 48)
     return folder
 
 
 def pisc(root: Path, images: int = 3) -> Path:
-    """Two annotated pairs a picture, by person numbers that count from 1; one file name without padding."""
+    """Two annotated pairs per image, with person numbers from 1; one file name without padding."""
     folder = root / "pisc"
     info, domain, relation = [], {}, {}
     for number in range(1, images + 1):
         name = f"{number:05d}.jpg" if number != images else f"{number}.jpg"
-        picture(folder / "image" / name, 64, 48, number)
-        boxes = [[2, 4, 20, 40], [22, 4, 40, 44], [42, 6, 70, 60]]  # the last one reaches out of the picture
+        image(folder / "image" / name, 64, 48, number)
+        boxes = [[2, 4, 20, 40], [22, 4, 40, 44], [42, 6, 70, 60]]  # the last one extends beyond the image
         info.append({"id": number, "imgW": 64, "imgH": 48, "bbox": boxes})
         domain[str(number)] = {"1 2": 1 + number % 3, "2 3": 3}
         relation[str(number)] = {"1 2": 1 + number % 6, "1 3": 6}
@@ -168,7 +168,7 @@ def pisc(root: Path, images: int = 3) -> Path:
 
 
 def everything(root: Path) -> Path:
-    """All five under one root."""
+    """All five below one root."""
     hagrid(root)
     gazefollow(root)
     affectnet(root, "release")

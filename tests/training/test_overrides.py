@@ -1,4 +1,4 @@
-"""Fields are changed by their dotted names, all at once, and only to what they may be."""
+"""Changes of fields by dotted names: all at once, typed, with errors that name the nearest field."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import dataclasses
 
 import pytest
 
+from training import train
 from training.config import preset
-from training.overrides import with_fields
+from training.overrides import parse, with_fields
 
 TINY = preset("tiny")
 
 
-def test_fields_at_every_depth_are_changed_and_no_others() -> None:
-    found = with_fields(TINY, ["lora_alpha=32", "joint.learning_rate=3e-4", "model.encoder.layers=[-2]", "seed=5"])
+def test_fields_change_at_every_depth() -> None:
+    changed = with_fields(TINY, ["lora_alpha=32", "joint.learning_rate=3e-4", "model.encoder.layers=[-2]", "seed=5"])
     encoder = dataclasses.replace(TINY.model.encoder, layers=(-2,))
-    assert found == dataclasses.replace(
+    assert changed == dataclasses.replace(
         TINY,
         lora_alpha=32,
         seed=5,
@@ -32,14 +33,15 @@ def test_fields_at_every_depth_are_changed_and_no_others() -> None:
         ("precision=no", "precision", "no"),
         ("compile=false", "compile", False),
         ('factors={"gaze": 2}', "factors", {"gaze": 2}),
+        ("factors.gaze=2", "factors", {"gaze": 2, "gesture": 3}),
     ],
 )
-def test_a_value_has_the_type_of_its_field(text: str, field: str, value: object) -> None:
-    found = getattr(with_fields(TINY, [text]), field)
-    assert found == value and type(found) is type(value)
+def test_values_have_the_type_of_their_field(text: str, field: str, value: object) -> None:
+    actual = getattr(with_fields(TINY, [text]), field)
+    assert actual == value and type(actual) is type(value)
 
 
-def test_fields_that_are_valid_only_together_are_changed_together() -> None:
+def test_fields_change_together() -> None:
     together = ["model.encoder.image_size=140", "model.encoder.patch_size=14"]
     assert with_fields(TINY, together).model.encoder.grid == 10
     with pytest.raises(ValueError, match="image_size 140 is not a multiple"):
@@ -47,7 +49,7 @@ def test_fields_that_are_valid_only_together_are_changed_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignments", "said"),
+    ("assignments", "message"),
     [
         (["lora_alpa=32"], "Unknown field of TrainConfig 'lora_alpa'. Did you mean 'lora_alpha'"),
         (["joint.learningrate=1"], "Unknown field of StageConfig 'learningrate'. Did you mean 'learning_rate'"),
@@ -63,6 +65,33 @@ def test_fields_that_are_valid_only_together_are_changed_together() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_changed_is_said(assignments: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said.replace("(", r"\(").replace(")", r"\)").replace(".", r"\.")):
+def test_bad_assignments_are_errors(assignments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)").replace(".", r"\.")):
         with_fields(TINY, assignments)
+
+
+COMMAND = ["tiny", "--data", "scenes", "--out", "out"]
+
+
+def test_options_become_assignments() -> None:
+    options = ["--preset.joint.steps", "900", "--preset.factors.gaze=2", "--preset.augment", "mirror", "crop"]
+    arguments = parse(train.Arguments, [*COMMAND, *options], "train", None)
+    assert arguments.set == ("joint.steps=900", "factors.gaze=2", 'augment=["mirror", "crop"]')
+    assert with_fields(TINY, arguments.set).augment == ("mirror", "crop")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset.joint.stepz", "3"], "--preset.joint.steps"),
+        (["--preset.joint.steps", "many"], "invalid"),
+        (["--preset.joint.steps", "0"], "expected 1 or"),
+        (["--preset.captioning.steps", "3"], "--preset.captioning.steps"),
+        (["--stepz", "3"], "--steps"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_options_exit_with_a_hint(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(train.Arguments, [*COMMAND, *options], "train", None)
+    assert exit_.value.code == 2 and message in " ".join(capsys.readouterr().err.split())

@@ -1,4 +1,4 @@
-"""The paper's figures, each with its table, and what to know before a run's own are held against them."""
+"""Published figures, the paper's by table, and the caveats of a comparison with them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ PAIRS: dict[frozenset[str], Figures] = {
     frozenset(("gaze", "social_relation")): _of(domain=(92.8,), relation=(83.9,), gaze=(0.067, 0.129, 93.6)),
 }
 
-# That Tables 1 and 8 are of validation splits is inferred: Table 7, said to be of test, differs where a set has both.
+# Inferred: Tables 1 and 8 are of validation splits. Table 7, which is of test splits, differs where a dataset has both.
 ROWS = (
     Row("Table 1, joint", "val", TRANSFER["fused"][1]),
     Row("Table 1, single tasks", "val", TRANSFER["fused"][0]),
@@ -129,14 +129,12 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Caveat:
-    """What makes figures differ that does not lie in the model. `split` None: of both."""
+    """A reason other than the model why figures differ. `split` None: of both splits."""
 
     tasks: tuple[str, ...]
     text: str
     split: str | None = None
 
-
-OTHER_DATA = "The paper's figures are of its five datasets; those of drawn scenes cannot be held against them."
 
 CAVEATS = (
     Caveat(
@@ -150,7 +148,7 @@ CAVEATS = (
     ),
     Caveat(
         ("gaze",),
-        "GazeFollow: Avg L2 is to the mean annotation, as in the reference code; the paper's words say otherwise.",
+        "GazeFollow: Avg L2 is to the mean annotation, as in the reference code; the paper's text says otherwise.",
     ),
     Caveat(
         ("gaze", "expression"),
@@ -158,7 +156,7 @@ CAVEATS = (
     ),
     Caveat(
         ("looking_at_me",),
-        "LAM: one picture a question, as in the paper; the baselines of the challenge see seven frames.",
+        "LAM: one image per sample, as in the paper; the baselines of the challenge see seven frames.",
     ),
     Caveat(
         ("looking_at_me",),
@@ -170,13 +168,13 @@ CAVEATS = (
         "PISC: the paper's own joint Qwen2-VL (Table 1) has 95.8 / 95.2, more than SocialFusion.",
     ),
     Caveat(
-        tuple(dict.fromkeys(c.task for c in COLUMNS)), "That Tables 1 and 8 are validation figures is inferred.", "val"
+        tuple(dict.fromkeys(c.task for c in COLUMNS)), "Inferred: Tables 1 and 8 are validation figures.", "val"
     ),
 )
 
 
 def table(results: Mapping[str, Mapping[str, Any]], split: str) -> Table:
-    """The paper's figures, a line each, with those of training.evaluate's results before them, in the paper's units."""
+    """One line per figure: this model's beside the paper's, in the paper's units."""
     rows = [row for row in ROWS if row.split == split]
     sheet = Table("", title=f"The paper's table, {split}", title_justify="left")
     for name in ("this run", *(row.name for row in rows)):
@@ -190,7 +188,7 @@ def table(results: Mapping[str, Mapping[str, Any]], split: str) -> Table:
 
 
 def by_name(figures: Figures) -> dict[str, list[float]]:
-    """A row's figures as those of one run of a study: 'question metric' -> its value in our units, where it has one."""
+    """'task metric' -> [value] in our units, of the figures that a row has."""
     return {
         f"{column.task} {column.metric}": [round(value / column.scale, 4)]
         for column, value in zip(COLUMNS, figures, strict=True)
@@ -199,7 +197,7 @@ def by_name(figures: Figures) -> dict[str, list[float]]:
 
 
 def caveats(results: Mapping[str, object], split: str) -> list[str]:
-    """What bears on comparing these results with the paper's."""
+    """The caveats of comparing these results with the paper's."""
     return [c.text for c in CAVEATS if c.split in (None, split) and any(task in results for task in c.tasks)]
 
 
@@ -288,15 +286,15 @@ PUBLISHED_CAVEATS = (
     ),
     Caveat(
         ("domain", "relation"),
-        "PISC: a later work claims much more than these rows, without a figure that could be put here: what the paper "
-        "calls the state of the art may be incomplete.",
+        "PISC: a later work claims much higher results without a comparable figure; the paper's state of the art may be "
+        "incomplete.",
     ),
     Caveat(
         ("expression",),
-        "AffectNet: a claim of 72.6 is left out, far above all others and by a protocol that could not be checked.",
+        "AffectNet: a claim of 72.6 is left out; it is far above all others, and its protocol could not be checked.",
     ),
     Caveat(
         ("looking_at_me",),
-        "LAM: most of what separates one picture a question from the best is seven frames, smoothing and an ensemble.",
+        "LAM: the best entries use seven frames, smoothing and an ensemble; most of the gap to one image comes from that.",
     ),
 )

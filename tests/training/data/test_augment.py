@@ -1,4 +1,4 @@
-"""Boxes and points follow the pixels through every augmentation, and labels stay true."""
+"""Augmentation: boxes and points follow the pixels, labels stay valid."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from tests.tiny_models import CONFIG
-from tests.training.data.test_cache import Pictures
+from tests.training.data.test_cache import Images
 from training.config import AUGMENTATIONS
 from training.data.augment import augment, colour, crop, mirror, random_region
 from training.data.sample import Sample
-from training.trainer import objective
+from training.data.task_data import LiveData
 
 HEAD = Box(10, 6, 18, 16)
 TARGET = (41, 25)  # pixel column and row
 
 
 def painted() -> Sample:
-    """A black image with a red head and one green pixel that is looked at."""
+    """A black image with a red head and a green pixel as its gaze target."""
     image = np.zeros((36, 52, 3), np.uint8)
     image[6:16, 10:18] = (255, 0, 0)
     image[TARGET[1], TARGET[0]] = (0, 255, 0)
@@ -35,7 +35,7 @@ def head_in_pixels(sample: Sample) -> Box:
 
 
 def target_in_pixels(sample: Sample) -> tuple[float, float]:
-    """The middle of the green pixel, normalised."""
+    """The centre of the green pixel, normalised."""
     (row,), (column,) = np.nonzero(sample.image[..., 1])
     height, width = sample.image.shape[:2]
     return (column + 0.5) / width, (row + 0.5) / height
@@ -66,25 +66,25 @@ def test_random_regions_keep_head_and_target_and_differ() -> None:
     for _ in range(50):
         sample = crop(painted(), random_region(painted(), generator))
         assert sample.boxes[0] == head_in_pixels(sample)
-        assert head_in_pixels(sample).area == HEAD.area  # nothing of it is cut off
+        assert head_in_pixels(sample).area == HEAD.area  # nothing is cropped
         assert sample.points_norm[0] == pytest.approx(target_in_pixels(sample))
         sizes.add(sample.image.shape)
     assert len(sizes) > 20
 
 
-def test_a_head_that_reaches_out_of_the_image_and_a_target_on_its_edge_can_be_cropped() -> None:
+def test_cropping_handles_boxes_beyond_the_edge() -> None:
     sample = Sample("gaze", np.zeros((20, 30, 3), np.uint8), (Box(-4, -3, 5, 6),), points_norm=((1.0, 1.0),))
     for seed in range(20):
         region = random_region(sample, np.random.default_rng(seed))
         assert (region.x1, region.y1, region.x2, region.y2) == (0, 0, 30, 20)
 
 
-def test_no_answer_names_a_side_so_that_a_mirror_image_has_the_same_one() -> None:
+def test_no_label_or_prompt_names_a_side() -> None:
     for spec in TASKS.values():
         assert not re.search(r"\b(left|right)\b", " ".join((*spec.labels, spec.prompt)), re.IGNORECASE), spec.name
 
 
-def test_brightness_contrast_and_saturation_are_changed_as_by_hand() -> None:
+def test_colour_changes_worked_by_hand() -> None:
     image = np.array([[[100, 100, 100], [50, 50, 50]]], np.uint8)
     sample = Sample("expression", image)
     assert colour(sample, np.array([1.2, 1, 1])).image[0, :, 0].tolist() == [120, 60]
@@ -97,36 +97,36 @@ def test_brightness_contrast_and_saturation_are_changed_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_only_frames_are_cropped(task: str) -> None:
+def test_only_frame_views_are_cropped(task: str) -> None:
     sample = dataclasses.replace(painted(), task=task)
     shapes = {augment(sample, ("crop",), np.random.default_rng(seed)).image.shape for seed in range(20)}
     assert (len(shapes) > 5) == (TASKS[task].view == "frame")
     assert TASKS[task].view == "frame" or shapes == {sample.image.shape}
 
 
-def test_each_kind_comes_to_half_of_the_samples_and_only_when_it_is_asked_for() -> None:
+def test_each_kind_changes_half_of_the_samples() -> None:
     generator = np.random.default_rng(1)
-    made = [augment(painted(), AUGMENTATIONS, generator) for _ in range(400)]
-    cropped = np.mean([sample.image.shape != painted().image.shape for sample in made])
-    coloured = np.mean([sample.image[..., 0].max() != 255 or sample.image[..., 2].any() for sample in made])
-    mirrored = np.mean([sample.points_norm[0][0] * sample.image.shape[1] < sample.boxes[0].x1 for sample in made])
+    samples = [augment(painted(), AUGMENTATIONS, generator) for _ in range(400)]
+    cropped = np.mean([sample.image.shape != painted().image.shape for sample in samples])
+    coloured = np.mean([sample.image[..., 0].max() != 255 or sample.image[..., 2].any() for sample in samples])
+    mirrored = np.mean([sample.points_norm[0][0] * sample.image.shape[1] < sample.boxes[0].x1 for sample in samples])
     assert cropped == pytest.approx(0.5, abs=0.1) and mirrored == pytest.approx(0.5, abs=0.1)
     assert 0.3 < coloured < 0.6  # brighter and more saturated red stays 255
     assert np.array_equal(augment(painted(), (), generator).image, painted().image)
 
 
-def test_the_moments_of_a_sample_change_as_it_does() -> None:
+def test_moments_change_with_their_sample() -> None:
     sample = dataclasses.replace(painted(), task="looking_at_me", moments=(painted(), painted()))
     for changed in (mirror(sample), colour(sample, np.array([0.5, 1.2, 0.3]))):
         for moment in changed.moments:
             assert np.array_equal(moment.image, changed.image) and moment.boxes == changed.boxes
 
 
-def test_live_rows_change_with_the_generator_and_only_with_one() -> None:
-    live = objective.LiveData(Pictures("relation", 3), CONFIG.encoder, AUGMENTATIONS)
-    plain = objective.LiveData(Pictures("relation", 3), CONFIG.encoder)
-    assert np.array_equal(live.row(1).view, plain.row(1).view)  # as validation reads it
-    assert np.array_equal(plain.row(1, np.random.default_rng(0)).view, plain.row(1).view)
-    views = [live.row(1, np.random.default_rng(seed)).view for seed in range(8)]
-    assert sum(np.array_equal(view, plain.row(1).view) for view in views) < 4
-    assert all(np.array_equal(view, live.row(1, np.random.default_rng(s)).view) for s, view in enumerate(views))
+def test_live_inputs_change_only_with_a_generator() -> None:
+    live = LiveData(Images("relation", 3), CONFIG.encoder, AUGMENTATIONS)
+    plain = LiveData(Images("relation", 3), CONFIG.encoder)
+    assert np.array_equal(live.inputs(1).view, plain.inputs(1).view)  # as in validation
+    assert np.array_equal(plain.inputs(1, np.random.default_rng(0)).view, plain.inputs(1).view)
+    views = [live.inputs(1, np.random.default_rng(seed)).view for seed in range(8)]
+    assert sum(np.array_equal(view, plain.inputs(1).view) for view in views) < 4
+    assert all(np.array_equal(view, live.inputs(1, np.random.default_rng(s)).view) for s, view in enumerate(views))

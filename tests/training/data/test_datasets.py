@@ -1,4 +1,4 @@
-"""The published datasets, in miniature: layouts, quirks, faults."""
+"""Readers of the published datasets: layouts, quirks, faults."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sf_ros.core.types import Box
 from sf_ros.core.views import square
 from tests.training import published
 from training.data import check
-from training.data.datasets import SOURCES, SPLITS, open_dataset, source_of
 from training.data.files import DatasetError, FileDataset, around
 from training.data.published import affectnet, ego4d, gazefollow, hagrid, pisc
+from training.data.source import SPLITS, open_dataset, published_readers, reader_of, tasks_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_question_reads_every_split_from_the_published_layout(root: Path, task: str, split: str) -> None:
+def test_every_task_reads_every_split(root: Path, task: str, split: str) -> None:
     dataset = open_dataset(root, task, split)
     assert len(dataset) > 0 and not dataset.listing.dropped
     sample = dataset[0]
@@ -41,26 +41,26 @@ def test_every_question_reads_every_split_from_the_published_layout(root: Path, 
     assert len({record.key for record in dataset.listing.records}) == len(dataset)
 
 
-def test_every_question_has_one_source_and_every_source_its_module() -> None:
-    assert {task for source in SOURCES.values() for task in source.tasks} == set(TASKS)
-    assert source_of("domain") is source_of("relation") is SOURCES["pisc"]
+def test_readers_are_found_by_dataset_name() -> None:
+    assert reader_of("domain") is reader_of("relation") is published_readers()["pisc"] is pisc
+    assert tasks_of(pisc) == ("domain", "relation")
     with pytest.raises(ValueError, match="gesture"):
-        source_of("gestures")
+        reader_of("gestures")
 
 
 # --- HaGRIDv2
 
 
-def test_hagrids_classes_are_the_papers_and_both_spellings_of_the_second_heart_are_one(tmp_path: Path) -> None:
+def test_hagrid_has_the_papers_classes_in_both_spellings(tmp_path: Path) -> None:
     folder = published.hagrid(tmp_path)
-    found = hagrid.listing(folder, "gesture", "train")
-    assert set(found.class_counts(TASKS["gesture"].labels).values()) == {2}
+    listing = hagrid.listing(folder, "gesture", "train")
+    assert set(listing.class_counts(TASKS["gesture"].labels).values()) == {2}
     heart = TASKS["gesture"].labels.index("hand_heart2")
-    assert {r.path.parent.name for r in found.records if r.label == heart} == {"hands_heart2"}
-    assert not [r for r in found.records if "no_gesture" in str(r.path)]
+    assert {r.path.parent.name for r in listing.records if r.label == heart} == {"hands_heart2"}
+    assert not [r for r in listing.records if "no_gesture" in str(r.path)]
 
 
-def test_idle_and_foreign_hands_are_left_out_and_united_labels_count(tmp_path: Path) -> None:
+def test_idle_and_foreign_hands_are_left_out(tmp_path: Path) -> None:
     folder = published.hagrid(tmp_path, ("train",))
     file = folder / "hagrid_annotations" / "train" / "holy.json"
     entries = json.loads(file.read_text())
@@ -70,34 +70,34 @@ def test_idle_and_foreign_hands_are_left_out_and_united_labels_count(tmp_path: P
     entries["third"] = {**second, "labels": ["like"]}
     entries["fourth"] = {**second, "labels": ["holy"]}
     file.write_text(json.dumps(entries))
-    found = hagrid.listing(folder, "gesture", "train")
-    assert found.class_counts(TASKS["gesture"].labels)["holy"] == 1
-    reasons = {"only idle hands": 1, "another gesture than its folder's": 1, "picture missing": 1}
-    assert dict(found.dropped) == reasons
+    listing = hagrid.listing(folder, "gesture", "train")
+    assert listing.class_counts(TASKS["gesture"].labels)["holy"] == 1
+    reasons = {"only idle hands": 1, "another gesture than its folder's": 1, "image missing": 1}
+    assert dict(listing.dropped) == reasons
 
 
-def test_a_missing_class_and_a_cut_annotation_file_are_told(tmp_path: Path) -> None:
+def test_missing_classes_and_truncated_files_are_counted(tmp_path: Path) -> None:
     folder = published.hagrid(tmp_path, ("val",))
     part = folder / "hagrid_annotations" / "val"
     (part / "call.json").unlink()
     (part / "like.json").write_text('{"a": {"labels"')
-    found = hagrid.listing(folder, "gesture", "val")
-    assert found.dropped == {"annotations of a class missing": 1, "annotations that cannot be read": 1}
-    assert "like.json" in found.examples["annotations that cannot be read"]
+    listing = hagrid.listing(folder, "gesture", "val")
+    assert listing.dropped == {"annotations of a class missing": 1, "unreadable annotations": 1}
+    assert "like.json" in listing.examples["unreadable annotations"]
     with pytest.raises(DatasetError, match="annotations"):
         hagrid.listing(folder, "gesture", "test")
 
 
-def test_a_whole_picture_is_seen_whole() -> None:
-    """A portrait picture has its hands anywhere, so that the upper-body square must not cut it."""
+def test_a_whole_image_is_not_cropped() -> None:
+    """In a portrait image hands may be anywhere, so the upper-body square must not crop it."""
     for shape in ((96, 64, 3), (48, 96, 3)):
         box = around(np.zeros(shape, np.uint8))
         region = square(box, TASKS["gesture"])
         assert region.x1 <= 0 and region.y1 <= 0 and region.x2 >= shape[1] and region.y2 >= shape[0]
 
 
-def test_a_subject_is_as_large_in_a_datasets_crop_as_in_the_robots() -> None:
-    """A face that fills its picture (AffectNet's crops) and the robot's face box make views of one scale."""
+def test_faces_have_one_scale_in_datasets_and_on_the_robot() -> None:
+    """A face that fills its image (AffectNet's crops) and the robot's face box give views of one scale."""
     face = Box(100, 80, 148, 128)
     robot = square(face, TASKS["expression"]).width / face.width
     crop = square(around(np.zeros((48, 48, 3), np.uint8)), TASKS["expression"]).width / 48
@@ -107,7 +107,7 @@ def test_a_subject_is_as_large_in_a_datasets_crop_as_in_the_robots() -> None:
 # --- GazeFollow
 
 
-def test_gaze_heads_have_their_corners_in_order_and_test_people_all_their_annotators(tmp_path: Path) -> None:
+def test_gaze_heads_have_ordered_corners_and_all_points(tmp_path: Path) -> None:
     folder = published.gazefollow(tmp_path)
     train, test = (gazefollow.listing(folder, "gaze", split).records for split in ("train", "test"))
     assert {record.boxes for record in (*train, *test)} == {(Box(10, 5, 30, 20),)}
@@ -128,12 +128,12 @@ def test_targets_outside_and_invalid_rows_are_left_out(tmp_path: Path) -> None:
     cells[8] = "-1"
     rows[2] = ",".join(cells)
     file.write_text("\n".join(rows))
-    found = gazefollow.listing(folder, "gaze", "train")
-    reasons = {"target outside the picture": 1, "marked as invalid": 1, "no point in the picture": 1}
-    assert len(found.records) == 1 and dict(found.dropped) == reasons
+    listing = gazefollow.listing(folder, "gaze", "train")
+    reasons = {"target outside the image": 1, "marked as invalid": 1, "no point in the image": 1}
+    assert len(listing.records) == 1 and dict(listing.dropped) == reasons
 
 
-def test_gaze_lles_files_say_the_same_as_the_text(tmp_path: Path) -> None:
+def test_json_and_text_annotations_agree(tmp_path: Path) -> None:
     folder = published.gazefollow(tmp_path)
     for part, split in (("train", "train"), ("test", "test")):
         text = gazefollow.listing(folder, "gaze", split).records
@@ -148,7 +148,7 @@ def test_gaze_lles_files_say_the_same_as_the_text(tmp_path: Path) -> None:
         assert [(r.path, r.boxes, r.points_norm) for r in packed] == [(r.path, r.boxes, r.points_norm) for r in text]
 
 
-def test_a_row_with_other_columns_is_another_file(tmp_path: Path) -> None:
+def test_a_row_with_other_columns_is_an_error(tmp_path: Path) -> None:
     folder = published.gazefollow(tmp_path)
     (folder / "test_annotations_release.txt").write_text("a.jpg,1,2,3\n")
     with pytest.raises(DatasetError, match="row 1: 4 columns; expected 16"):
@@ -159,16 +159,16 @@ def test_a_row_with_other_columns_is_another_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["original", "release", "plus"])
-def test_affectnets_three_layouts_hold_the_same_classes(tmp_path: Path, layout: str) -> None:
+def test_affectnets_three_layouts_agree(tmp_path: Path, layout: str) -> None:
     folder = published.affectnet(tmp_path, layout)
     for split in SPLITS:
-        found = affectnet.listing(folder, "expression", split)
-        assert set(found.class_counts(TASKS["expression"].labels).values()) == {2} and not found.dropped
-        boxes = {record.boxes for record in found.records}
+        listing = affectnet.listing(folder, "expression", split)
+        assert set(listing.class_counts(TASKS["expression"].labels).values()) == {2} and not listing.dropped
+        boxes = {record.boxes for record in listing.records}
         assert boxes == ({(Box(8, 6, 48, 42),)} if layout == "original" else {()})
 
 
-def test_faces_without_one_of_the_eight_expressions_are_left_out(tmp_path: Path) -> None:
+def test_faces_of_other_expressions_are_left_out(tmp_path: Path) -> None:
     folder = published.affectnet(tmp_path, "original")
     file = folder / "Manually_Annotated_file_lists" / "validation.csv"
     name = "0/val00.jpg"
@@ -176,30 +176,30 @@ def test_faces_without_one_of_the_eight_expressions_are_left_out(tmp_path: Path)
     file.write_text(
         file.read_text() + "\n".join(",".join(map(str, row)) for row in extra) + f"\n{name},8,6,0,36,,2,0,0\n"
     )
-    found = affectnet.listing(folder, "expression", "val")
-    reasons = ("no expression", "uncertain", "no face", "unknown label", "row that cannot be read", "empty face box")
-    assert dict(found.dropped) == dict.fromkeys(reasons, 1)
+    listing = affectnet.listing(folder, "expression", "val")
+    reasons = ("no expression", "uncertain", "no face", "unknown label", "unreadable row", "empty face box")
+    assert dict(listing.dropped) == dict.fromkeys(reasons, 1)
 
 
 def test_broken_annotations_of_a_face_are_counted(tmp_path: Path) -> None:
     folder = published.affectnet(tmp_path, "release")
     (folder / "val_set" / "annotations" / "val00_exp.npy").write_bytes(b"\x93NUMPY")
-    found = affectnet.listing(folder, "expression", "val")
-    assert found.dropped == {"annotation that cannot be read": 1} and len(found.records) == 15
+    listing = affectnet.listing(folder, "expression", "val")
+    assert listing.dropped == {"unreadable annotation": 1} and len(listing.records) == 15
 
 
 # --- Ego4D
 
 
-def test_gaps_of_a_track_are_interpolated_and_segments_include_their_last_frame(tmp_path: Path) -> None:
+def test_gaps_are_interpolated_and_segments_inclusive(tmp_path: Path) -> None:
     folder = published.ego4d(tmp_path)
-    found = ego4d.listing(folder, "looking_at_me", "train")
-    frames = {int(record.key.rsplit("/", 1)[1]): record for record in found.records}
+    listing = ego4d.listing(folder, "looking_at_me", "train")
+    frames = {int(record.key.rsplit("/", 1)[1]): record for record in listing.records}
     assert list(frames) == [1, 14, 27]  # every 13th
     assert frames[14].boxes == (Box(18, 5, 34, 25),)  # between frames 11 and 17
     labels = [frames[number].label for number in (1, 14, 27)]
-    assert labels == [ego4d.NO, ego4d.YES, ego4d.NO]  # frame 14 is the segment's last; 27 is another person's
-    assert {record.path.name for record in found.records} == {"img_00001.jpg", "img_00014.jpg", "img_00027.jpg"}
+    assert labels == [ego4d.NO, ego4d.YES, ego4d.NO]  # frame 14 ends the segment; 27 is another person's
+    assert {record.path.name for record in listing.records} == {"img_00001.jpg", "img_00014.jpg", "img_00027.jpg"}
 
 
 def test_boxes_without_size_frame_or_person_are_left_out(tmp_path: Path) -> None:
@@ -210,20 +210,20 @@ def test_boxes_without_size_frame_or_person_are_left_out(tmp_path: Path) -> None
     track.append({**track[2], "frameNumber": 0})
     track[2]["x"] = -3.0
     file.write_text(json.dumps(track))
-    found = ego4d.listing(folder, "looking_at_me", "train")
-    assert found.dropped == {"box without person, frame or size": 3}
-    assert found.records[0].boxes[0].x1 == 0
+    listing = ego4d.listing(folder, "looking_at_me", "train")
+    assert listing.dropped == {"box without person, frame or size": 3}
+    assert listing.records[0].boxes[0].x1 == 0
 
 
-def test_a_clip_whose_annotations_are_cut_off_costs_that_clip_alone(tmp_path: Path) -> None:
+def test_truncated_annotations_cost_one_clip(tmp_path: Path) -> None:
     folder = published.ego4d(tmp_path)
     (folder / "split" / "train.list").write_text("clip-a\nclip-b\n")
     (folder / "result_LAM" / "clip-a.json").write_text("[{")
-    found = ego4d.listing(folder, "looking_at_me", "train")
-    assert found.dropped == {"clip whose annotations cannot be read": 1} and found.records
+    listing = ego4d.listing(folder, "looking_at_me", "train")
+    assert listing.dropped == {"clip with unreadable annotations": 1} and listing.records
 
 
-def test_the_challenges_submission_names_faces_as_it_wants(tmp_path: Path) -> None:
+def test_the_submission_has_the_challenges_format(tmp_path: Path) -> None:
     folder = published.ego4d(tmp_path)
     keys = [record.key for record in ego4d.listing(folder, "looking_at_me", "test").records]
     (row,) = json.loads(ego4d.submission(keys, [0.25]))["results"]
@@ -233,40 +233,40 @@ def test_the_challenges_submission_names_faces_as_it_wants(tmp_path: Path) -> No
 # --- PISC
 
 
-def test_person_numbers_count_from_one_and_names_may_lack_their_zeros(tmp_path: Path) -> None:
+def test_pisc_counts_people_from_one(tmp_path: Path) -> None:
     folder = published.pisc(tmp_path)
-    found = pisc.listing(folder, "relation", "train")
-    first, second = found.records[:2]
+    listing = pisc.listing(folder, "relation", "train")
+    first, second = listing.records[:2]
     assert first.boxes == (Box(2, 4, 20, 40), Box(22, 4, 40, 44)) and first.label == 1
-    assert second.boxes[1] == Box(42, 6, 64, 48) and second.label == 5  # clipped; 6 is no relation
-    assert {record.path.name for record in found.records} == {"00001.jpg", "00002.jpg", "3.jpg"}
+    assert second.boxes[1] == Box(42, 6, 64, 48) and second.label == 5  # clipped; label 6 is no relation
+    assert {record.path.name for record in listing.records} == {"00001.jpg", "00002.jpg", "3.jpg"}
 
 
-def test_pairs_that_cannot_be_are_left_out(tmp_path: Path) -> None:
+def test_invalid_pairs_are_left_out(tmp_path: Path) -> None:
     folder = published.pisc(tmp_path)
     file = folder / "domain.json"
     pairs = json.loads(file.read_text())
     pairs["1"] = {"0 1": 1, "1 4": 1, "1 1": 1, "1 2": 4}
     del pairs["2"]
     file.write_text(json.dumps(pairs))
-    found = pisc.listing(folder, "domain", "val")
-    reasons = {"person number or box that does not exist": 3, "unknown label": 1, "picture without annotations": 1}
-    assert dict(found.dropped) == reasons and len(found.records) == 2
+    listing = pisc.listing(folder, "domain", "val")
+    reasons = {"nonexistent person number or box": 3, "unknown label": 1, "image without annotations": 1}
+    assert dict(listing.dropped) == reasons and len(listing.records) == 2
 
 
 # --- faults of any dataset
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_an_empty_root_says_what_is_wanted_and_how_to_get_it(tmp_path: Path, task: str) -> None:
+def test_a_missing_dataset_says_how_to_get_it(tmp_path: Path, task: str) -> None:
     with pytest.raises(DatasetError, match="How to get it: "):
         open_dataset(tmp_path, task, "train")
-    (tmp_path / source_of(task).folder).mkdir()
+    (tmp_path / reader_of(task).FOLDER).mkdir()
     with pytest.raises(DatasetError, match=str(tmp_path)):
         open_dataset(tmp_path, task, "train")
 
 
-def test_a_truncated_picture_is_an_oserror_that_names_it(root: Path) -> None:
+def test_a_truncated_image_is_an_error_with_its_path(root: Path) -> None:
     dataset = open_dataset(root, "gaze", "train")
     published.truncated(dataset.listing.records[0].path)
     with pytest.raises(OSError, match=r"00000000\.jpg: cannot be read"):
@@ -274,32 +274,30 @@ def test_a_truncated_picture_is_an_oserror_that_names_it(root: Path) -> None:
     assert dataset[1].image.shape == (48, 64, 3)
 
 
-def test_a_dataset_of_missing_pictures_is_an_error_with_the_reason(tmp_path: Path) -> None:
+def test_missing_images_are_an_error_with_the_reason(tmp_path: Path) -> None:
     folder = published.pisc(tmp_path)
     for path in (folder / "image").iterdir():
         path.unlink()
-    with pytest.raises(DatasetError, match="6 x picture missing"):
+    with pytest.raises(DatasetError, match="6 x image missing"):
         open_dataset(tmp_path, "domain", "train")
 
 
-def test_check_counts_what_is_there_and_tells_how_to_get_the_rest(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_reports_every_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     published.pisc(tmp_path)
     published.truncated(tmp_path / "pisc" / "image" / "00001.jpg")
     (tmp_path / "pisc" / "relationship.json").write_text('{"1": ')
-    assert check.main([str(tmp_path), "--pictures"]) == 0
+    assert check.main([str(tmp_path), "--images"]) == 0
     output = capsys.readouterr().out
     result = json.loads(output.splitlines()[-1])
     part = result["datasets"]["pisc"]["domain/train"]
-    assert part["samples"] == 4 and part["dropped"] == {"picture that cannot be read": 2}
-    assert "not whole JSON" in result["datasets"]["pisc"]["relation/test"]["error"]
-    assert "hagridv2: not there" in output and "zenodo" in output
+    assert part["samples"] == 4 and part["dropped"] == {"unreadable image": 2}
+    assert "not valid JSON" in result["datasets"]["pisc"]["relation/test"]["error"]
+    assert "hagridv2: not found" in output and "zenodo" in output
     assert result["samples"] == 12 and result["datasets"]["ego4d"] == {}
     assert check.main([str(tmp_path / "empty")]) == 1
 
 
-def test_a_listing_can_travel_to_a_worker_process(root: Path) -> None:
+def test_datasets_can_be_pickled(root: Path) -> None:
     import pickle
 
     dataset = open_dataset(root, "relation", "val")

@@ -1,4 +1,4 @@
-"""Adapters go on the LLM alone, and merging them changes no answer."""
+"""Adapters are on the LLM alone, and merging them changes no answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def trainable(module: torch.nn.Module) -> int:
 
 @pytest.fixture
 def adapted() -> FusedModel:
-    """A tiny model whose adapters do something, as after training."""
+    """A tiny model with nonzero adapters, as after training."""
     model = attach(fused_model().requires_grad_(True), rank=RANK, alpha=2 * RANK)
     with torch.no_grad():
         for name, weight in model.llm.named_parameters():
@@ -40,7 +40,7 @@ def answers(model: FusedModel) -> dict[str, torch.Tensor]:
         }
 
 
-def test_the_papers_model_trains_22_544_384_adapter_weights_and_the_connector_and_heads() -> None:
+def test_the_papers_model_has_22_544_384_adapter_weights() -> None:
     with torch.device("meta"):
         model = attach(FusedModel(MODELS["paper"], word_tokenizer()), rank=32, alpha=64)
     per_layer = 2 * (2048 + 2048) + 2 * (2048 + 512) + 3 * (2048 + 8192)  # query output, key value, gate up down
@@ -50,34 +50,34 @@ def test_the_papers_model_trains_22_544_384_adapter_weights_and_the_connector_an
     assert trainable(model.heatmap) == (2048 * 256 + 256) + (256 * 2 * 2 + 1)
 
 
-def test_what_is_trainable_is_the_connector_the_heads_and_the_adapters(adapted: FusedModel) -> None:
+def test_connector_heads_and_adapters_are_trainable(adapted: FusedModel) -> None:
     names = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
     parts = {name.partition(".")[0] for name in names}
     assert parts == {"connector", "heatmap", "llm"}
     assert all("lora_" in name for name in names if name.startswith("llm"))
-    assert sum("lora_A" in name for name in names) == CONFIG.llm.depth * 7  # every linear layer of the body
+    assert sum("lora_A" in name for name in names) == CONFIG.llm.depth * 7  # every linear layer of the LLM
     assert not any("lora_" in name for name in names if not name.startswith("llm"))
     assert "connector.box_embedding" in names
 
 
-def test_fresh_adapters_change_no_answer() -> None:
+def test_new_adapters_change_no_answer() -> None:
     before = answers(fused_model())
     after = answers(attach(fused_model(), rank=RANK, alpha=2 * RANK).eval())
     assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in TASKS)
 
 
-def test_merging_keeps_every_answer_of_the_adapted_model(adapted: FusedModel) -> None:
+def test_merging_keeps_every_answer(adapted: FusedModel) -> None:
     before, expected = answers(fused_model()), answers(adapted)
-    found = answers(merge(adapted))
+    merged = answers(merge(adapted))
     for name in TASKS:
         assert (expected[name] - before[name]).abs().max() > 1e-2, f"the adapters do nothing to '{name}'"
-        assert torch.allclose(found[name], expected[name], atol=1e-4), name
+        assert torch.allclose(merged[name], expected[name], atol=1e-4), name
 
 
-def test_a_merged_body_is_a_plain_body_again(adapted: FusedModel) -> None:
-    assert set(merge(adapted).body.state_dict()) == set(fused_model().body.state_dict())
+def test_a_merged_llm_is_a_plain_llm(adapted: FusedModel) -> None:
+    assert set(merge(adapted).llm.state_dict()) == set(fused_model().llm.state_dict())
 
 
-def test_a_model_without_adapters_cannot_be_merged() -> None:
-    with pytest.raises(ValueError, match=r"carries no adapters; attach\(\) comes first"):
+def test_merging_needs_adapters() -> None:
+    with pytest.raises(ValueError, match=r"has no adapters; call attach\(\) first"):
         merge(fused_model())

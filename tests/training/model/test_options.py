@@ -1,4 +1,4 @@
-"""Every choice of ModelConfig trains, is kept in a checkpoint, is scored and exported."""
+"""Every choice of ModelConfig trains, survives a checkpoint, is evaluated and exported."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from sf_ros.core.config import MODELS
 from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model, word_tokenizer
-from tests.training.data.test_cache import Pictures
+from tests.training.data.test_cache import Images
 from tests.training.test_train import TOY, random_data
-from training import evaluate
 from training.config import TrainConfig
+from training.data.task_data import LiveData
+from training.evaluation import score
+from training.evaluation.answers import answerer, reference
+from training.evaluation.run import evaluate
 from training.model.lora import attach
-from training.trainer import checkpoint, objective
+from training.trainer import checkpoint
+from training.trainer.joint import fit_joint
 
 OPTIONS: dict[str, dict[str, object]] = {
     "full": {"attention": "full"},
@@ -56,69 +60,71 @@ def _trained(
     torch.manual_seed(1)
     model = attach(fused_model(config.model).requires_grad_(True), config.lora_rank, config.lora_alpha)
     data = {task: part for task, part in random_data().items() if task in ("gaze", "relation", "expression")}
-    history, _ = objective.fit_joint(model, data, config, out)
-    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint")
+    history, _ = fit_joint(model, data, config, out)
+    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint", tuple(TASKS))
     return model.eval(), history, out / "checkpoint"
 
 
-def test_the_losses_of_text_and_gaze_fall(trained: tuple[FusedModel, list[dict[str, float]], Path]) -> None:
-    for name, at_most in (("text", 0.7), ("gaze", 0.95)):  # of soft targets, a heatmap has a loss of 3.7 at best
+def test_text_and_gaze_losses_fall(trained: tuple[FusedModel, list[dict[str, float]], Path]) -> None:
+    for name, at_most in (("text", 0.7), ("gaze", 0.95)):  # a heatmap of soft targets has a loss of 3.7 at best
         losses = [entry[name] for entry in trained[1] if name in entry]
         quarter = len(losses) // 4
         assert np.mean(losses[-quarter:]) < at_most * np.mean(losses[:quarter]), (name, losses)
 
 
-def test_a_checkpoint_gives_back_the_model(trained: tuple[FusedModel, list[dict[str, float]], Path]) -> None:
+def test_a_checkpoint_restores_the_model(trained: tuple[FusedModel, list[dict[str, float]], Path]) -> None:
     model, _, folder = trained
     loaded, _, config = checkpoint.load(folder)
     assert config.model == model.config
     expected = dict(model.named_parameters())
-    found = dict(loaded.named_parameters())
-    assert set(found) == set(expected)
-    for name, weight in found.items():
+    restored = dict(loaded.named_parameters())
+    assert set(restored) == set(expected)
+    for name, weight in restored.items():
         assert torch.equal(weight, expected[name]) and weight.requires_grad == expected[name].requires_grad, name
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_evaluation_answers_as_the_model(trained: tuple[FusedModel, list[dict[str, float]], Path], task: str) -> None:
+def test_evaluation_gives_the_models_answers(
+    trained: tuple[FusedModel, list[dict[str, float]], Path], task: str
+) -> None:
     model, _, folder = trained
-    sample = Pictures(task, 2)[1]
-    found, expected = evaluate.answerer(folder)(sample), evaluate.reference(model, sample)
-    if found.heatmap is not None:
-        assert found.heatmap.shape == (16, 16)
-        assert found.heatmap == pytest.approx(expected.heatmap, abs=1e-5)
+    sample = Images(task, 2)[1]
+    answer, expected = answerer(folder)(sample), reference(model, sample)
+    if answer.heatmap is not None:
+        assert answer.heatmap.shape == (16, 16)
+        assert answer.heatmap == pytest.approx(expected.heatmap, abs=1e-5)
     else:
-        assert found.probabilities.sum() == pytest.approx(1, abs=1e-5)
-        assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+        assert answer.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
 
 
-def test_evaluation_scores_every_question(
+def test_evaluation_scores_the_model(
     trained: tuple[FusedModel, list[dict[str, float]], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluate, "worker_pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds
-    results = evaluate.evaluate(trained[2], "scenes", "val", 2, tasks=["gaze", "domain"])
+    monkeypatch.setattr(score, "worker_pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds
+    results = evaluate(trained[2], "scenes", "val", 2, tasks=["gaze", "domain"])
     assert all(np.isfinite(list(result["metrics"].values())).all() for result in results.values())
 
 
-def test_live_samples_train_boxes_that_are_tokens(tmp_path: Path) -> None:
+def test_live_samples_train_box_tokens(tmp_path: Path) -> None:
     config = configured(OPTIONS["token"])
     model = attach(fused_model(config.model).requires_grad_(True), config.lora_rank, config.lora_alpha)
-    data = {task: objective.LiveData(Pictures(task, 6), CONFIG.encoder) for task in ("gaze", "domain")}
-    history, _ = objective.fit_joint(model, data, config, tmp_path, stop_after=3)
+    data = {task: LiveData(Images(task, 6), CONFIG.encoder) for task in ("gaze", "domain")}
+    history, _ = fit_joint(model, data, config, tmp_path, stop_after=3)
     assert len(history) == 3 and model.box_tokens.layers[0].weight.grad is None  # spent by the optimiser
     fresh = fused_model(config.model).box_tokens.layers[0].weight
     assert not torch.equal(model.box_tokens.layers[0].weight, fresh)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_adapters_are_the_papers_whatever_is_chosen(option: str) -> None:
+def test_every_option_has_the_papers_adapters(option: str) -> None:
     with torch.device("meta"):
         model = FusedModel(dataclasses.replace(MODELS["paper"], **OPTIONS[option]), word_tokenizer())
         model = attach(model, rank=32, alpha=64)
     assert sum(p.numel() for p in model.llm.parameters() if p.requires_grad) == 22_544_384
 
 
-def test_a_checkpoint_with_any_option_is_exported(
+def test_every_option_is_exported(
     trained: tuple[FusedModel, list[dict[str, float]], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = tmp_path / "bundle"

@@ -1,4 +1,4 @@
-"""A checkpoint gives back the model that was saved, and nothing that is not exactly it."""
+"""Checkpoints: the loaded model equals the saved one, and anything else is an error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trained() -> FusedModel:
 
 @pytest.fixture
 def folder(trained: FusedModel, tmp_path: Path) -> Path:
-    checkpoint.save(trained, word_tokenizer(), TRAIN, tmp_path / "checkpoint", {"steps": 1})
+    checkpoint.save(trained, word_tokenizer(), TRAIN, tmp_path / "checkpoint", tuple(TASKS), {"steps": 1})
     return tmp_path / "checkpoint"
 
 
@@ -48,38 +48,38 @@ def answers(model: FusedModel) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_loaded_checkpoint_answers_as_the_model_that_was_saved(trained: FusedModel, folder: Path) -> None:
+def test_a_loaded_checkpoint_gives_the_same_answers(trained: FusedModel, folder: Path) -> None:
     loaded, tokenizer, config = checkpoint.load(folder)
     assert config == TRAIN and not loaded.training
-    expected, found = answers(trained), answers(loaded)
-    assert all(torch.equal(found[name], expected[name]) for name in TASKS)
+    expected, actual = answers(trained), answers(loaded)
+    assert all(torch.equal(actual[name], expected[name]) for name in TASKS)
     for task, spec in TASKS.items():
         prompt = word_tokenizer().encode(spec.prompt, add_special_tokens=False)
         assert tokenizer.encode(spec.prompt, add_special_tokens=False) == prompt, task
 
 
-def test_the_loaded_model_learns_where_the_saved_one_did(trained: FusedModel, folder: Path) -> None:
+def test_the_loaded_model_has_the_same_trainable_weights(trained: FusedModel, folder: Path) -> None:
     loaded, _, _ = checkpoint.load(folder)
     names = {name for name, weight in trained.named_parameters() if weight.requires_grad}
     assert {name for name, weight in loaded.named_parameters() if weight.requires_grad} == names
     assert checkpoint.trainable_parameters(loaded) == checkpoint.trainable_parameters(trained)
 
 
-def test_adapters_are_stored_apart_from_the_body_they_were_trained_on(folder: Path) -> None:
-    body, adapters = load_file(folder / "body.safetensors"), load_file(folder / "adapters.safetensors")
+def test_adapters_are_stored_apart_from_the_llm(folder: Path) -> None:
+    llm, adapters = load_file(folder / "llm.safetensors"), load_file(folder / "adapters.safetensors")
     assert adapters and all("lora_" in key for key in adapters)
-    plain = fused_model().body.state_dict()
-    assert set(body) == set(plain)
-    assert all(torch.equal(body[key], plain[key]) for key in plain)  # the adapters changed nothing in it
+    plain = fused_model().llm.state_dict()
+    assert set(llm) == set(plain)
+    assert all(torch.equal(llm[key], plain[key]) for key in plain)
 
 
-def test_notes_are_read_back(folder: Path) -> None:
-    assert checkpoint.notes(folder) == {"steps": 1}
+def test_notes_and_tasks_are_read_back(folder: Path) -> None:
+    assert checkpoint.notes(folder) == {"steps": 1} and checkpoint.tasks(folder) == tuple(TASKS)
 
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])
-def test_weights_that_are_not_exactly_the_models_are_refused(folder: Path, part: str, change: str) -> None:
+def test_other_weights_are_an_error(folder: Path, part: str, change: str) -> None:
     path = folder / f"{part}.safetensors"
     weights = load_file(path)
     key = next(k for k, v in weights.items() if v.ndim > 0)
@@ -95,14 +95,14 @@ def test_weights_that_are_not_exactly_the_models_are_refused(folder: Path, part:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_damaged_file_is_refused_by_its_name(folder: Path, part: str) -> None:
+def test_a_damaged_file_is_an_error_with_its_name(folder: Path, part: str) -> None:
     path = folder / f"{part}.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=f"{part}.safetensors"):
         checkpoint.load(folder)
 
 
-def test_a_checkpoint_of_another_rank_is_refused(folder: Path) -> None:
+def test_another_lora_rank_is_an_error(folder: Path) -> None:
     data = json.loads((folder / checkpoint.CONFIG).read_text())
     data["train"] = dataclasses.replace(TRAIN, lora_rank=2).to_dict()
     (folder / checkpoint.CONFIG).write_text(json.dumps(data))
@@ -110,12 +110,12 @@ def test_a_checkpoint_of_another_rank_is_refused(folder: Path) -> None:
         checkpoint.load(folder)
 
 
-def test_a_folder_that_is_no_checkpoint_is_refused_with_the_way_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no config.json here, so this is not a checkpoint.*training\.train"):
+def test_a_folder_without_checkpoint_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not a checkpoint, it has no config.json.*training\.train"):
         checkpoint.load(tmp_path)
 
 
-def test_a_modules_weights_survive_their_file(tmp_path: Path) -> None:
+def test_a_modules_weights_are_saved_and_loaded(tmp_path: Path) -> None:
     first, second = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
     first(torch.randn(5, 3))
     checkpoint.save_module(first, tmp_path / "new" / "part.safetensors")
@@ -123,7 +123,7 @@ def test_a_modules_weights_survive_their_file(tmp_path: Path) -> None:
     assert all(torch.equal(value, first.state_dict()[key]) for key, value in second.state_dict().items())
 
 
-def test_a_checkpoint_holds_no_pickle(folder: Path) -> None:
+def test_a_checkpoint_contains_no_pickle(folder: Path) -> None:
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {f"{part}.safetensors" for part in PARTS} | {"config.json", "tokenizer/tokenizer.json"} <= names
     assert all(name.endswith((".safetensors", ".json")) for name in names)

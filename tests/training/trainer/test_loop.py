@@ -1,4 +1,4 @@
-"""A run that is killed and resumed ends as an unbroken one, to the bit."""
+"""A killed and resumed run ends like an unbroken one, to the bit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import shutil
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,8 @@ from torch import nn
 
 from training.config import StageConfig
 from training.trainer import loop, state
+from training.trainer.loop import Objective, Trainer
+from training.trainer.objective import Losses
 
 STAGE = StageConfig(steps=7, batch_size=4, learning_rate=0.05, warmup=2)
 
@@ -25,22 +26,25 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 1))
 
 
-def loss_of(module: nn.Module, killed_at: int | None = None) -> Callable[[int], loop.Losses]:
+def objective(killed_at: int | None = None) -> Objective:
     """Two named losses of a batch that is a function of the step."""
 
-    def loss(step: int) -> loop.Losses:
+    def losses(module: nn.Module, step: int) -> Losses:
         if step == killed_at:
             raise KeyboardInterrupt
         inputs = torch.randn(16, 3, generator=torch.Generator().manual_seed(step))
         outputs = module(inputs)
         return {"square": (outputs - inputs.sum(1, keepdim=True)).square().mean(), "size": 0.1 * outputs.abs().mean()}
 
-    return loss
+    return losses
 
 
-def fit(module: nn.Module, out: Path, *, killed_at: int | None = None, **changes) -> list[dict[str, float]]:
-    settings = {"precision": "no", "seed": 3, "save_every": 2, **changes}
-    return loop.fit("toy", module, loss_of(module, killed_at), STAGE, out, **settings)
+def fit(
+    module: nn.Module, out: Path, *, killed_at: int | None = None, stage: StageConfig = STAGE, **changes
+) -> list[dict[str, float]]:
+    calls = {key: changes.pop(key) for key in ("validate", "throughput") if key in changes}
+    trainer = Trainer("toy", stage, out, **{"precision": "no", "seed": 3, "save_every": 2, **changes})
+    return trainer.fit(module, trainer.step_numbers, objective(killed_at), **calls)
 
 
 def same(first: nn.Module, second: nn.Module) -> bool:
@@ -54,7 +58,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, list[
     return module, fit(module, tmp_path_factory.mktemp("unbroken"))
 
 
-def test_a_run_has_a_history_of_every_step_and_learns(unbroken: tuple[nn.Module, list[dict[str, float]]]) -> None:
+def test_the_history_has_every_step(unbroken: tuple[nn.Module, list[dict[str, float]]]) -> None:
     module, history = unbroken
     assert len(history) == 7 and all(set(entry) == {"square", "size"} for entry in history)
     assert not same(module, network())
@@ -62,7 +66,7 @@ def test_a_run_has_a_history_of_every_step_and_learns(unbroken: tuple[nn.Module,
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 5])
-def test_a_run_that_was_stopped_and_resumed_equals_an_unbroken_one(
+def test_a_resumed_run_equals_an_unbroken_one(
     unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, stop_after: int
 ) -> None:
     part = fit(network(), tmp_path, stop_after=stop_after)
@@ -72,7 +76,7 @@ def test_a_run_that_was_stopped_and_resumed_equals_an_unbroken_one(
     assert same(resumed, unbroken[0])
 
 
-def test_a_runs_seconds_are_those_of_all_its_stretches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_include_the_time_before_interruptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.seconds(tmp_path) == 0
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=itertools.count(step=10.0).__next__))
     fit(network(), tmp_path, stop_after=3)
@@ -80,12 +84,12 @@ def test_a_runs_seconds_are_those_of_all_its_stretches(tmp_path: Path, monkeypat
     fit(network(), tmp_path)
     whole = state.seconds(tmp_path)
     assert 0 < first < whole - first  # three steps, then four
-    fit(network(), tmp_path)  # has nothing to do
+    fit(network(), tmp_path)  # finished already
     assert state.seconds(tmp_path) == whole
 
 
 @pytest.mark.parametrize("killed_at", [1, 5])
-def test_a_run_killed_between_two_states_repeats_its_last_steps(
+def test_a_kill_between_two_states_repeats_the_last_steps(
     unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, killed_at: int
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
@@ -95,7 +99,7 @@ def test_a_run_killed_between_two_states_repeats_its_last_steps(
     assert same(resumed, unbroken[0])
 
 
-def test_a_kill_while_the_states_are_swapped_keeps_a_whole_one(
+def test_a_kill_between_the_renames_keeps_a_complete_state(
     unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = Path.rename
@@ -117,7 +121,7 @@ def test_a_kill_while_the_states_are_swapped_keeps_a_whole_one(
     assert same(resumed, unbroken[0])
 
 
-def test_a_kill_while_the_old_state_is_removed_keeps_a_whole_one(
+def test_a_kill_during_removal_keeps_a_complete_state(
     unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove = shutil.rmtree
@@ -137,7 +141,7 @@ def test_a_kill_while_the_old_state_is_removed_keeps_a_whole_one(
     assert same(resumed, unbroken[0])
 
 
-def test_a_kill_while_the_first_history_is_written_starts_anew(
+def test_a_kill_during_the_first_save_starts_again(
     unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(path: Path, text: str) -> None:
@@ -153,7 +157,7 @@ def test_a_kill_while_the_first_history_is_written_starts_anew(
     assert same(resumed, unbroken[0])
 
 
-def test_a_kill_while_a_state_is_written_leaves_the_last_one(
+def test_a_kill_during_a_save_keeps_the_last_state(
     unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path
 ) -> None:
     fit(network(), tmp_path, stop_after=2)
@@ -164,24 +168,22 @@ def test_a_kill_while_a_state_is_written_leaves_the_last_one(
     assert same(resumed, unbroken[0])
 
 
-def test_a_finished_run_is_read_and_not_run_again(
-    unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path
-) -> None:
+def test_a_finished_run_is_not_run_again(unbroken: tuple[nn.Module, list[dict[str, float]]], tmp_path: Path) -> None:
     fit(network(), tmp_path)
     again = network()
     assert fit(again, tmp_path, killed_at=6) == unbroken[1]
     assert same(again, unbroken[0])
 
 
-def test_a_state_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_the_state_of_another_model_is_a_one_line_error(tmp_path: Path) -> None:
     fit(network(), tmp_path, stop_after=2)
     other = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 1))
-    with pytest.raises(ValueError, match=r"state of another model or version, or damaged .*Begin anew") as caught:
+    with pytest.raises(ValueError, match=r"state of another model or version, or damaged .*Start again") as caught:
         fit(other, tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
+def test_frozen_parameters_do_not_change(tmp_path: Path) -> None:
     module = network()
     module[0].requires_grad_(False)
     fit(module, tmp_path)
@@ -190,19 +192,19 @@ def test_frozen_parameters_stay_as_they_are(tmp_path: Path) -> None:
     assert not torch.equal(module[4].weight, before[4].weight)
 
 
-def test_a_longer_warm_up_than_the_run_is_the_whole_run(tmp_path: Path) -> None:
+def test_a_warm_up_longer_than_the_run_lasts_all_of_it(tmp_path: Path) -> None:
     module = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         module.weight.fill_(1.0)
     weights = []
 
-    def loss(step: int) -> loop.Losses:
-        weights.append(module.weight.item())
-        return {"down": module.weight.sum()}
+    def losses(trained: nn.Linear, step: int) -> Losses:
+        weights.append(trained.weight.item())
+        return {"down": trained.weight.sum()}
 
     stage = StageConfig(steps=4, learning_rate=0.4, warmup=500, weight_decay=0.0)
-    loop.fit("toy", module, loss, stage, tmp_path, precision="no", seed=0, save_every=100)
-    # The rate rises by a quarter of 0.4 a step from zero; Adam's step under a constant gradient is the rate.
+    Trainer("toy", stage, tmp_path, precision="no", seed=0, save_every=100).fit(module, range(4), losses)
+    # The rate rises from zero by a quarter of 0.4 per step; Adam's step under a constant gradient is the rate.
     assert [*weights, module.weight.item()] == pytest.approx([1.0, 1.0, 0.9, 0.7, 0.4], abs=1e-5)
 
 
@@ -214,26 +216,21 @@ def blocks() -> nn.Module:
     )
 
 
-def test_muon_takes_the_matrices_of_blocks_and_adamw_the_rest() -> None:
+def test_muon_trains_block_matrices_and_adamw_the_others() -> None:
     module = nn.ModuleDict({"encoder": blocks()})
     adamw, muon = loop.build_optimizers(module, dataclasses.replace(STAGE, optimizer="muon"))
     assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    given = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in (adamw, muon)]
-    assert given[1] == {"encoder.blocks.0.weight", "encoder.blocks.1.weight"}
-    assert given[0] | given[1] == set(names.values()) and not given[0] & given[1]
+    groups = [{names[id(p)] for group in o.param_groups for p in group["params"]} for o in (adamw, muon)]
+    assert groups[1] == {"encoder.blocks.0.weight", "encoder.blocks.1.weight"}
+    assert groups[0] | groups[1] == set(names.values()) and not groups[0] & groups[1]
     assert len(loop.build_optimizers(module, STAGE)) == len(loop.build_optimizers(network(), STAGE)) == 1
 
 
-def test_a_run_with_muon_resumes_to_the_bit_too(tmp_path: Path) -> None:
+def test_a_run_with_muon_resumes_to_the_bit(tmp_path: Path) -> None:
     stage = dataclasses.replace(STAGE, optimizer="muon")
-
-    def run(module: nn.Module, out: Path, stop_after: int | None = None) -> list[dict[str, float]]:
-        settings = {"precision": "no", "seed": 3, "save_every": 2, "stop_after": stop_after}
-        return loop.fit("toy", module, loss_of(module), stage, out, **settings)
-
     whole, resumed = blocks(), blocks()
-    history = run(whole, tmp_path / "whole")
-    run(resumed, tmp_path / "parts", stop_after=3)
-    assert run(resumed, tmp_path / "parts") == history and same(whole, resumed)
+    history = fit(whole, tmp_path / "whole", stage=stage)
+    fit(resumed, tmp_path / "parts", stage=stage, stop_after=3)
+    assert fit(resumed, tmp_path / "parts", stage=stage) == history and same(whole, resumed)
     assert not same(whole, blocks())

@@ -1,180 +1,122 @@
-"""Batches of the joint stage: shares of processes, samples read live, what cannot be read."""
+"""The objective: losses worked by hand."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import pickle
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import math
 
-import numpy as np
 import pytest
 import torch
 
-from sf_ros.core.views import normalise
-from tests.tiny_models import CONFIG, fused_model
-from tests.training.data.test_cache import Pictures
+from sf_ros.core.tasks import TASKS
+from sf_ros.model.fusion import FusedModel
+from tests.tiny_models import CONFIG, fused_model, word_tokenizer
 from tests.training.test_train import TOY, fresh, random_data
-from training.data import cache
-from training.trainer import objective
+from training.data.inputs import Batch
+from training.trainer.joint import JointBatches
+from training.trainer.objective import heatmap_loss, joint_losses, label_losses
 
-ENCODER = CONFIG.encoder
-STAGE = dataclasses.replace(TOY.joint, batch_size=4)
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def tasks_of(batch: dict) -> list[tuple[str, int]]:
-    return list(zip(batch["tasks"], batch["labels"].tolist(), strict=True))
+VOCABULARY = CONFIG.llm.vocabulary
 
 
-@pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (1, 2), (2, 2)])
-def test_the_parts_of_a_batch_are_the_batch(processes: int, accumulate: int) -> None:
-    data = random_data()
-    whole = objective.JointBatches(data, dataclasses.replace(TOY, joint=STAGE))
-    config = dataclasses.replace(TOY, joint=dataclasses.replace(STAGE, accumulate=accumulate))
-    for step in range(8):
-        parts = [
-            objective.JointBatches(data, config, process, processes)[step * accumulate + part]
-            for process in range(processes)
-            for part in range(accumulate)
-        ]
-        assert len({len(part["tasks"]) for part in parts}) == 1
-        assert sorted(item for part in parts for item in tasks_of(part)) == sorted(tasks_of(whole[step]))
+@pytest.fixture
+def model() -> FusedModel:
+    return fused_model()
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
-    with pytest.raises(ValueError, match="4 is not a multiple of 3 processes x 1"):
-        objective.JointBatches(random_data(), dataclasses.replace(TOY, joint=STAGE), 0, 3)
+def random_tokens(count: int) -> torch.Tensor:
+    return torch.randn(count, CONFIG.visual_tokens, CONFIG.llm.dim)
 
 
-def test_parts_that_are_accumulated_train_as_a_whole_batch_does(tmp_path: Path) -> None:
-    histories = []
-    for accumulate in (1, 2, 4):
-        stage = dataclasses.replace(STAGE, steps=4, accumulate=accumulate)
-        config = dataclasses.replace(TOY, joint=stage)
-        histories.append(objective.fit_joint(fresh(), random_data(), config, tmp_path / str(accumulate))[0])
-    for other in histories[1:]:
-        assert [set(entry) for entry in other] == [set(entry) for entry in histories[0]]
-        for one, two in zip(histories[0], other, strict=True):
-            assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-4)
+def mean_loss(model: FusedModel, visual: torch.Tensor, tasks: list[str], labels: torch.Tensor) -> torch.Tensor:
+    return label_losses(model, visual, tasks, labels, [1] * len(tasks)).mean()
 
 
-def test_checkpointed_activations_train_the_same(tmp_path: Path) -> None:
-    stage = dataclasses.replace(STAGE, steps=3)
-    plain, saved = (
-        objective.fit_joint(
-            fresh(), random_data(), dataclasses.replace(TOY, joint=stage, checkpoint_activations=on), path
-        )[0]
-        for on, path in ((False, tmp_path / "plain"), (True, tmp_path / "saved"))
+def test_zero_logits_give_log_vocabulary_loss(model: FusedModel) -> None:
+    with torch.no_grad():
+        model.llm.norm.weight.zero_()  # every state and so every logit is zero
+    loss = mean_loss(model, random_tokens(3), ["gesture", "domain", "looking_at_me"], torch.tensor([32, 0, 1]))
+    assert loss.item() == pytest.approx(math.log(VOCABULARY), abs=1e-5)
+
+
+def test_the_loss_is_over_the_whole_vocabulary(model: FusedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = word_tokenizer().convert_tokens_to_ids(TASKS["gesture"].answers[28])
+    logits = torch.zeros(1, VOCABULARY)
+    logits[:, token] = 2.0
+    monkeypatch.setattr(model, "next_token_logits", lambda visual, tasks: logits)
+    right = mean_loss(model, random_tokens(1), ["gesture"], torch.tensor([28]))
+    wrong = mean_loss(model, random_tokens(1), ["gesture"], torch.tensor([27]))
+    total = math.log(VOCABULARY - 1 + math.exp(2.0))
+    assert right.item() == pytest.approx(total - 2.0, abs=1e-5)
+    assert wrong.item() == pytest.approx(total, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.kind == "label"])
+def test_every_label_has_the_token_of_its_answer(model: FusedModel, task: str) -> None:
+    tokenizer = word_tokenizer()
+    for label, answer in enumerate(TASKS[task].answers):
+        assert tokenizer.decode([int(model.answer_ids[task][label])]) == answer
+
+
+def test_a_mixed_batch_has_the_mean_loss_of_its_samples(model: FusedModel) -> None:
+    visual, tasks, labels = random_tokens(3), ["looking_at_me", "gesture", "relation"], torch.tensor([1, 12, 4])
+    together = mean_loss(model, visual, tasks, labels)
+    alone = [mean_loss(model, visual[i : i + 1], [tasks[i]], labels[i : i + 1]).item() for i in range(3)]
+    assert together.item() == pytest.approx(sum(alone) / 3, rel=1e-5)
+    assert max(alone) - min(alone) > 1e-2
+
+
+def test_the_heatmap_loss_is_the_mean_over_cells(model: FusedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.tensor([[[0.0, 2.0], [-1.0, 0.5]]])
+    targets = torch.tensor([[[1.0, 1.0], [0.0, 0.25]]])
+    monkeypatch.setattr(model, "heatmap_logits", lambda visual: logits)
+    cells = (
+        math.log(2),
+        -math.log(1 / (1 + math.exp(-2.0))),
+        -math.log(1 - 1 / (1 + math.exp(1.0))),
+        -0.25 * math.log(1 / (1 + math.exp(-0.5))) - 0.75 * math.log(1 - 1 / (1 + math.exp(-0.5))),
     )
-    for one, two in zip(plain, saved, strict=True):
-        assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-5)
+    assert heatmap_loss(model, random_tokens(1), targets).item() == pytest.approx(sum(cells) / 4, abs=1e-6)
 
 
-def test_live_samples_are_the_cached_ones_to_the_bit(tmp_path: Path) -> None:
-    for task in ("gaze", "relation", "expression"):
-        pictures = Pictures(task, 5)
-        live = objective.LiveData(pictures, ENCODER)
-        stored = objective.CachedData(cache.load_or_build(pictures, ENCODER, tmp_path / task, workers=1))
-        for index in range(5):
-            one, two = live.row(index), stored.row(index)
-            assert np.array_equal(one.view, two.view) and np.array_equal(one.mask, two.mask)
-            assert np.array_equal(one.boxes, two.boxes) and one.boxes.any() == (task != "expression")
-            assert one.label == two.label and np.array_equal(one.points, two.points, equal_nan=True)
+def test_zero_heatmap_logits_give_log_two_loss(model: FusedModel) -> None:
+    with torch.no_grad():
+        for weight in model.heatmap.upscale.parameters():
+            weight.zero_()
+    targets = torch.rand(2, CONFIG.heatmap_size, CONFIG.heatmap_size)
+    assert heatmap_loss(model, random_tokens(2), targets).item() == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_an_uncached_run_sees_the_features_of_a_cached_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "worker_pool", ThreadPoolExecutor)  # starting processes takes seconds
-    model, live, stored = fresh(), {}, {}
-    for task in ("gaze", "relation", "expression"):
-        pictures = Pictures(task, 4)
-        views = cache.load_or_build(pictures, ENCODER, tmp_path / task, workers=1)
-        features = cache.load_or_encode(views, model.encoder, ENCODER, tmp_path / task)
-        live[task], stored[task] = objective.LiveData(pictures, ENCODER), objective.CachedData(views, features)
-        images = torch.from_numpy(normalise(np.stack([live[task].row(i).view for i in range(4)]), ENCODER))
-        assert np.array_equal(cache.frozen_features(model.encoder, images).numpy(), features)  # to the bit
-    config = dataclasses.replace(TOY, joint=dataclasses.replace(STAGE, steps=6))
-    uncached, cached = (
-        objective.fit_joint(fresh(), data, config, tmp_path / name)[0]
-        for name, data in (("uncached", live), ("cached", stored))
+def gaze_batch() -> Batch:
+    batches = JointBatches({"gaze": random_data()["gaze"]}, TOY)
+    return batches[0]
+
+
+def test_the_heatmap_loss_is_weighted_by_lambda() -> None:
+    model, batch = fresh(), gaze_batch()
+    single, weighted = (
+        joint_losses(model, batch, dataclasses.replace(TOY, heatmap_weight=weight))["gaze"] for weight in (1.0, 20.0)
     )
-    for one, two in zip(uncached, cached, strict=True):
-        assert one == pytest.approx(two, rel=1e-3)  # others in the batch may change the last bits of bfloat16
+    assert weighted.item() == pytest.approx(20 * single.item(), rel=1e-6)
 
 
-def test_a_live_sample_that_cannot_be_read_is_replaced_and_told() -> None:
-    live = objective.LiveData(Pictures("domain", 4, broken=(1, 2)), ENCODER)
-    row = live.row(1)
-    assert row.label == live.row(3).label and np.array_equal(row.view, live.row(3).view)
-    assert row.broken == ("picture 1 is cut off", "picture 2 is cut off") and live.row(3).broken == ()
-    with pytest.raises(OSError, match="100 samples of 'domain' in a row cannot be read: picture 0"):
-        objective.LiveData(Pictures("domain", 1, broken=(0,)), ENCODER).row(0)
+def test_losses_by_task_add_up_to_the_text_loss() -> None:
+    config = dataclasses.replace(TOY, joint=dataclasses.replace(TOY.joint, batch_size=6))
+    model, batches = fresh(), JointBatches(random_data(), config)
+    batch = next(batch for batch in map(batches.__getitem__, range(9)) if len(set(batch.tasks)) > 2)
+    whole = joint_losses(model, batch, TOY)["text"]
+    parts = joint_losses(model, batch, dataclasses.replace(TOY, pcgrad=True))
+    assert set(parts) == set(batch.tasks)
+    assert sum(part.item() for part in parts.values()) == pytest.approx(whole.item(), rel=1e-5)
 
 
-def test_a_live_run_trains_and_says_what_it_could_not_read(tmp_path: Path) -> None:
-    data = {task: objective.LiveData(Pictures(task, 6, broken=(2,)), ENCODER) for task in ("gaze", "domain")}
-    stage = dataclasses.replace(STAGE, steps=4)
-    history, broken = objective.fit_joint(fresh(), data, dataclasses.replace(TOY, joint=stage), tmp_path)
-    assert len(history) == 4 and broken == ["picture 2 is cut off"]
-
-
-def test_batches_travel_to_worker_processes(tmp_path: Path) -> None:
-    batches = objective.JointBatches(random_data(), dataclasses.replace(TOY, joint=STAGE))
-    first = batches[0]
-    again = pickle.loads(pickle.dumps(batches))[0]
-    assert again["tasks"] == first["tasks"] and torch.equal(again["features"], first["features"])
-
-
-def test_operations_of_a_batch_grow_with_prompts_and_live_pictures() -> None:
-    model = fused_model()
-    batch = {"tasks": ["gaze"]}
-    gaze, gesture = objective.batch_flops(model, batch), objective.batch_flops(model, {"tasks": ["gesture"]})
-    assert gesture > gaze > 0
-    assert objective.batch_flops(model, {"tasks": ["gaze"] * 3}) == pytest.approx(3 * gaze)
-    assert objective.batch_flops(model, {**batch, "images": None}) > gaze
-
-
-PROGRAM = """
-import json, sys
-from pathlib import Path
-sys.path.insert(0, {root!r})
-import dataclasses, torch
-from tests.training.test_train import TOY, fresh, random_data
-from training import joint
-torch.set_num_threads(1)
-objective.PartialState(cpu=True)
-stage = dataclasses.replace(TOY.joint, batch_size=4, steps=20)
-history, _ = objective.fit_joint(fresh(), random_data(), dataclasses.replace(TOY, joint=stage), Path({out!r}))
-state = objective.PartialState()
-if state.is_main_process:
-    Path({out!r}, "result.json").write_text(json.dumps({{"processes": state.num_processes, "history": history}}))
-"""
-
-
-def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    curves = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        out.mkdir()
-        program = tmp_path / f"program{processes}.py"
-        program.write_text(PROGRAM.format(root=str(ROOT), out=str(out)))
-        # `accelerate launch` calls this where there are GPUs; without it starts one process, whatever it is told.
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        fixed = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        done = subprocess.run(
-            [sys.executable, *launcher, str(program)],
-            cwd=ROOT, env={**os.environ, **fixed, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=280,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        result = json.loads((out / "result.json").read_text())
-        assert result["processes"] == processes
-        curves.append(result["history"])
-    one, two = curves
-    assert len(one) == len(two) == 20 and {key for entry in one for key in entry} == {"text", "gaze"}
-    for first, second in zip(one, two, strict=True):
-        assert set(first) == set(second)
-        assert list(second.values()) == pytest.approx(list(first.values()), abs=1e-4)
+@torch.no_grad()
+def test_the_loss_over_moments_is_that_of_the_mean_logits() -> None:
+    model, visual = fused_model(), torch.randn(5, CONFIG.visual_tokens, CONFIG.llm.dim)
+    tasks, labels = ["domain", "looking_at_me", "domain"], torch.tensor([2, 1, 0])
+    losses = label_losses(model, visual, tasks, labels, [1, 3, 1])
+    logits = model.next_token_logits(visual[1:4], ["looking_at_me"] * 3).mean(0)
+    expected = -logits.log_softmax(-1)[model.answer_ids["looking_at_me"][1]]
+    assert losses.shape == (3,) and losses[1].item() == pytest.approx(expected.item(), abs=1e-4)
+    alone = label_losses(model, visual[[0, 4]], ["domain", "domain"], torch.tensor([2, 0]), [1, 1])
+    assert torch.allclose(losses[[0, 2]], alone, atol=1e-4)
