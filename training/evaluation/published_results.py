@@ -167,9 +167,7 @@ CAVEATS = (
         ("domain", "relation"),
         "PISC: the paper's own joint Qwen2-VL (Table 1) has 95.8 / 95.2, more than SocialFusion.",
     ),
-    Caveat(
-        tuple(dict.fromkeys(c.task for c in COLUMNS)), "Inferred: Tables 1 and 8 are validation figures.", "val"
-    ),
+    Caveat(tuple(dict.fromkeys(c.task for c in COLUMNS)), "Inferred: Tables 1 and 8 are validation figures.", "val"),
 )
 
 

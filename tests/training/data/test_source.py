@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from tests.training import published
 from training.data import source
 from training.data.files import DatasetError, FileDataset

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model, word_tokenizer
 from tests.training.test_train import TOY, fresh, random_data

@@ -33,7 +33,7 @@ from torch.distributed.tensor import DTensor
 
 from tests.tiny_models import word_tokenizer
 from tests.training.test_train import TOY, fresh, random_data
-from sf_ros.core.tasks import TASKS
+from sf_ros.core.cues import TASKS
 from training.trainer import checkpoint
 from training.trainer.joint import fit_joint
 
