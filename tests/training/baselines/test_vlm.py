@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoTokenizer,
     InternVLConfig,
     InternVLForConditionalGeneration,
     Qwen2VLConfig,
@@ -22,12 +24,11 @@ from sf_ros.core.fields import NotAvailable
 from sf_ros.core.types import Box
 from tests.training.baselines.trials import adam, sample, trained
 from training.baselines.interface import load_trained, save_trained
-from training.baselines.miniature import SMALL, internvl, qwen2_vl, tokenizer
+from training.baselines.miniature import SMALL, internvl, qwen2_vl
 from training.baselines.registry import load_vlm
 from training.baselines.vlm import IGNORED, Vlm, VlmConfig, collate
 from training.evaluation.score import score_heatmaps, score_labels
 
-KINDS = {"qwen2_vl": qwen2_vl, "internvl": internvl}
 BOXES = (Box(3, 4, 20, 30), Box(30, 8, 44, 40))
 QWEN_TEXT = {  # Qwen2.5-1.5B, the LLM of Qwen2-VL-2B and InternVL3-2B except for the vocabulary
     "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12,
@@ -35,9 +36,19 @@ QWEN_TEXT = {  # Qwen2.5-1.5B, the LLM of Qwen2-VL-2B and InternVL3-2B except fo
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return KINDS[request.param](tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def qwen2_vl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return qwen2_vl(tmp_path_factory.mktemp("qwen2_vl"))
+
+
+@pytest.fixture(scope="module")
+def internvl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return internvl(tmp_path_factory.mktemp("internvl"))
+
+
+@pytest.fixture(scope="module", params=["qwen2_vl", "internvl"])
+def folder(request: pytest.FixtureRequest) -> Path:
+    return request.getfixturevalue(f"{request.param}_folder")
 
 
 @pytest.fixture
@@ -152,9 +163,9 @@ def test_bfloat16_weights_have_float32_adapters(folder: Path) -> None:
     assert torch.isfinite(loss) and vlm.answer(sample("domain")).probabilities.dtype == np.float32
 
 
-def test_older_hub_layout_gives_the_same_answers(tmp_path: Path) -> None:
+def test_older_hub_layout_gives_the_same_answers(qwen2_vl_folder: Path, tmp_path: Path) -> None:
     """Qwen2-VL-2B-Instruct has its text sizes at the top of config.json and a preprocessor_config.json."""
-    folder = qwen2_vl(tmp_path)
+    folder = shutil.copytree(qwen2_vl_folder, tmp_path / "model")
     expected = load_vlm(str(folder), SMALL).answer(sample("relation")).probabilities
     facts = json.loads((folder / "config.json").read_text())
     text = facts.pop("text_config")
@@ -209,8 +220,8 @@ def test_unsupported_models_are_refused(facts: dict, message: str, tmp_path: Pat
         load_vlm(str(tmp_path), SMALL)
 
 
-def test_a_model_without_chat_template_is_refused(tmp_path: Path) -> None:
-    folder = qwen2_vl(tmp_path)
+def test_a_model_without_chat_template_is_refused(qwen2_vl_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(qwen2_vl_folder, tmp_path / "model")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template"):
         load_vlm(str(folder), SMALL)
@@ -237,11 +248,11 @@ def _internvl3_2b() -> torch.nn.Module:
     ("build", "total"), [(_qwen2_vl_2b, 2_208_985_600), (_internvl3_2b, 2_088_957_440)], ids=["Qwen2-VL", "InternVL3"]
 )
 def test_real_sizes_have_the_published_number_of_weights(
-    build: Callable[[], torch.nn.Module], total: int, tmp_path: Path
+    build: Callable[[], torch.nn.Module], total: int, qwen2_vl_folder: Path
 ) -> None:
-    class Words:
+    class TokenizerOnly:
         def __init__(self) -> None:
-            self.tokenizer = tokenizer(tmp_path)
+            self.tokenizer = AutoTokenizer.from_pretrained(qwen2_vl_folder)
 
         def read(self, image: np.ndarray, prompt: str) -> dict[str, torch.Tensor]:
             raise AssertionError
@@ -249,6 +260,6 @@ def test_real_sizes_have_the_published_number_of_weights(
     with torch.device("meta"):
         model = build()
         assert sum(p.numel() for p in model.parameters()) == total
-        vlm = Vlm(model, model.model.language_model, Words(), VlmConfig())
+        vlm = Vlm(model, model.model.language_model, TokenizerOnly(), VlmConfig())
     per_layer = 2 * (1536 + 1536) + 2 * (1536 + 256) + 3 * (1536 + 8960)  # query output, key value, gate up down
     assert sum(p.numel() for p in vlm.parameters() if p.requires_grad) == 28 * 32 * per_layer == 36_929_536
