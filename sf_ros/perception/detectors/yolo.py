@@ -61,7 +61,7 @@ class YoloDetector:
             )
         if self._face_class is None and not self._pose:
             LOG.warning(
-                "%s detects no faces: gaze, looking-at-me and expression stay empty. Use one with faces, or a pose model.",
+                "%s detects no faces: cues read from a face stay empty. Use a pose model, or one with faces.",
                 path,
             )
 
