@@ -204,8 +204,7 @@ def check_vision(path: Path, form: Form, agreement: Mapping[str, float]) -> None
     """BundleError when the tokens of an ONNX file differ from the modules', or are nan."""
     error, cosine = agreement["max_relative_error"], agreement["min_cosine"]
     if form == "float32" and not error <= MAX_RELATIVE_ERROR:
-        found, expected = f"tokens differ from the checkpoint's by {error:.3g} of the largest", MAX_RELATIVE_ERROR
-        message = f"{found}; expected {expected} or less"
+        message = f"tokens differ by {error:.3g} of the checkpoint's largest; expected {MAX_RELATIVE_ERROR} or less"
     elif not cosine >= MIN_COSINE:
         message = f"a token's cosine with the checkpoint's is {cosine:.4f}; expected {MIN_COSINE} or more"
     else:

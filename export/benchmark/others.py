@@ -56,8 +56,8 @@ class Generate:
         """See Other."""
         queries: dict[str, list[tuple[Box, ...]]] = {}
         for query in crowd.queries(people):
-            for task in query.tasks:
-                queries.setdefault(task, []).append(query.boxes if query.view != "frame" else ())
+            for name in query.tasks:
+                queries.setdefault(name, []).append(query.boxes if query.view != "frame" else ())
         images, index = views_of(image, people)
         weight = self._embedding.weight
         scaled = torch.from_numpy(images).to(weight.device).permute(0, 3, 1, 2).to(weight.dtype) / 127.5 - 1

@@ -48,8 +48,7 @@ def differences(engine: Engine, exact: Engine, tasks: Sequence[str], samples: in
 def _answered(exact: Engine, task: str, samples: int) -> Iterator[tuple[Sample, Answer]]:
     """Scenes of the test split with the exact answer to one task."""
     console, drawn = Console(stderr=True), scenes(task, "test", samples)
-    options = {"console": console, "transient": True, "disable": not console.is_terminal}
-    for sample in track(drawn, task, total=samples, **options):
+    for sample in track(drawn, task, samples, console=console, transient=True, disable=not console.is_terminal):
         yield sample, exact.answer(sample.image, [query(sample)])[0][task]
 
 

@@ -108,7 +108,7 @@ def simulate(device: Device, scene: Scene, config: RuntimeConfig) -> Run:
         scheduler.report(queries, spent_ms)
         run.frames.append((spent_ms, len(queries)))
         queried = {(task, query.ids) for query in queries for task in query.tasks}
-        subjects = {
+        subjects: dict[str, list[tuple[int, ...]]] = {
             "person": [(person.track_id,) for person in people],
             "pair": [(a.track_id, b.track_id) for a, b in nearest_pairs(people, config.max_pairs)],
         }
