@@ -28,14 +28,13 @@ from rich.table import Table
 
 from export.benchmark.work import PROMPT_TOKENS
 from export.llm import export_llm
-from export.parity import compare, unproven
+from export.parity import compare, engine_without_manifest, scenes
 from export.vision import VisionGraph, export_vision, fidelity
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.cues import TASKS
+from sf_ros.engines.fused.layout import unsupported_layout
 from sf_ros.model.fusion import FusedModel
 from training.config import preset
-from training.data.scenes.dataset import Scenes
 from training.evaluation.answers import reference
 from training.model import start
 from training.model.lora import attach, merge
@@ -112,7 +111,8 @@ def export(
 ) -> bundles.Manifest:
     """Manifest of the bundle folder `out`, written from the checkpoint folder `source`.
 
-    BundleError when the bundle's answers differ from the checkpoint's.
+    ValueError for a model layout that the robot does not run; BundleError when the bundle's answers differ from the
+    checkpoint's.
     """
     model, _, _ = checkpoint.load(source)
     command = _command((source.name, out.name), detector, None if samples == SAMPLES else samples, vision)
@@ -149,18 +149,20 @@ def _write(
     model: FusedModel,
     out: Path,
     detector: Path | None,
-    samples: int,
+    count: int,
     vision: tuple[Form, ...],
     origin: Mapping[str, Any],
 ) -> bundles.Manifest:
     """Write all files of a bundle, the manifest last. Consumes the model: its adapters are merged in place."""
     config = model.config
+    if reason := unsupported_layout(config):
+        raise ValueError(f"{reason}. Train a model with that layout.")
     out.mkdir(parents=True, exist_ok=True)
     (out / bundles.MANIFEST).unlink(missing_ok=True)
-    per_task = max(1, samples // len(TASKS))
-    scenes = [Scenes(task, "val", per_task, 1)[i] for task in TASKS for i in range(per_task)]
+    per_task = max(1, count // len(model.tasks))
+    samples = [sample for task in model.tasks for sample in scenes(task, "val", per_task)]
     # Before the engine is loaded: two models of paper size take 12 GB.
-    expected = [reference(model, scene) for scene in _progress(scenes, "checkpoint")]
+    expected = [reference(model, sample) for sample in _progress(samples, "checkpoint")]
     seconds: dict[str, float] = {}
     merged, agreement = merge(model), {}
     for form in vision:
@@ -177,8 +179,8 @@ def _write(
     del model, merged
     if detector is not None:
         shutil.copyfile(detector, out / bundles.DETECTOR)
-    engine = unproven(out, config, prompts)
-    pairs = list(zip(scenes, expected, strict=True))
+    engine = engine_without_manifest(out, config, prompts)
+    pairs = list(zip(samples, expected, strict=True))
     parity = compare(engine, _progress(pairs, "bundle"), config.heatmap_sigma)
     check_answers(out, parity)
     provenance = {
@@ -202,8 +204,7 @@ def check_vision(path: Path, form: Form, agreement: Mapping[str, float]) -> None
     """BundleError when the tokens of an ONNX file differ from the modules', or are nan."""
     error, cosine = agreement["max_relative_error"], agreement["min_cosine"]
     if form == "float32" and not error <= MAX_RELATIVE_ERROR:
-        found, expected = f"tokens differ from the checkpoint's by {error:.3g} of the largest", MAX_RELATIVE_ERROR
-        message = f"{found}; expected {expected} or less"
+        message = f"tokens differ by {error:.3g} of the checkpoint's largest; expected {MAX_RELATIVE_ERROR} or less"
     elif not cosine >= MIN_COSINE:
         message = f"a token's cosine with the checkpoint's is {cosine:.4f}; expected {MIN_COSINE} or more"
     else:

@@ -18,7 +18,9 @@ def export_llm(merged: FusedModel, root: Path) -> None:
 
     `merged`: a model without adapters (training.model.lora.merge).
     """
-    llm = {k: v.to(PRECISION).contiguous() for k, v in merged.llm.state_dict().items() if k != "embed_tokens.weight"}
+    weights = merged.llm.state_dict()
+    del weights["embed_tokens.weight"]
+    llm = {name: weight.to(PRECISION).contiguous() for name, weight in weights.items()}
     (root / LLM).parent.mkdir(parents=True, exist_ok=True)
     save_file(llm, root / LLM)
     answers = {}
@@ -26,8 +28,6 @@ def export_llm(merged: FusedModel, root: Path) -> None:
         answers[f"prompt.{name}"] = merged.prompt(name).detach().to(PRECISION).contiguous()
     for name, ids in merged.answer_ids.items():
         answers[f"rows.{name}"] = merged.output_rows.detach()[ids].to(PRECISION).contiguous()
-    parts = {name: part for name, part in merged.parts().items() if name in ("heatmap", "box_tokens")}
-    for name, part in parts.items():
-        for key, value in part.state_dict().items():
-            answers[f"{name}.{key}"] = value.to(PRECISION).contiguous()
+    for key, value in merged.heatmap.state_dict().items():
+        answers[f"heatmap.{key}"] = value.to(PRECISION).contiguous()
     save_file(answers, root / ANSWERS)

@@ -1,9 +1,12 @@
-"""Does an engine answer as it should? Measured on samples: a bundle's on its checkpoint, a precision's on float32."""
+"""How far an engine's answers are from expected ones: a bundle's from its checkpoint's, float16's from float32's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,54 +15,79 @@ from sf_ros.core.config import ModelConfig, RuntimeConfig
 from sf_ros.core.cues import TASKS, fingerprint
 from sf_ros.engines.base import Answer, Engine, Query
 from sf_ros.engines.fused.engine import FusedEngine
-from training.data.sample import Sample
+
+if TYPE_CHECKING:
+    from training.data.sample import Sample
+
+DRAWN = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")  # tasks of training.data.scenes
+SUBSTITUTES = {"frame": "relation", "face": "expression", "person": "gesture"}  # view -> drawn task
+
+
+def scenes(task: str, split: str, count: int) -> Iterator[Sample]:
+    """Drawn samples with the view and boxes that a task needs.
+
+    Parity needs no labels, so a task that is not DRAWN gets the samples of a task on the same view.
+    """
+    from training.data.scenes.dataset import Scenes  # needs the packages of training
+
+    drawn = task if task in DRAWN else SUBSTITUTES[TASKS[task].view]
+    samples = Scenes(drawn, split, count, 1)
+    for index in range(count):
+        boxes = samples[index].boxes[: max(TASKS[task].boxes, 1)]
+        yield dataclasses.replace(samples[index], task=task, boxes=boxes)
 
 
 def compare(
-    engine: Engine, answered: Iterable[tuple[Sample, Answer]], sigma: float, packed: bool = False
+    engine: Engine, answered: Iterable[tuple[Sample, Answer]], sigma: float, batched: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Per question: largest difference of a probability (or heatmap cell), and how often the winner is the same.
+    """By task: samples, the largest difference of a probability or heatmap cell, and the share of equal winners.
 
-    `answered`: samples with the right answers. A heatmap is interpolated from a coarser one, so that cells some way
-    apart may differ by less than rounding does: the same place is one within `sigma` cells, as wide as the target's
-    Gaussian.
-    `packed`: what else may be asked about the same boxes is asked with it.
+    `answered`: samples with the expected answers. Winners of a heatmap are equal within `sigma` cells, the width of the
+    target's Gaussian: heatmaps are interpolated from coarser ones, so near cells differ by less than rounding.
+    `batched`: the other tasks on the same view are in the same query.
     """
-    worst: dict[str, list[float]] = {}
+    differences: dict[str, list[float]] = {}
     same: dict[str, list[bool]] = {}
     for sample, expected in answered:
-        asked = [sample.task, *(beside(sample.task) if packed else ())]
-        query = Query(TASKS[sample.task].view, sample.boxes, tuple(asked), (1,))
-        found = engine.answer(sample.image, [query])[0][sample.task]
-        a = expected.heatmap if expected.probabilities is None else expected.probabilities
-        b = found.heatmap if found.probabilities is None else found.probabilities
-        assert a is not None and b is not None
-        worst.setdefault(sample.task, []).append(float(np.abs(a - b).max()))
-        winners = [np.array(np.unravel_index(np.argmax(answer), answer.shape)) for answer in (a, b)]
+        answer = engine.answer(sample.image, [query(sample, batched)])[0][sample.task]
+        differences.setdefault(sample.task, []).append(largest_difference(expected, answer))
+        cells = [np.unravel_index(np.argmax(values), values.shape) for values in map(_values, (expected, answer))]
         tolerance = sigma if expected.probabilities is None else 0  # cells
-        same.setdefault(sample.task, []).append(bool(np.linalg.norm(winners[0] - winners[1]) <= tolerance))
+        same.setdefault(sample.task, []).append(math.dist(*cells) <= tolerance)
     return {
         task: {
-            "samples": len(worst[task]),
-            "max_difference": float(np.max(worst[task])),  # nan if one is
+            "samples": len(differences[task]),
+            "max_difference": float(np.max(differences[task])),  # nan if one is
             "same_winner": float(np.mean(same[task])),
         }
-        for task in worst
+        for task in differences
     }
 
 
-def beside(task: str) -> list[str]:
-    """The other questions about the same boxes in the same kind of view."""
-    kind = TASKS[task].view_key
-    return [name for name, spec in TASKS.items() if name != task and spec.view_key == kind]
+def query(sample: Sample, batched: bool = False) -> Query:
+    """The query of a sample's task; `batched`: followed by the other tasks on the same view."""
+    task = TASKS[sample.task]
+    others = [name for name, other in TASKS.items() if name != task.name and other.view_key == task.view_key]
+    return Query(task.view, tuple(sample.boxes), (task.name, *others) if batched else (task.name,), (1,))
 
 
-def unproven(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEngine:
-    """An engine for a bundle folder that has no manifest yet, for the measurement that will earn it one.
+def largest_difference(expected: Answer, answer: Answer) -> float:
+    """Largest difference of a probability or heatmap cell."""
+    return float(np.abs(_values(expected) - _values(answer)).max())
 
-    It computes in float32, so that what is measured is the bundle and not the machine.
+
+def engine_without_manifest(root: Path, model: ModelConfig, prompts: dict[str, str]) -> FusedEngine:
+    """An engine on a bundle folder that has no manifest yet.
+
+    It computes in float32 on the CPU, so that parity measures the bundle and not the machine.
     """
-    files = {p.relative_to(root).as_posix(): "" for p in root.rglob("*") if p.is_file()}
+    files = {path.relative_to(root).as_posix(): "" for path in root.rglob("*") if path.is_file()}
     tasks = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
     manifest = bundles.Manifest(model, tasks, prompts, {}, files, {}, {})
     return FusedEngine(bundles.Bundle(root, manifest), RuntimeConfig(device="cpu", precision="float32"))
+
+
+def _values(answer: Answer) -> np.ndarray:
+    values = answer.heatmap if answer.probabilities is None else answer.probabilities
+    assert values is not None
+    return values

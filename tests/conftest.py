@@ -92,9 +92,9 @@ def exported(fused_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def fused_engine(exported: Path, fused_model: Any) -> Any:
     """An engine on the exported folder."""
-    from export.parity import unproven
+    from export.parity import engine_without_manifest
 
-    return unproven(exported, fused_model.config, fused_model.prompts)
+    return engine_without_manifest(exported, fused_model.config, fused_model.prompts)
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:

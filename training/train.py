@@ -91,12 +91,12 @@ def train(arguments: Arguments) -> dict[str, object]:
     datasets = {task: training_set(arguments.data, config, task) for task in tasks}
     samples = {task: len(part) for task, part in datasets.items()}
     if arguments.plan:
-        model = attach(start.meta_model(config), config.lora_rank, config.lora_alpha)
+        model = attach(start.meta_model(config, tasks), config.lora_rank, config.lora_alpha)
         return {"preset": config.name, **show(plan(model, config, samples, mode), config).to_dict()}
     shared = arguments.start or out
     begin = start.random if arguments.random else start.frozen
     scored = () if arguments.random else tasks  # scores of random weights mean nothing
-    model, tokenizer, config, histories = begin(config, shared / "pretraining")
+    model, tokenizer, config, histories = begin(config, shared / "pretraining", tasks)
     attach(model.to(state.device), config.lora_rank, config.lora_alpha)
     if state.is_main_process:
         show(plan(model, config, samples, mode), config)
@@ -127,7 +127,7 @@ def train(arguments: Arguments) -> dict[str, object]:
         curves.plot(histories, out / "curves.png")
         forecast(seconds, preset(arguments.preset).joint.steps, config.joint.steps)
     if not arguments.random:
-        checkpoint.save(model, tokenizer, config, out / "checkpoint", tuple(TASKS), facts)
+        checkpoint.save(model, tokenizer, config, out / "checkpoint", facts)
         facts = {"checkpoint": str(out / "checkpoint"), **facts}
     last = {key: value for entry in histories["joint"][-50:] for key, value in entry.items()}
     scores = {key: last.pop(key) for key in list(last) if key.startswith(curves.VALIDATION)}

@@ -1,9 +1,9 @@
-"""Measure a bundle here:  python -m export.benchmark [--bundle DIR | --preset NAME --random] [--against naive,once]
+"""Measure a bundle on this machine:  python -m export.benchmark [--bundle DIR] [--people 1,4] [--out DIR]
 
-Every question about 1, 2, 4 and 8 people, whose places in the picture are fixed, is asked by the engine and by simpler
-ways with the same weights, sessions and precision, in turns. Operations are counted, and set against the products of
-matrices that this machine manages in the same minutes. The last line of stdout is one JSON object; --out also gets it,
-with pictures.
+Every task about 1, 2, 4 and 8 people in fixed places is answered by the engine and by simpler methods with the same
+weights, sessions and precision, alternating in one run. Operations are counted and compared to the rate of plain matrix
+products in the same minutes. Whole frames are timed by stage. The last line of stdout is one JSON object; --out also
+gets it, with plots.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from export.benchmark import crowd, growth, machine, report
-from export.benchmark.measure import Crowd, measure, picture
+from export.benchmark import crowd, machine, report
+from export.benchmark.measure import Measurement, crowd_image, measure
 from export.benchmark.methods import METHODS
 from export.benchmark.others import OTHERS
 from sf_ros.core import bundle as bundles
@@ -43,7 +42,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="paper", help="of training.train, for --random (default: %(default)s)")
     parser.add_argument("--people", default="1,2,4,8", help="numbers of people (default: %(default)s)")
     parser.add_argument(
-        "--against", default="packed,once,naive", help="other methods, or none: packed, once, naive, eager, "
+        "--against", default="once,naive", help="other methods, or none: once, naive, eager, "
         f"{', '.join(OTHERS)} (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=9, help="measured runs of each method (default: %(default)s)")
@@ -51,9 +50,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--precision", default="auto", help="of the LLM (default: %(default)s)")
     parser.add_argument("--vision", default="auto", help="auto, onnx, onnx-tensorrt, torch or tensorrt (default: auto)")
     parser.add_argument("--engines", help="folder of TensorRT engines (default: the user's cache)")
-    parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: all cores")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all cores")
     parser.add_argument("--detector", help="detector file (default: the bundle's, else the demo's)")
-    parser.add_argument("--out", type=Path, help="folder for benchmark.json and pictures")
+    parser.add_argument("--out", type=Path, help="folder for benchmark.json and plots")
     return parser
 
 
@@ -71,10 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure, print and write; what the JSON line says. `folder` takes a random bundle."""
+    """The JSON object of a benchmark, which is also printed as tables and written to --out.
+
+    `folder`: for the random bundle.
+    """
     crowds = [int(number) for number in options.people.split(",")]
     for people in crowds:
-        crowd.persons(people)  # or ValueError, before anything takes long
+        crowd.persons(people)  # raises ValueError before the engine is loaded
     if options.repeats < 1:
         raise ValueError(f"--repeats {options.repeats}: expected 1 or more.")
     against = [] if options.against == "none" else options.against.split(",")
@@ -90,53 +92,48 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     engine = FusedEngine(bundle, config)
     loaded = time.perf_counter()
-    engine.answer(picture(), crowd.questions(1))
+    engine.answer(crowd_image(), crowd.queries(1))
     first = time.perf_counter()
     engine.warm_up()
     detector = YoloDetector(options.detector or _detector(bundle), config)
     others = {name: OTHERS[name](engine) for name in dict.fromkeys(against) if name in OTHERS}
     against = [name for name in against if name in METHODS]
-    measured: list[Crowd] = []
+    measurements: list[Measurement] = []
     joules: dict[int, float | None] = {}
     for people in crowds:
-        measured.append(measure(engine, detector, people, against, others, options.repeats))
+        measurements.append(measure(engine, detector, people, against, others, options.repeats))
         with machine.Energy(engine.device) as energy:
-            engine.answer(picture(), crowd.questions(people))
+            engine.answer(crowd_image(), crowd.queries(people))
         joules[people] = energy.joules
     result = {
         "bundle": str(options.bundle or ("random " + options.preset if options.random else "demo")),
         "bundle_sha256": bundles.sha256(bundle.root / bundles.MANIFEST),
         "commit": _commit(),
         "vision": engine.vision.name,
-        "llm": str(engine.llm.decoder.dtype).removeprefix("torch."),
+        "llm": str(engine.answer_model.llm.dtype).removeprefix("torch."),
         "machine": machine.describe(engine.device),
         "cold_start_s": {"load": round(loaded - start, 2), "first_answers": round(first - loaded, 2)},
         "peak_memory_mb": round(machine.peak_memory_bytes() / 1e6),
         "copy_bytes_per_s": round(machine.copy_rate(engine.device)),
-        "growth": {
-            name: {unit: asdict(law) for unit, law in found.items()} for name, found in report.laws(measured).items()
-        },
-        "crowds": [{**report.crowd_json(found), "joules": joules[found.people]} for found in measured],
+        "crowds": [{**report.to_json(measured), "joules": joules[measured.people]} for measured in measurements],
     }
-    _show(result, measured)
+    _show(result, measurements)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "benchmark.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        report.plot(measured, f"{result['vision']}, LLM {result['llm']}", options.out)
+        report.plot(measurements, f"{result['vision']}, LLM {result['llm']}", options.out)
     return result
 
 
-def _show(result: dict[str, Any], measured: Sequence[Crowd]) -> None:
+def _show(result: dict[str, Any], measurements: Sequence[Measurement]) -> None:
     console = Console()
-    where = result["machine"].get("gpu") or f"{result['machine']['cpu']}, {result['machine']['threads']} threads"
-    console.print(f"{result['bundle']} on {where}; vision {result['vision']}, LLM {result['llm']}")
-    console.print(report.methods_table(measured))
-    console.print(report.stages_table(measured))
-    for found in measured:
-        shares = ", ".join(f"{name} {report.achieved(found, name) / rate:.0%}" for name, rate in found.rates.items())
-        console.print(f"{found.people} people, of the rate of its own products of matrices: {shares}")
-    for name, laws in report.laws(measured).items():
-        console.print(f"{name}, ms: {growth.sentence(laws['ms'])}")
+    device = result["machine"].get("gpu") or f"{result['machine']['cpu']}, {result['machine']['threads']} threads"
+    console.print(f"{result['bundle']} on {device}; vision {result['vision']}, LLM {result['llm']}")
+    console.print(report.methods_table(measurements))
+    console.print(report.stages_table(measurements))
+    for measured in measurements:
+        shares = [f"{stage} {report.achieved(measured, stage) / rate:.0%}" for stage, rate in measured.rates.items()]
+        console.print(f"{measured.people} people, share of the rate of its own matrix products: {', '.join(shares)}")
     console.print(f"peak memory {result['peak_memory_mb']:,} MB, load {result['cold_start_s']['load']} s")
 
 
@@ -145,8 +142,8 @@ def _random(preset: str, folder: Path) -> Path:
         from export.bundle import FILES, export_random
     except ImportError as error:
         raise ValueError(
-            f"--random needs what training needs ({error.name} is missing). Make the bundle on a workstation, "
-            f"python -m export.bundle DIR --preset {preset} --random, and name it by --bundle."
+            f"--random needs the packages of training ({error.name} is missing). Make the bundle on a workstation, "
+            f"python -m export.bundle DIR --preset {preset} --random, and pass it as --bundle."
         ) from error
     export_random(preset, folder / "bundle", samples=6, vision=tuple(FILES))
     return folder / "bundle"

@@ -1,4 +1,4 @@
-"""Every question about the crowd, asked in several ways in turns; and what else a frame costs."""
+"""Times of the methods on the crowd, alternating in one run, and of whole frames by stage."""
 
 from __future__ import annotations
 
@@ -15,57 +15,51 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.benchmark import crowd
 from export.benchmark.machine import Product, product_rate, products
-from export.benchmark.methods import METHODS, largest_difference
+from export.benchmark.methods import METHODS, answers_differ_by
 from export.benchmark.others import Other
 from export.benchmark.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.demo import demo_file
-from sf_ros.core.types import Frame, FrameCues
-from sf_ros.engines.base import Answer, Engine
-from sf_ros.engines.fused.batches import looks, marks
+from sf_ros.core.types import Frame
+from sf_ros.engines.base import Answers, Engine
+from sf_ros.engines.fused.batches import batches
 from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.engines.fused.vision import OnnxVision
-from sf_ros.io.recorders import typestore
 from sf_ros.io.video import VideoSource
-from sf_ros.msgs.hri import NO_STATE, messages
-from sf_ros.perception.detectors.yolo import YoloDetector
-from sf_ros.perception.people import Follower
-from sf_ros.perception.scheduler import Scheduler
-from sf_ros.perception.smoothing import Smoother
+from sf_ros.msgs.hri import PublisherState
+from sf_ros.msgs.messages import messages
+from sf_ros.msgs.typestore import typestore
+from sf_ros.perception.detectors.base import Detections, Detector
+from sf_ros.perception.pipeline import ENGINE_STAGES, Pipeline
 
-STAGES = ("decode", "detect", "track", "schedule", "views", "vision", "llm", "answers", "smoothing", "messages")
-MODELS = ("decode", "detect", "vision", "llm")  # what is not our overhead
-CAMERA_HZ = 15.0  # of the stream that is asked in turn; a device that is slower gets the frame that is newest then
-TURNS = 5  # frames of it for every repeat
-EVERYTHING_MS = 1e7  # a budget that leaves nothing out
-COUNTED = {
-    "ours": "packed+reuse",
-    "eager": "packed+reuse",
-}  # method -> what export.benchmark.work calls it, if otherwise
+STAGES = ("decode", "detect", "track", "schedule", *ENGINE_STAGES, "answers", "smooth", "messages")
+MODELS = ("decode", "detect", "vision", "llm")  # stages that are not overhead
+CAMERA_HZ = 15.0  # of the stream; a slower device gets the newest frame
+STREAM_FRAMES = 5  # frames of the stream per repeat
 Times = dict[str, float]  # stage -> milliseconds
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """What was measured with so many people."""
+class Measurement:
+    """Times and counts for one number of people."""
 
     people: int
-    questions: int
+    tasks: int  # answers per frame
     times: Mapping[str, Sequence[Times]]  # method -> of each repeat; 'all' is the whole answer
     flops: Mapping[str, Mapping[str, int]]  # method -> stage -> counted operations
     differences: Mapping[str, float]  # method on the same weights -> largest difference of an answer from ours
     tokens: Mapping[str, Mapping[str, int]]  # other architecture -> tokens read and written
-    rates: Mapping[str, float]  # stage -> operations per second of its own products of matrices, median of the rounds
-    frames: Sequence[Times] = field(default_factory=list)  # of each repeat: every stage of a whole frame, ours
-    stream: Sequence[Times] = field(default_factory=list)  # the same when a robot's scheduler asks in turn
+    rates: Mapping[str, float]  # stage -> operations per second of its own matrix products, median of the rounds
+    frames: Sequence[Times] = field(default_factory=list)  # whole frames of ours in which every task is due
+    stream: Sequence[Times] = field(default_factory=list)  # whole frames of ours as the robot schedules them
 
     def median(self, method: str, stage: str = "all") -> float:
         """Milliseconds."""
         return float(np.median([times[stage] for times in self.times[method]]))
 
 
-def picture() -> np.ndarray:
-    """RGB uint8 of the crowd's size: the demo clip's first frame, since the time does not depend on what is seen."""
+def crowd_image() -> np.ndarray:
+    """RGB uint8 of the crowd's size: the demo clip's first frame. Times do not depend on the content."""
     with VideoSource(demo_file("clip.mp4")) as source:
         image = next(iter(source)).image
     return cv2.resize(image, (crowd.WIDTH, crowd.HEIGHT))
@@ -73,30 +67,30 @@ def picture() -> np.ndarray:
 
 def measure(
     engine: FusedEngine,
-    detector: YoloDetector,
+    detector: Detector,
     people: int,
     against: Sequence[str],
     others: Mapping[str, Other],
     repeats: int,
     warm_up: int = 1,
-) -> Crowd:
-    """Time each method and other architecture `repeats` times, in turns, after `warm_up` (1 or more) runs of each."""
-    image, questions = picture(), crowd.questions(people)
+) -> Measurement:
+    """Alternate the methods and other architectures `repeats` times, after `warm_up` (1 or more) rounds."""
+    image, queries = crowd_image(), crowd.queries(people)
     engine.synchronise = True
     methods: dict[str, Engine] = {name: METHODS[name](engine) for name in dict.fromkeys(("ours", *against))}
-    answers: dict[str, list[Answer]] = {}
+    answers: dict[str, list[Answers]] = {}
     times: dict[str, list[Times]] = {name: [] for name in methods}
     tokens: dict[str, dict[str, int]] = {}
     flops: dict[str, dict[str, int]] = {}
-    own_products = {"llm": _language_products(engine, people), "vision": [_vision_product(engine, people)]}
+    own_products = {"llm": _llm_products(engine, people), "vision": [_vision_product(engine, people)]}
     rates: dict[str, list[float]] = {stage: [] for stage in own_products}
-    for turn in _counted(warm_up + repeats, f"{people} people"):
+    for turn in _progress(warm_up + repeats, f"{people} people"):
         for name, method in methods.items():
             start = time.perf_counter()
-            answers[name] = method.answer(image, questions)
-            spent = 1e3 * (time.perf_counter() - start)
+            answers[name] = method.answer(image, queries)
+            all_ms = 1e3 * (time.perf_counter() - start)
             if turn >= warm_up:
-                times[name].append({"all": spent, **method.timings_ms})
+                times[name].append({"all": all_ms, **method.timings_ms})
         for name, other in others.items():
             if turn < warm_up:
                 with FlopCounterMode(display=False) as counted:
@@ -106,111 +100,106 @@ def measure(
             start = time.perf_counter()
             other.frame(image, people)
             times.setdefault(name, []).append({"all": 1e3 * (time.perf_counter() - start)})
-        for stage, asked in own_products.items():  # in turn as well: the machine's speed changes in the course of a run
-            rates[stage].append(product_rate(asked))
-    counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.llm.prompts.items()})
-    return Crowd(
+        for stage, layers in own_products.items():  # alternating too: the machine's speed drifts
+            rates[stage].append(product_rate(layers))
+    counter = Counter(engine.model, {name: len(prompt) for name, prompt in engine.answer_model.prompts.items()})
+    return Measurement(
         people,
-        len(questions),
+        sum(len(query.tasks) for query in queries),
         times,
         {name: _flops(counter, people, name) for name in methods} | flops,
-        {name: largest_difference(answers["ours"], found) for name, found in answers.items() if name != "ours"},
+        {name: answers_differ_by(answers["ours"], answers[name]) for name in answers if name != "ours"},
         tokens,
-        {stage: float(np.median(found[warm_up:])) for stage, found in rates.items()},
+        {stage: float(np.median(values[warm_up:])) for stage, values in rates.items()},
         whole_frames(engine, detector, people, repeats, warm_up),
-        whole_frames(engine, detector, people, TURNS * repeats, TURNS * warm_up, in_turn=True),
+        whole_frames(engine, detector, people, STREAM_FRAMES * repeats, STREAM_FRAMES * warm_up, scheduled=True),
     )
 
 
-def whole_frames(
-    engine: Engine, detector: YoloDetector, people: int, frames: int, warm_up: int, in_turn: bool = False
-) -> list[Times]:
-    """Milliseconds by stage of whole frames, from a camera's JPEG to built messages, behind `warm_up` others.
+class CrowdDetector:
+    """Runs a detector on the image, which shows three people, and returns the crowd."""
 
-    Everything is asked in each; `in_turn`: what a robot's scheduler asks of a camera's next frame, by the defaults. The
-    detector sees the picture, which shows three; who is followed and asked about is the crowd.
+    def __init__(self, detector: Detector, people: int) -> None:
+        self._detector, self._detections = detector, crowd.detections(people)
+
+    def detect(self, frame: Frame) -> Detections:
+        """See Detector."""
+        self._detector.detect(frame)
+        return self._detections
+
+
+def whole_frames(
+    engine: Engine, detector: Detector, people: int, frames: int, warm_up: int, scheduled: bool = False
+) -> list[Times]:
+    """Milliseconds by stage of whole frames, from a camera's JPEG to built messages, after `warm_up` others.
+
+    In each frame the crowd is new and every task is due; `scheduled`: the robot's scheduler spreads the tasks over the
+    frames of a camera.
     """
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture(), cv2.COLOR_RGB2BGR))
-    seen, types = crowd.found(people), typestore().types.__getitem__
-    config = RuntimeConfig() if in_turn else RuntimeConfig(budget_ms=EVERYTHING_MS, max_pairs=people * people)
-    found: list[Times] = []
-    stamp, told = 1.0, NO_STATE
-    for index in _counted(warm_up + frames, f"{people} people, whole frames" + ", in turn" * in_turn):
-        if not in_turn or not index:
-            follower, scheduler, smoother = Follower(config), Scheduler(config), Smoother(config)
-        stamp += max(1 / CAMERA_HZ, sum(found[-1].values()) / 1e3) if in_turn and found else 1.0
-        clock = _Clock()
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(crowd_image(), cv2.COLOR_RGB2BGR))
+    types = typestore().types.__getitem__
+    config = RuntimeConfig() if scheduled else crowd.EVERYTHING
+    pipeline = Pipeline(CrowdDetector(detector, people), engine, config)
+    times: list[Times] = []
+    stamp, state = 1.0, PublisherState()
+    for index in _progress(warm_up + frames, f"{people} people, whole frames" + ", scheduled" * scheduled):
+        if not scheduled:
+            pipeline.reset()
+        start = time.perf_counter()
         image = cv2.cvtColor(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
-        clock.note("decode")
-        shown = Frame(image, stamp, index)
-        detector.find(shown)
-        clock.note("detect")
-        persons = follower.follow(seen, shown)
-        clock.note("track")
-        questions = scheduler.pick(persons, stamp, (crowd.WIDTH, crowd.HEIGHT))
-        clock.note("schedule")
-        answers = engine.answer(image, questions) if questions else []
-        clock.note("answers")
-        scheduler.report(questions, clock.spent["answers"])
-        clock.note("report")
-        smoother.update(questions, answers, stamp)
-        cues, relations = smoother.cues(persons, stamp, crowd.WIDTH, crowd.HEIGHT)
-        clock.note("smoothing")
-        said, told = messages(FrameCues(stamp, index, crowd.WIDTH, crowd.HEIGHT, cues, relations), types, told=told)
-        for item in said:
+        decoded = time.perf_counter()
+        cues = pipeline.step(Frame(image, stamp, index))
+        stepped = time.perf_counter()
+        items, state = messages(cues, types, state=state)
+        for item in items:
             item.message  # noqa: B018 (builds it)
-        clock.note("messages")
-        asked = engine.timings_ms if questions else dict.fromkeys(engine.timings_ms, 0.0)
-        spent = {**clock.spent, **asked}
-        spent["schedule"] += spent["report"]
-        spent["answers"] -= sum(asked.values())
-        found.append({stage: spent[stage] for stage in STAGES})
-    return found[warm_up:]
+        built = time.perf_counter()
+        times.append(_stages(cues.timings_ms, 1e3 * (decoded - start), 1e3 * (built - stepped)))
+        stamp += max(1 / CAMERA_HZ, sum(times[-1].values()) / 1e3) if scheduled else 1.0
+    return times[warm_up:]
 
 
 def overhead_ms(frame_times: Times) -> float:
-    """What a frame costs outside decoding and the models."""
-    return sum(spent for stage, spent in frame_times.items() if stage not in MODELS)
+    """Milliseconds of a frame outside decoding, detector and models."""
+    return sum(spent_ms for stage, spent_ms in frame_times.items() if stage not in MODELS)
 
 
-def _counted(steps: int, doing: str) -> Iterator[int]:
-    """Steps with a bar on a terminal that is drawn between them: not by a thread while they are timed."""
+def _stages(timings_ms: Mapping[str, float], decode_ms: float, messages_ms: float) -> Times:
+    """The pipeline's timings as STAGES, which add up to the whole frame."""
+    timed = ("detect", "track", "schedule", "answer", "smooth")
+    times = {"decode": decode_ms, **timings_ms, "messages": messages_ms}
+    times["schedule"] += timings_ms["total"] - sum(timings_ms[stage] for stage in timed)  # the scheduler's report
+    times["answers"] = timings_ms["answer"] - sum(timings_ms[stage] for stage in ENGINE_STAGES)
+    return {stage: times[stage] for stage in STAGES}
+
+
+def _progress(steps: int, name: str) -> Iterator[int]:
+    """Steps with a progress bar on a terminal. It is drawn between the steps, not by a thread while they are timed."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, auto_refresh=False, disable=not console.is_terminal) as bar:
-        yield from bar.track(range(steps), description=doing)
-
-
-class _Clock:
-    """Milliseconds between notes."""
-
-    def __init__(self) -> None:
-        self.spent: Times = {}
-        self._last = time.perf_counter()
-
-    def note(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.spent[stage], self._last = 1e3 * (now - self._last), now
+        yield from bar.track(range(steps), description=name)
 
 
 def _flops(counter: Counter, people: int, method: str) -> dict[str, int]:
-    work = frame(counter, people, COUNTED.get(method, method))
+    work = frame(counter, people, "ours" if method == "eager" else method)
     return {"vision": work["encoder"].flops + work["connector"].flops, "llm": work["llm"].flops}
 
 
-def _language_products(engine: FusedEngine, people: int) -> list[Product]:
-    """What the linear layers do for our passes, in the body's own precision."""
-    asked = looks(crowd.questions(people))
-    marked = marks(asked, crowd.WIDTH, crowd.HEIGHT, engine.model.encoder.grid)
-    planned = engine.planner(asked, marked)
-    tokens = [max(one.reused for one in planned)] if any(one.reused for one in planned) else []
-    tokens += [len(one.looks) * engine.llm.tokens(one) for one in planned]
-    return products(engine.llm.decoder, tokens)
+def _llm_products(engine: FusedEngine, people: int) -> list[Product]:
+    """The products of the LLM's linear layers for our batches, in its own precision."""
+    model = engine.answer_model
+    prompts = {name: len(prompt) for name, prompt in model.prompts.items()}
+    tokens = [
+        len(batch.queries) * (engine.model.visual_tokens + sum(prompts.get(task, 0) for task in batch.tasks))
+        for batch in batches(crowd.queries(people))
+    ]
+    return products(model.llm, tokens)
 
 
 def _vision_product(engine: FusedEngine, people: int) -> Product:
-    """A product as wide as the encoder's MLP, in the precision that vision runs in."""
-    pictures = 1 + 2 * people
-    width, tokens = engine.model.encoder.width, pictures * engine.model.encoder.grid**2
+    """A product as wide as the encoder's MLP, in the precision of vision."""
+    images = 1 + 2 * people
+    width, tokens = engine.model.encoder.width, images * engine.model.encoder.grid**2
     exact = isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu"
-    dtype = torch.float32 if exact else engine.llm.decoder.dtype
+    dtype = torch.float32 if exact else engine.answer_model.llm.dtype
     return Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))

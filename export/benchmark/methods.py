@@ -1,74 +1,98 @@
-"""Ways to ask every question about a picture: the engine's own, and simpler ones on the same weights and sessions.
+"""Ways to answer every task about an image, all on the same weights and sessions.
 
-naive: every question is an encoder pass and a language pass of its own. once: pictures are encoded once and together,
-and every question is a language pass of its own. packed: the engine without prefix reuse. eager: the engine without
-recorded runs, which only GPUs have. ours: the engine as it is.
+ours: the engine. eager: the engine without CUDA graphs. once: each view is encoded once, and every task runs the LLM by
+itself. naive: every task runs encoder and LLM by itself.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
-from sf_ros.engines.base import Answer, Engine, Question
-from sf_ros.engines.fused.batches import Look, Pass, plan
-from sf_ros.engines.fused.engine import FusedEngine, Planner
+from export.parity import largest_difference
+from sf_ros.core.cues import TASKS
+from sf_ros.engines.base import Answer, Answers, Engine, Query
+from sf_ros.engines.fused.batches import Batch, box_masks
+from sf_ros.engines.fused.engine import FusedEngine, fetch
+from sf_ros.engines.fused.vision import VisualTokens
 
 
 class Naive:
-    """One question after the other, each as if it were the only one."""
+    """One task after the other, each in a call of its own."""
 
     def __init__(self, engine: FusedEngine) -> None:
-        self._engine = planned(engine, each_alone)
+        self.tasks = engine.tasks
         self.timings_ms: dict[str, float] = {}
+        self._engine = engine
 
-    def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
+    def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
         """See Engine."""
+        timings = dict.fromkeys(("views", "vision", "llm"), 0.0)
         answers = []
-        self.timings_ms = dict.fromkeys(("views", "vision", "llm"), 0.0)
-        for question in questions:
-            answers += self._engine.answer(image, [question])
-            for stage, spent in self._engine.timings_ms.items():
-                self.timings_ms[stage] += spent
-        return answers
+        for query in queries:
+            of_query: dict[str, Answer] = {}
+            for task in query.tasks:
+                of_query |= self._engine.answer(image, [dataclasses.replace(query, tasks=(task,))])[0]
+                for stage, spent_ms in self._engine.timings_ms.items():
+                    timings[stage] += spent_ms
+            answers.append(of_query)
+        self.timings_ms = timings
+        return list(answers)
 
 
-def each_alone(asked: Sequence[Look], marked: np.ndarray) -> list[Pass]:
-    """A pass for every question of every look."""
-    return [Pass((name,), (index,)) for index, look in enumerate(asked) for name in look.questions]
+class Once:
+    """All views encoded together, then one LLM pass per task."""
 
+    def __init__(self, engine: FusedEngine) -> None:
+        self.tasks = engine.tasks
+        self.timings_ms: dict[str, float] = {}
+        self._engine = engine
 
-def planned(engine: FusedEngine, planner: Planner) -> FusedEngine:
-    """The same weights and sessions with other passes."""
-    other = copy.copy(engine)
-    other.planner, other.timings_ms = planner, {}
-    return other
+    def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
+        """See Engine."""
+        engine, start = self._engine, time.perf_counter()
+        images, view_index = engine.views(image, queries)
+        masks = box_masks(queries, image.shape[1], image.shape[0], engine.model.encoder.grid)
+        viewed = time.perf_counter()
+        visual = VisualTokens(*engine.vision.encode(images), view_index, torch.from_numpy(masks).to(engine.device))
+        if engine.synchronise and engine.device.type == "cuda":
+            torch.cuda.synchronize(engine.device)
+        encoded = time.perf_counter()
+        batches = [Batch((task,), (index,)) for index, query in enumerate(queries) for task in query.tasks]
+        arrays = fetch([tensors[0] for tensors in engine.answer_model.answer(batches, visual)])
+        ends = viewed, encoded, time.perf_counter()
+        answers: list[dict[str, Answer]] = [{} for _ in queries]
+        for batch, values in zip(batches, arrays, strict=True):
+            heatmap = TASKS[batch.tasks[0]].kind == "heatmap"
+            answer = Answer(heatmap=values[0]) if heatmap else Answer(probabilities=values[0])
+            answers[batch.queries[0]][batch.tasks[0]] = answer
+        stages = zip(("views", "vision", "llm"), (start, *ends), ends, strict=False)
+        self.timings_ms = {stage: 1e3 * (end - began) for stage, began, end in stages}
+        return list(answers)
 
 
 def eager(engine: FusedEngine) -> FusedEngine:
-    """The same weights and passes, told to a GPU kernel by kernel."""
+    """The same engine without CUDA graphs: a GPU gets every kernel by a launch of its own."""
     other = copy.copy(engine)
-    other.llm, other.timings_ms = copy.copy(engine.llm), {}
-    other.llm.replayed = None
+    other.answer_model, other.timings_ms = copy.copy(engine.answer_model), {}
+    other.answer_model.graphs = None
     return other
 
 
 METHODS: dict[str, Callable[[FusedEngine], Engine]] = {
     "ours": lambda engine: engine,
-    "packed": lambda engine: planned(engine, functools.partial(plan, model=engine.model, reuse="off")),
     "eager": eager,
-    "once": lambda engine: planned(engine, each_alone),
+    "once": Once,
     "naive": Naive,
 }
 
 
-def largest_difference(one: Sequence[Answer], other: Sequence[Answer]) -> float:
-    """Between probabilities (or heatmap cells) of two methods' answers."""
-    return max(float(np.abs(_numbers(a) - _numbers(b)).max()) for a, b in zip(one, other, strict=True))
-
-
-def _numbers(answer: Answer) -> np.ndarray:
-    return np.asarray(answer.heatmap if answer.probabilities is None else answer.probabilities)
+def answers_differ_by(expected: Sequence[Answers], answers: Sequence[Answers]) -> float:
+    """Largest difference of a probability or heatmap cell between the answers of two methods to the same queries."""
+    pairs = zip(expected, answers, strict=True)
+    return max(largest_difference(mine[task], theirs[task]) for mine, theirs in pairs for task in mine)

@@ -1,104 +1,104 @@
-"""How far answers move in a precision:  python -m export.benchmark.precision bfloat16 [--bundle DIR] [--samples 100]
+"""How far a precision moves answers:  python -m export.benchmark.precision bfloat16 [--bundle DIR] [--samples 100]
 
-The engine as a robot runs it, packed and with prefix reuse, against float32 on a CPU asked one question at a time, over
-scenes that training never saw. The same winner of a heatmap is the same cell. Exit status 1 where more moves than may:
-probabilities by 0.02 (float32: 1e-4), and a hundredth of the winners. The last line of stdout is one JSON object.
+Compares the engine as a robot runs it, with batched tasks, to float32 on a CPU one task at a time, on scenes of the
+test split, which need the packages of training. Winners of a heatmap are equal when they are the same cell. Exit status
+1 when a probability or heatmap cell differs by more than 0.02 (float32: 1e-4) or more than one winner in a hundred
+changes. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-import tyro
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from export.benchmark.methods import METHODS
-from export.parity import compare
+from export.parity import compare, query, scenes
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.cues import TASKS
 from sf_ros.core.demo import demo_file
-from sf_ros.engines.base import Answer, Engine, Question
+from sf_ros.core.fields import known
+from sf_ros.engines.base import Answer, Engine
 from sf_ros.engines.fused.engine import FusedEngine
-from training.data.sample import Sample
-from training.data.scenes.dataset import Scenes
 
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
-LARGEST = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}  # by how much a probability or a heatmap's cell may move
-SAME_WINNER = 0.99
+if TYPE_CHECKING:
+    from training.data.sample import Sample
 
-
-@dataclass(frozen=True)
-class Arguments:
-    """Command line of the comparison."""
-
-    precision: Annotated[Precision, tyro.conf.Positional]  # of the LLM
-    bundle: Path | None = None  # exported model; None: the demo bundle
-    samples: int = 100  # scenes per question
-    tasks: tuple[str, ...] = tuple(TASKS)  # questions
-    vision: str = "auto"  # what runs the encoder, as the parameter of that name
-    device: str = "auto"
-
-    def check(self) -> None:
-        """ValueError for a command that makes no sense."""
-        if unknown := set(self.tasks) - set(TASKS):
-            raise ValueError(f"--tasks has {', '.join(sorted(unknown))}; expected some of {', '.join(TASKS)}.")
-        if self.samples < 1 or not self.tasks:
-            raise ValueError("expected one question and one sample or more.")
+# Largest difference allowed of a probability or heatmap cell.
+MAX_DIFFERENCE = {"float32": 1e-4, "bfloat16": 2e-2, "float16": 2e-2}
+MIN_SAME_WINNER = 0.99
 
 
-def moved(engine: FusedEngine, exact: Engine, tasks: Sequence[str], samples: int) -> dict[str, dict[str, float]]:
-    """How far an engine's packed answers are from `exact`'s to single questions: as export.parity.compare, by cells."""
-    found: dict[str, dict[str, float]] = {}
+def differences(engine: Engine, exact: Engine, tasks: Sequence[str], samples: int) -> dict[str, dict[str, float]]:
+    """By task, how far the batched answers of `engine` are from those of `exact`, one task at a time; see compare."""
+    results: dict[str, dict[str, float]] = {}
     for task in tasks:
-        found |= compare(engine, _answered(exact, task, samples), sigma=0, packed=True)
-    return found
+        results |= compare(engine, _answered(exact, task, samples), sigma=0, batched=True)
+    return results
 
 
 def _answered(exact: Engine, task: str, samples: int) -> Iterator[tuple[Sample, Answer]]:
-    """Scenes of the test split, one after the other, with the answer to their question alone."""
-    scenes, console = Scenes(task, "test", samples, 1), Console(stderr=True)
-    for index in track(range(samples), task, console=console, transient=True, disable=not console.is_terminal):
-        scene = scenes[index]
-        yield scene, exact.answer(scene.image, [Question(task, (1,), scene.boxes)])[0]
+    """Scenes of the test split with the exact answer to one task."""
+    console, drawn = Console(stderr=True), scenes(task, "test", samples)
+    for sample in track(drawn, task, samples, console=console, transient=True, disable=not console.is_terminal):
+        yield sample, exact.answer(sample.image, [query(sample)])[0][task]
 
 
-def holds(found: Mapping[str, Mapping[str, float]], precision: str) -> bool:
-    """Whether no more moves than may. (nan moves.)"""
-    largest = all(one["max_difference"] <= LARGEST[precision] for one in found.values())
-    return largest and all(one["same_winner"] >= SAME_WINNER for one in found.values())
+def within_limits(results: Mapping[str, Mapping[str, float]], precision: str) -> bool:
+    """Whether every task stays within MAX_DIFFERENCE and MIN_SAME_WINNER; nan does not."""
+    close = all(result["max_difference"] <= MAX_DIFFERENCE[precision] for result in results.values())
+    return close and all(result["same_winner"] >= MIN_SAME_WINNER for result in results.values())
 
 
-def main(argv: list[str] | None = None) -> int:
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.benchmark.precision", description=__doc__.partition("\n\n")[2]
+    )
+    parser.add_argument("precision", choices=("auto", *MAX_DIFFERENCE), help="of the LLM")
+    parser.add_argument("--bundle", type=Path, help="exported model (default: the demo bundle)")
+    parser.add_argument("--samples", type=int, default=100, help="scenes per task (default: %(default)s)")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks to compare (default: all of the bundle)")
+    parser.add_argument("--vision", default="auto", help="what runs the encoder, as the robot's parameter `vision`")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    options = arguments().parse_args(argv)
     try:
-        arguments = tyro.cli(Arguments, args=argv, prog="python -m export.benchmark.precision", description=__doc__)
-        arguments.check()
-        config = RuntimeConfig(device=arguments.device, precision=arguments.precision, vision=arguments.vision)
-        bundle = bundles.load(arguments.bundle or demo_file("bundle"))
+        if options.samples < 1:
+            raise ValueError(f"--samples {options.samples}: expected 1 or more.")
+        config = RuntimeConfig(device=options.device, precision=options.precision, vision=options.vision)
+        bundle = bundles.load(options.bundle or demo_file("bundle"))
+        tasks = [known(name, bundle.tasks, "task") for name in options.tasks or bundle.tasks]
         engine = FusedEngine(bundle, config)
         exact = FusedEngine(bundle, RuntimeConfig(device="cpu", precision="float32", vision="onnx"))
-        found = moved(engine, METHODS["naive"](exact), arguments.tasks, arguments.samples)
+        results = differences(engine, METHODS["naive"](exact), tasks, options.samples)
+    except ImportError as error:
+        print(f"error: this needs the packages of training ({error.name} is missing).", file=sys.stderr)
+        return 2
     except (ValueError, OSError, BundleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    precision = str(engine.llm.decoder.dtype).removeprefix("torch.")
-    ran = f"language {engine.device.type} {precision}, vision {engine.vision.name}"
-    table = Table("question", "samples", "largest difference", "same winner", title=f"{ran}, against float32")
-    for task, one in found.items():
-        table.add_row(task, str(one["samples"]), f"{one['max_difference']:.2g}", f"{one['same_winner']:.2%}")
+    precision = str(engine.answer_model.llm.dtype).removeprefix("torch.")
+    title = f"LLM {engine.device.type} {precision}, vision {engine.vision.name}, against float32"
+    table = Table("task", "samples", "largest difference", "same winner", title=title)
+    for task, result in results.items():
+        table.add_row(task, str(result["samples"]), f"{result['max_difference']:.2g}", f"{result['same_winner']:.2%}")
     Console(stderr=True).print(table)
-    held = holds(found, precision)
-    print(json.dumps({"precision": precision, "vision": engine.vision.name, "holds": held, "questions": found}))
-    return 0 if held else 1
+    passed = within_limits(results, precision)
+    print(json.dumps({"precision": precision, "vision": engine.vision.name, "holds": passed, "tasks": results}))
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 
 from sf_ros.core import gaze
-from sf_ros.core.attention import in_space, looked_at, pixel_of
+from sf_ros.core.attention import pixel_of, resolve_gaze
 from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.types import FrameCues, Gaze, Person, PersonCues
-from sf_ros.engines.base import Question
+from sf_ros.core.types import Gaze, Person, PersonCues
+from sf_ros.engines.base import Query
 from training.data.scenes.dataset import jitter_box
 from training.data.scenes.painter import Painter
 from training.data.scenes.person.drawing import draw_person
@@ -34,6 +34,7 @@ from training.data.scenes.setting.rooms import draw_furniture
 
 SCENES = 360
 SPLIT, FOCUSES = "test", ("gaze", "any", "relation")
+LOOKING_MIN = 0.5  # confidence of looking at the camera
 NOISES = (0.02, 0.05)  # of the image's width and height, standard deviation
 CELLS, SIGMA = 64, 3.0  # of heatmaps
 DEPTH_NOISE, DEPTH_LOST = 0.01, 0.05
@@ -106,21 +107,17 @@ def compare(
     camera = Camera.from_info(*size, matrix, (), "plumb_bob", "camera")
     cues = []
     for person in people:
-        gaze_cue = None
-        if (heatmap := heatmaps.get(person.track_id)) is not None:
-            gaze_cue = Gaze(*gaze.decode(heatmap), heatmap)
-            target_id = looked_at(pixel_of(gaze_cue, size), person.track_id, people)
-            gaze_cue = Gaze(gaze_cue.point_norm, gaze_cue.confidence, heatmap, target_id=target_id)
-        cues.append(PersonCues(person, gaze_cue))
-    before = FrameCues(0.0, 0, *size, tuple(cues))
-    after, spaces = in_space(before, camera, depth, 0.5)
+        heatmap = heatmaps.get(person.track_id)
+        cues.append(PersonCues(person, {} if heatmap is None else {"gaze": Gaze(*gaze.decode(heatmap), heatmap)}))
+    in_image = resolve_gaze(cues, size, None, None, LOOKING_MIN)
+    in_space = resolve_gaze(cues, size, camera, depth, LOOKING_MIN)
     states = {person.track_id: person for person in state.people}
     shown = {person.track_id for person in annotation.people}
-    for old, new, true in zip(before.people, after.people, annotation.people, strict=True):
-        if old.gaze is None or new.gaze is None or true.gaze_point_norm is None:
+    for flat, solid, true in zip(in_image, in_space, annotation.people, strict=True):
+        if flat.gaze is None or solid.gaze is None or true.gaze_point_norm is None:
             continue
         named = int(true.gaze_target.partition(":")[2]) if true.gaze_target.startswith("person:") else None
-        targets = old.gaze.target_id, new.gaze.target_id, named if named in shown else None
+        targets = flat.gaze.target_id, solid.gaze.target_id, named if named in shown else None
         if true.gaze_target == "none":  # into the air: no surface
             yield Comparison(*targets)
             continue
@@ -129,9 +126,9 @@ def compare(
         seen = exact[min(int(pixel[1]), size[1] - 1), min(int(pixel[0]), size[0] - 1)]
         if abs(seen - target[2]) < SURFACE_M:
             target = target * seen / target[2]
-        space = spaces[true.track_id]
-        assert space.ray is not None and space.ray_rad is not None
-        error_px = float(np.linalg.norm(pixel_of(old.gaze, size) - pixel))
+        space = solid.gaze_3d
+        assert space is not None and space.ray is not None and space.ray_sigma_rad is not None
+        error_px = float(np.linalg.norm(pixel_of(flat.gaze, size) - pixel))
         angle = np.arccos(np.clip(space.ray @ target / np.linalg.norm(target), -1, 1))
         error = np.full(3, np.nan) if space.target is None else space.target - target
         covariance = np.eye(3) if space.covariance is None else space.covariance
@@ -141,7 +138,7 @@ def compare(
             across_m=error_px * target[2] / lens.focal_px,
             error_m=float(np.linalg.norm(error)),
             depth_m=abs(error[2]),
-            ray_squares=float((angle / space.ray_rad) ** 2),
+            ray_squares=float((angle / space.ray_sigma_rad) ** 2),
             point_squares=float(error @ np.linalg.solve(covariance, error)),
         )
 
@@ -209,9 +206,9 @@ def main(argv: list[str] | None = None) -> int:
             )
             for true in annotation.people
         ]
-        questions = [Question("gaze", (person.track_id,), (person.face,)) for person in people if person.face]
-        answers = zip(questions, engine.answer(image, questions), strict=True) if questions else ()
-        maps = {q.track_ids[0]: answer.heatmap for q, answer in answers if answer.heatmap is not None}
+        queries = [Query("frame", (person.face,), ("gaze",), (person.track_id,)) for person in people if person.face]
+        answers = zip(queries, engine.answer(image, queries), strict=True) if queries else ()
+        maps = {query.ids[0]: heatmap for query, by_task in answers if (heatmap := by_task["gaze"].heatmap) is not None}
         for name, kind in assess(number, state, annotation, people, maps).items():
             comparisons[name] += kind
         if sys.stderr.isatty():

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,8 +83,10 @@ def insert_at_end(path: Path, table: str, text: str) -> None:
     start = source.index(f"\n{table}: ")
     end = source.index("\n}", start)
     closing = source.rfind("\n    )", start, end)  # of `for entry in (...)`
-    place = closing if "for " in source[start:end] and closing > 0 and source[closing:end] == "\n    )" else end
-    path.write_text(source[: place + 1] + text + source[place + 1 :], encoding="utf-8")
+    nested = source[closing:end] == "\n    )"
+    place = closing if nested else end
+    entry = textwrap.indent(text.rstrip(), " " * (8 if nested else 4)) + ",\n"
+    path.write_text(source[: place + 1] + entry + source[place + 1 :], encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "add-a-cue"])

@@ -36,6 +36,11 @@ def answerer(path: Path) -> Answerer:
     return lambda sample: reference(model, sample)
 
 
+def trained_tasks(path: Path) -> tuple[str, ...]:
+    """The tasks that a bundle or checkpoint answers."""
+    return bundles.load(path).tasks if (path / bundles.MANIFEST).exists() else checkpoint.tasks(path)
+
+
 def _engine(bundle: Bundle) -> Answerer:
     engine = load_engine(bundle)
     return lambda sample: engine.answer(sample.image, [query_of(sample)])[0][sample.task]

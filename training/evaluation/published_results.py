@@ -284,8 +284,8 @@ PUBLISHED_CAVEATS = (
     ),
     Caveat(
         ("domain", "relation"),
-        "PISC: a later work claims much higher results without a comparable figure; the paper's state of the art may be "
-        "incomplete.",
+        "PISC: a later work claims much higher results without a comparable figure; the paper's state of the art may "
+        "be incomplete.",
     ),
     Caveat(
         ("expression",),
@@ -293,6 +293,6 @@ PUBLISHED_CAVEATS = (
     ),
     Caveat(
         ("looking_at_me",),
-        "LAM: the best entries use seven frames, smoothing and an ensemble; most of the gap to one image comes from that.",
+        "LAM: the best entries use seven frames, smoothing and an ensemble, which explains most of their lead.",
     ),
 )

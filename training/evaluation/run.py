@@ -10,7 +10,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
 from training.data.published import ego4d
 from training.data.source import labels_hidden, open_source
-from training.evaluation.answers import Recorder, answerer, over_moments
+from training.evaluation.answers import Recorder, answerer, over_moments, trained_tasks
 from training.evaluation.score import read, score
 
 SUBMITTED = "looking_at_me"  # the task of Ego4D's challenge
@@ -29,20 +29,20 @@ def evaluate(
 ) -> dict[str, dict[str, object]]:
     """Task -> {samples, metrics, chance}; heatmap tasks also by the raster order of target and head.
 
-    Without `tasks`, tasks whose labels are hidden in this split are skipped with a message on stderr. `file` gets the
-    answers of a bundle before calibration, which are then also the scored ones.
+    Without `tasks`, all that the model is trained for; those whose labels are hidden in this split are skipped with a
+    message on stderr. `file` gets a bundle's answers before calibration, which are then also the scored ones.
     """
     if file is not None and moments > 1:
         raise ValueError("--answers are of single frames, as on a robot; leave --moments out.")
     recorder = None if file is None else Recorder(model, file)
     source = open_source(data)
-    names = [known(task, TASKS, "task") for task in tasks or TASKS]
+    answer = over_moments(answerer(model)) if recorder is None else recorder.answer
+    names = [known(task, TASKS, "task") for task in tasks or trained_tasks(model)]
     datasets = {task: source.samples(task, split, count=samples, hide=hide, moments=moments) for task in names}
     for task in names if tasks is None else ():
         if labels_hidden(datasets[task]):
             print(f"'{task}' is skipped: its labels of '{split}' are hidden, see --submission.", file=sys.stderr)
             del datasets[task]
-    answer = over_moments(answerer(model)) if recorder is None else recorder.answer
     results: dict[str, dict[str, object]] = {}
     for task, dataset in datasets.items():
         broken: list[str] = []

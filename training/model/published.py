@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,10 @@ class PublishedLlm:
     tokenizer: PreTrainedTokenizerBase
 
 
-def published_model(config: TrainConfig) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
-    """A model on the preset's published weights, its tokenizer, and the configuration with the LLM's own sizes.
+def published_model(
+    config: TrainConfig, tasks: Sequence[str]
+) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
+    """A model of these tasks on the preset's published weights, its tokenizer, and the configuration with the LLM's own sizes.
 
     Connector and heads are fresh. WeightsError when weights are missing or not those of the preset's encoder.
     """
@@ -47,7 +49,7 @@ def published_model(config: TrainConfig) -> tuple[FusedModel, PreTrainedTokenize
         locate(source)  # fails before anything large is built
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, llm=llm.config))
     encoder = load_weights(build_encoder(config.model.encoder), config.weights.encoder)
-    model = FusedModel(config.model, llm.tokenizer, encoder, llm.module)
+    model = FusedModel(config.model, llm.tokenizer, encoder, llm.module, tasks)
     if model.output is not None:
         assert llm.output is not None  # checked by load_llm
         load_strictly(model.output, {"weight": llm.output}, config.weights.llm)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel, build_llm
 from sf_ros.model.published import WeightsError, locate
 from training.config import FrozenWeights, TrainConfig
@@ -35,27 +36,27 @@ def with_weights(config: TrainConfig, encoder: Sequence[str], llm: str | None) -
     return dataclasses.replace(config, weights=FrozenWeights(sources, absolute(llm or config.weights.llm)))
 
 
-def frozen(config: TrainConfig, folder: Path) -> StartingPoint:
+def frozen(config: TrainConfig, folder: Path, tasks: Sequence[str] = tuple(TASKS)) -> StartingPoint:
     """Model, tokenizer, configuration with the LLM's own sizes, histories of the parts pre-trained in `folder`."""
     if config.weights is not None:
         torch.manual_seed(config.seed)
-        model, tokenizer, config = published_model(config)
+        model, tokenizer, config = published_model(config, tasks)
         if config.precision != "bf16":  # the precision of published weights
             model.float()
         return model, tokenizer, config, {}
     tokenizer, encoder, llm, histories = pretrained_parts(config, folder)
     torch.manual_seed(config.seed)  # as in a run that finds pre-training finished
-    return FusedModel(config.model, tokenizer, encoder, llm), tokenizer, config, histories
+    return FusedModel(config.model, tokenizer, encoder, llm, tasks), tokenizer, config, histories
 
 
-def random(config: TrainConfig, folder: Path) -> StartingPoint:
+def random(config: TrainConfig, folder: Path, tasks: Sequence[str] = tuple(TASKS)) -> StartingPoint:
     """A model of the preset's sizes with random weights in published precision, and a replacement tokenizer."""
     tokenizer = train_tokenizer([], STAND_IN, folder)
     torch.manual_seed(config.seed)
-    return FusedModel(config.model, tokenizer, llm=_llm(config)), tokenizer, config, {}
+    return FusedModel(config.model, tokenizer, llm=_llm(config), tasks=tasks), tokenizer, config, {}
 
 
-def meta_model(config: TrainConfig) -> FusedModel:
+def meta_model(config: TrainConfig, tasks: Sequence[str] = tuple(TASKS)) -> FusedModel:
     """The preset's model on the meta device: sizes without weights. A replacement tokenizer counts prompt tokens.
 
     The LLM has its own sizes if its config.json is available, else the preset's.
@@ -69,7 +70,7 @@ def meta_model(config: TrainConfig) -> FusedModel:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_tokenizer([], STAND_IN, Path(folder))
     with torch.device("meta"):
-        return FusedModel(config.model, tokenizer, llm=_llm(config))
+        return FusedModel(config.model, tokenizer, llm=_llm(config), tasks=tasks)
 
 
 def absolute(source: str) -> str:

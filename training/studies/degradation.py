@@ -3,7 +3,8 @@
 The paper compares published encoders before and after VLM pre-training, which also differ in other ways; this is the
 same comparison with all else equal. One encoder learns to write generic captions together with an LLM
 (training.pretraining.captioning); the control is the same encoder without that stage. Both are probed, their tasks'
-gradients are compared, and the fused model is trained on both, jointly and task by task.
+gradients are compared, and the fused model is trained on both, jointly and task by task. PRESET tiny-captioned runs the
+same cells and has options for the stage, for example --preset.captioning.steps.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -37,10 +37,9 @@ def save(
     tokenizer: PreTrainedTokenizerBase,
     config: TrainConfig,
     out: Path,
-    tasks: Sequence[str],
     notes: dict | None = None,
 ) -> None:
-    """Write a checkpoint folder for a model of these tasks; the adapters stay separate from the LLM.
+    """Write a checkpoint folder; the adapters stay separate from the LLM.
 
     Every process must call it, since weights may be sharded; the main one writes.
     """
@@ -56,7 +55,7 @@ def save(
         _write(tensors, out / f"{name}.safetensors")
     if PartialState().is_main_process:
         tokenizer.save_pretrained(out / "tokenizer")
-        facts = {"train": config.to_dict(), "tasks": list(tasks), "frozen": keys, "notes": notes or {}}
+        facts = {"train": config.to_dict(), "tasks": list(model.tasks), "frozen": keys, "notes": notes or {}}
         (out / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
 
 
@@ -75,10 +74,10 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainCo
     config = TrainConfig.from_dict(facts["train"])
     tokenizer = load_tokenizer(path / "tokenizer")
     if config.weights is None:
-        model = FusedModel(config.model, tokenizer)
+        model = FusedModel(config.model, tokenizer, tasks=facts["tasks"])
         stored = [*model.parts(), "llm"]
     else:
-        model = _on_published(path, config, facts["frozen"])
+        model = _on_published(path, config, facts["tasks"], facts["frozen"])
         stored = [name for name in model.parts() if name not in FROZEN]
     for name, part in {**model.parts(), "llm": model.llm}.items():
         if name in stored:
@@ -93,11 +92,11 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainCo
     return model.float().eval(), tokenizer, config
 
 
-def _on_published(path: Path, config: TrainConfig, keys: Mapping[str, str]) -> FusedModel:
+def _on_published(path: Path, config: TrainConfig, tasks: list[str], keys: Mapping[str, str]) -> FusedModel:
     """The model on the published weights that a checkpoint refers to. WeightsError if their values differ."""
     hint = f"The frozen weights are not copied into the checkpoint; {path / CONFIG} names them under train.weights"
     try:
-        model, _, _ = published_model(config)
+        model, _, _ = published_model(config, tasks)
     except WeightsError as error:
         raise WeightsError(f"{error} {hint}: enter their new location there.") from error
     for name, tensors in frozen_weights(model).items():

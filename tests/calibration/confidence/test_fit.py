@@ -13,13 +13,13 @@ from scipy.special import log_softmax, softmax
 
 from calibration.confidence import fit, reliability, scores
 from sf_ros.core import bundle as bundles
-from sf_ros.core import tasks
 from sf_ros.core.bundle import Manifest, VectorScaling
 from sf_ros.core.config import MODELS, RuntimeConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.core.demo import demo_file
+from sf_ros.core.prompts import load_prompts
 from sf_ros.core.types import Box
-from sf_ros.engines.base import Question
+from sf_ros.engines.base import Query
 
 SHARPENED = {"expression": 2.5, "relation": 1.5}  # task -> factor on its calibrated logits
 TWO = ("expression", "relation")
@@ -42,7 +42,7 @@ def bundle(tmp_path: Path) -> Path:
     for name in (bundles.VISION, *bundles.REQUIRED):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_bytes(name.encode())
-    bundles.save(root, MODELS["tiny"], tasks.load_prompts(None), {}, {"gaze": 0.0}, {})
+    bundles.save(root, MODELS["tiny"], load_prompts(None), {}, {"gaze": 0.0}, {})
     return root
 
 
@@ -217,7 +217,7 @@ def test_files_that_share_samples_are_refused(answered: Path, capsys: pytest.Cap
 
 def test_answers_of_other_weights_are_refused(answered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (answered / bundles.LLM).write_bytes(b"trained again")
-    bundles.save(answered, MODELS["tiny"], tasks.load_prompts(None), {}, {"gaze": 0.0}, {})
+    bundles.save(answered, MODELS["tiny"], load_prompts(None), {}, {"gaze": 0.0}, {})
     assert "Make them again with this bundle" in refusal(capsys, command(answered))
 
 
@@ -262,12 +262,14 @@ def test_the_engine_applies_the_manifests_calibration(tmp_path: Path) -> None:
     loaded, config = bundles.load(tmp_path / "bundle"), RuntimeConfig(device="cpu", threads=1)
     image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
     box = Box(40, 30, 220, 200)
-    questions = [Question(name, (1,), (box,)) for name in ("gesture", "expression", "looking_at_me")]
+    person, face = ("gesture",), ("expression", "looking_at_me")
+    queries = [Query("person", (box,), person, (1,)), Query("face", (box,), face, (1,))]
 
     def probabilities(changed: Manifest) -> list[np.ndarray]:
         bundles.write(tmp_path / "bundle", changed)
-        answers = FusedEngine(bundles.load(tmp_path / "bundle"), config).answer(image, questions)
-        return [answer.probabilities for answer in answers if answer.probabilities is not None]
+        by_query = FusedEngine(bundles.load(tmp_path / "bundle"), config).answer(image, queries)
+        answers = by_query[0] | by_query[1]
+        return [np.asarray(answers[task].probabilities) for task in person + face]
 
     raw = probabilities(loaded.manifest.uncalibrated)
     scaling = VectorScaling((0.5, *[1.0] * 7), (0.0, 3.0, *[0.0] * 6))

@@ -70,6 +70,6 @@ def test_the_node_reads_the_thresholds(tmp_path: Path) -> None:
     operating.write_thresholds(file, {name: OperatingPoint(value, {}, {}, {}) for name, value in thresholds.items()})
     parameters = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
     _, config = configs(parameters)
-    assert config.relation.min_confidence == 0.8  # the higher of its two tasks
-    assert config.gesture.min_confidence == 0.2
+    assert config.cue("relation").min_confidence == 0.8  # the higher of its two tasks
+    assert config.cue("gesture").min_confidence == 0.2
     assert set(parameters) == {"relation.min_confidence", "gesture.min_confidence"}

@@ -13,9 +13,10 @@ import yaml
 from calibration.smoothing import choose, recordings
 from calibration.smoothing.recordings import Recording, Stream
 from sf_ros.core import bundle as bundles
-from sf_ros.core import gaze, tasks
+from sf_ros.core import gaze
 from sf_ros.core.config import MODELS, RuntimeConfig
 from sf_ros.core.cues import TASKS, CueConfig
+from sf_ros.core.prompts import load_prompts
 from sf_ros.ros.parameters import configs
 
 FRAMES = np.arange(750) * 0.08  # a minute
@@ -39,7 +40,7 @@ def bundle(tmp_path: Path) -> Path:
     for name in (bundles.VISION, *bundles.REQUIRED):
         (root / name).parent.mkdir(exist_ok=True, parents=True)
         (root / name).write_bytes(name.encode())
-    bundles.save(root, MODELS["tiny"], tasks.load_prompts(None), {}, {"gaze": 0.0}, {})
+    bundles.save(root, MODELS["tiny"], load_prompts(None), {}, {"gaze": 0.0}, {})
     return root
 
 
@@ -122,8 +123,8 @@ def test_the_command_writes_parameters_and_measures_on_test(bundle: Path, capsys
     assert any("changes only 4 times" in warning for warning in result["warnings"])
     parameters = yaml.safe_load((out / "smoothing.yaml").read_text())["/**"]["ros__parameters"]
     runtime = configs(parameters)[1]
-    assert {name: getattr(runtime.looking_at_me, name) for name in choose.FIELDS} == chosen["settings"]
-    assert "gaze.enter" not in parameters and runtime.gesture == RuntimeConfig().gesture
+    assert {name: getattr(runtime.cue("looking_at_me"), name) for name in choose.FIELDS} == chosen["settings"]
+    assert "gaze.enter" not in parameters and runtime.cue("gesture") == RuntimeConfig().cue("gesture")
     assert (out / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((out / "report.json").read_text())["curves"]["looking_at_me"]
     assert "give --replace" in refusal(capsys, *command)

@@ -15,46 +15,53 @@ from calibration.smoothing.recordings import RecordingError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box, Frame, Person
-from sf_ros.engines.base import Answer, Question
+from sf_ros.engines.base import Answer, Answers, Query
+from sf_ros.perception.detectors.base import Detections
+from sf_ros.perception.pipeline import Pipeline
 
 FPS, COUNT = 10, 20
 BODIES = Box(5, 5, 50, 90), Box(70, 5, 115, 90)
+TRUE_IDS = 7, 5  # differ from the track ids, 1 and 2
 FACES = Box(15, 8, 38, 35), Box(80, 8, 105, 35)
 CONFIG = RuntimeConfig(budget_ms=record.EVERYTHING_MS)
 
 
-class Seeing:
-    """A detector of two people with swapped track ids; the second one appears at 1 s."""
+class Detecting:
+    """A detector of two people; the second one appears at 1 s."""
 
-    def __init__(self) -> None:
-        self.timings_ms: dict[str, float] = {}
-
-    def track(self, frame: Frame) -> tuple[Person, ...]:
-        people = (Person(2, BODIES[0], 0.9, FACES[0], 0.9), Person(1, BODIES[1], 0.9, FACES[1], 0.9))
-        return people if frame.stamp >= 1.0 else people[:1]
-
-    def reset(self) -> None:
-        pass
+    def detect(self, frame: Frame) -> Detections:
+        rows = (0, 1) if frame.stamp >= 1.0 else (0,)
+        bodies = np.array([BODIES[row].as_tuple() for row in rows], float)
+        return Detections(bodies, np.full(len(rows), 0.9), tuple((FACES[row], 0.9) for row in rows))
 
 
 class Answering:
     """An engine that always answers the first label with certainty."""
 
-    def __init__(self) -> None:
-        self.timings_ms: dict[str, float] = {}
+    tasks = tuple(TASKS)
 
-    def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
-        return [
-            Answer(heatmap=np.full((8, 8), 0.5)) if question.task == "gaze" else
-            Answer(probabilities=np.eye(len(TASKS[question.task].labels))[0])
-            for question in questions
-        ]  # fmt: skip
+    def __init__(self) -> None:
+        self.timings_ms = {"views": 0.0, "vision": 0.0, "llm": 0.0}
+
+    def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
+        return [{task: self._answer(task) for task in query.tasks} for query in queries]
+
+    def _answer(self, task: str) -> Answer:
+        if labels := TASKS[task].labels:
+            return Answer(probabilities=np.eye(len(labels))[0])
+        return Answer(heatmap=np.full((8, 8), 0.5))
 
 
 def person(track_id: int, gesture: str | None, look: list[float] | None) -> dict:
-    body, face = BODIES[track_id - 1].as_tuple(), FACES[track_id - 1].as_tuple()
-    return {"track_id": track_id, "body": body, "face": face, "gaze_point_norm": look, "looking_at_me": look is None,
-            "expression": "happiness" if track_id == 1 else None, "gesture": gesture}  # fmt: skip
+    return {
+        "track_id": TRUE_IDS[track_id - 1],
+        "body": BODIES[track_id - 1].as_tuple(),
+        "face": FACES[track_id - 1].as_tuple(),
+        "gaze_point_norm": look,
+        "looking_at_me": look is None,
+        "expression": "happiness" if track_id == 1 else None,
+        "gesture": gesture,
+    }
 
 
 def truth() -> dict:
@@ -62,7 +69,7 @@ def truth() -> dict:
     frames = [
         {
             "people": [person(1, "palm" if n < 10 else "fist", [0.5, 0.5]), person(2, "none", None)],
-            "relations": [[1, 2, "intimate", "friends"]],
+            "relations": [[*TRUE_IDS, "intimate", "friends"]],
         }
         for n in range(COUNT)
     ]
@@ -81,22 +88,22 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_every_due_query_is_recorded_with_its_truth(clip: Path) -> None:
-    streams = record.record_clip(clip, record.read_truth(clip), Seeing(), Answering(), CONFIG)
+    streams = record.record_clip(clip, record.read_truth(clip), Pipeline(Detecting(), Answering(), CONFIG))
     by_key = {(stream.task, stream.track_ids): stream for stream in streams}
     assert set(by_key) == {
-        ("gaze", (2,)), ("looking_at_me", (1,)), ("looking_at_me", (2,)), ("expression", (2,)), ("gesture", (2,)),
+        ("gaze", (1,)), ("looking_at_me", (1,)), ("looking_at_me", (2,)), ("expression", (1,)), ("gesture", (1,)),
         ("domain", (1, 2)), ("relation", (1, 2)),
     }  # fmt: skip
-    gesture = by_key["gesture", (2,)]
+    gesture = by_key["gesture", (1,)]
     labels = [TASKS["gesture"].labels[index] for index in gesture.truth]
     assert labels == ["palm"] * 10 + ["fist"] * 10 and gesture.frames == pytest.approx(np.arange(COUNT) / FPS)
-    assert gesture.queries == pytest.approx(np.arange(0, 2, CONFIG.gesture.period_s))
+    assert gesture.queries == pytest.approx(np.arange(0, 2, CONFIG.cue("gesture").period_s))
     assert gesture.answers.shape == (7, len(TASKS["gesture"].labels)) and (gesture.answers[:, 0] == 1).all()
-    assert by_key["gaze", (2,)].answers.shape == (7, 8, 8) and (by_key["gaze", (2,)].truth == 0.5).all()
-    assert (by_key["looking_at_me", (1,)].truth == TASKS["looking_at_me"].labels.index("yes")).all()
+    assert by_key["gaze", (1,)].answers.shape == (7, 8, 8) and (by_key["gaze", (1,)].truth == 0.5).all()
+    assert (by_key["looking_at_me", (2,)].truth == TASKS["looking_at_me"].labels.index("yes")).all()
     late = by_key["relation", (1, 2)]
-    assert late.frames[0] == pytest.approx(1.0)  # the second person appears
-    assert late.truth.tolist() == [TASKS["relation"].labels.index("relation/friends")] * 10
+    assert late.frames[0] == pytest.approx(1.1)  # the second frame of the second person
+    assert late.truth.tolist() == [TASKS["relation"].labels.index("relation/friends")] * 9
 
 
 def test_an_unmatched_person_has_no_truth() -> None:
@@ -129,4 +136,4 @@ def test_a_video_without_truth_is_refused_before_loading(clip: Path, capsys: pyt
 def test_a_video_longer_than_its_truth_is_refused(clip: Path) -> None:
     short = truth() | {"frames": truth()["frames"][:5]}
     with pytest.raises(RecordingError, match="more frames than its ground truth, which has 5"):
-        record.record_clip(clip, short, Seeing(), Answering(), CONFIG)
+        record.record_clip(clip, short, Pipeline(Detecting(), Answering(), CONFIG))

@@ -1,4 +1,4 @@
-"""How far answers move in a precision is measured against float32, and told by the exit status."""
+"""How far a precision moves answers, and the exit status that tells whether it is too far."""
 
 from __future__ import annotations
 
@@ -8,87 +8,86 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from export.benchmark.precision import holds, main, moved
+from export.benchmark.precision import differences, main, within_limits
 from sf_ros.core.cues import TASKS
-from sf_ros.engines.base import Answer, Question
+from sf_ros.engines.base import Answer, Answers, Query
 
 
-class Same:
-    """The same answer to everything, moved by so much; it remembers what it was asked."""
+class Constant:
+    """The same answers to every query, offset by a constant. Records the tasks of its queries."""
 
-    def __init__(self, by: float) -> None:
-        self.by, self.asked = by, list[list[str]]()
+    def __init__(self, offset: float) -> None:
+        self.offset, self.queries = offset, list[tuple[str, ...]]()
+        self.tasks, self.timings_ms = tuple(TASKS), dict[str, float]()
 
-    def answer(self, image: np.ndarray, questions: Sequence[Question]) -> list[Answer]:
-        self.asked.append([question.task for question in questions])
-        return [self._one(question.task) for question in questions]
+    def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
+        self.queries += [query.tasks for query in queries]
+        return [{task: self._answer(task) for task in query.tasks} for query in queries]
 
-    def _one(self, task: str) -> Answer:
+    def _answer(self, task: str) -> Answer:
         if TASKS[task].kind == "heatmap":
             heatmap = np.zeros((4, 4), np.float32)
-            heatmap[1, 2], heatmap[3, 0] = 0.5, 0.4 + self.by
+            heatmap[1, 2], heatmap[3, 0] = 0.5, 0.4 + self.offset
             return Answer(heatmap=heatmap)
         probabilities = np.zeros(len(TASKS[task].labels), np.float32)
-        probabilities[:2] = 0.6 + self.by, 0.4 - self.by
+        probabilities[:2] = 0.6 + self.offset, 0.4 - self.offset
         return Answer(probabilities=probabilities)
 
 
-def test_packed_answers_are_compared_with_those_to_single_questions() -> None:
-    engine, exact = Same(0.01), Same(0.0)
-    found = moved(engine, exact, list(TASKS), samples=2)  # type: ignore[arg-type]
-    assert list(found) == list(TASKS) and all(one["samples"] == 2 for one in found.values())
-    assert all(one["max_difference"] == pytest.approx(0.01, abs=1e-6) for one in found.values())
-    assert all(one["same_winner"] == 1 for one in found.values())
-    assert all(len(asked) == 1 for asked in exact.asked)
-    assert (
-        ["domain", "relation"] in engine.asked and ["relation", "domain"] in engine.asked and ["gaze"] in engine.asked
-    )
-    assert holds(found, "bfloat16") and not holds(found, "float32")
+def test_batched_answers_are_compared_with_single_ones() -> None:
+    engine, exact = Constant(0.01), Constant(0.0)
+    results = differences(engine, exact, list(TASKS), samples=2)
+    assert list(results) == list(TASKS) and all(result["samples"] == 2 for result in results.values())
+    assert all(result["max_difference"] == pytest.approx(0.01, abs=1e-6) for result in results.values())
+    assert all(result["same_winner"] == 1 for result in results.values())
+    assert all(len(tasks) == 1 for tasks in exact.queries)
+    assert {("domain", "relation"), ("relation", "domain"), ("gaze",)} <= set(engine.queries)
+    assert within_limits(results, "bfloat16") and not within_limits(results, "float32")
 
 
-def test_another_cell_of_a_heatmap_is_another_winner() -> None:
-    found = moved(Same(0.2), Same(0.0), ["gaze"], samples=1)  # type: ignore[arg-type]
-    assert found["gaze"]["same_winner"] == 0
-    assert not holds(found, "bfloat16")
+def test_another_heatmap_cell_is_another_winner() -> None:
+    results = differences(Constant(0.2), Constant(0.0), ["gaze"], samples=1)
+    assert results["gaze"]["same_winner"] == 0
+    assert not within_limits(results, "bfloat16")
 
 
 @pytest.mark.parametrize(
-    ("difference", "same", "held"),
+    ("difference", "same", "passes"),
     [(0.02, 0.99, True), (0.021, 1.0, False), (0.001, 0.989, False), (np.nan, 1.0, False)],
 )
-def test_what_may_move(difference: float, same: float, held: bool) -> None:
-    fine = {"samples": 1, "max_difference": 0.0, "same_winner": 1.0}
-    found = {"gesture": fine, "gaze": fine | {"max_difference": difference, "same_winner": same}}
-    assert holds(found, "bfloat16") is holds(found, "float16") is held
+def test_limits(difference: float, same: float, passes: bool) -> None:
+    equal = {"samples": 1, "max_difference": 0.0, "same_winner": 1.0}
+    results = {"gesture": equal, "gaze": equal | {"max_difference": difference, "same_winner": same}}
+    assert within_limits(results, "bfloat16") is within_limits(results, "float16") is passes
 
 
-def test_float32_moves_by_rounding_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_float32_moves_answers_by_rounding_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["float32", "--samples", "2", "--tasks", "gaze", "domain", "--device", "cpu"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["precision"] == "float32" and result["holds"] is True
-    assert {task: one["samples"] for task, one in result["questions"].items()} == {"gaze": 2, "domain": 2}
+    assert {task: one["samples"] for task, one in result["tasks"].items()} == {"gaze": 2, "domain": 2}
 
 
-def test_what_moves_by_too_much_ends_with_1(
+def test_too_large_a_difference_exits_with_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.benchmark.precision.LARGEST", {"float16": 1e-9})
+    monkeypatch.setattr("export.benchmark.precision.MAX_DIFFERENCE", {"float16": 1e-9})
     assert main(["float16", "--samples", "1", "--tasks", "gesture", "--device", "cpu"]) == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["holds"] is False
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "words"),
     [
-        (["--tasks", "gaze", "mood"], "--tasks has mood; expected some of gesture, gaze"),
-        (["--samples", "0"], "expected one question and one sample or more"),
+        (["--tasks", "gaze", "gestur"], "Did you mean 'gesture'"),
+        (["--samples", "0"], "--samples 0: expected 1 or more"),
         (["--bundle", "nowhere"], "nowhere"),
         (["--vision", "onnx-gpu"], "onnx-gpu"),
     ],
 )
-def test_a_command_that_makes_no_sense_is_refused_in_one_line(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_bad_arguments_are_refused_in_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["float32", *words]) == 2
+    assert main(["float32", *arguments]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    assert error.startswith("error: ") and words in error and error.count("\n") == 1

@@ -129,9 +129,9 @@ def test_logits_equal_the_published_computation(vlm: Vlm, published: tuple[Path,
     x = words[inputs["input_ids"]]
     x[inputs["input_ids"] == vlm.model.image_token] += tokens[0].repeat(2, 1)  # overview and detail
     expected = logits_by_hand(weights, x, rope)
-    found = vlm.model(**inputs).logits
-    assert found.shape == expected.shape == (1, inputs["input_ids"].shape[1], 1024)
-    assert torch.allclose(found, expected, rtol=1e-3, atol=2e-3) and expected.abs().max() > 1
+    logits = vlm.model(**inputs).logits
+    assert logits.shape == expected.shape == (1, inputs["input_ids"].shape[1], 1024)
+    assert torch.allclose(logits, expected, rtol=1e-3, atol=2e-3) and expected.abs().max() > 1
 
 
 def test_prompt_is_the_token_grid_twice_and_the_text(vlm: Vlm) -> None:

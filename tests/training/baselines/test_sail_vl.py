@@ -65,8 +65,8 @@ def test_image_tokens_equal_the_published_computation(vlm: Vlm, published: tuple
     h = h * 0.5 * (1 + torch.erf(h / math.sqrt(2)))
     expected = h @ weights["mlp1.3.weight"].T + weights["mlp1.3.bias"]
     with torch.no_grad():
-        found = vlm.model.eval().image_tokens(pixels)
-    assert found.shape == (2, 4, 32) and torch.allclose(found, expected, atol=1e-4)
+        tokens = vlm.model.eval().image_tokens(pixels)
+    assert tokens.shape == (2, 4, 32) and torch.allclose(tokens, expected, atol=1e-4)
 
 
 def test_neighbours_are_merged_row_by_row() -> None:
@@ -75,10 +75,10 @@ def test_neighbours_are_merged_row_by_row() -> None:
 
 
 def test_language_model_has_the_published_tensors(vlm: Vlm, published: tuple[Path, Weights]) -> None:
-    found = {k.replace(".base_layer", ""): v for k, v in vlm.model.state_dict().items() if "lora_" not in k}
+    tensors = {k.replace(".base_layer", ""): v for k, v in vlm.model.state_dict().items() if "lora_" not in k}
     for name, value in published[1].items():
         if not name.startswith("vision_model."):
-            assert torch.equal(found[name], value), name
+            assert torch.equal(tensors[name], value), name
     if "language_model.lm_head.weight" not in published[1]:
         language = vlm.model.language_model
         assert language.lm_head.weight is language.model.embed_tokens.weight

@@ -187,8 +187,8 @@ def test_older_hub_layout_gives_the_same_answers(qwen2_vl_folder: Path, tmp_path
     template = (folder / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").unlink()
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    found = load_vlm(str(folder), SMALL).answer(sample("relation")).probabilities
-    assert np.allclose(found, expected, atol=1e-6)
+    probabilities = load_vlm(str(folder), SMALL).answer(sample("relation")).probabilities
+    assert np.allclose(probabilities, expected, atol=1e-6)
 
 
 def test_collate_puts_answers_at_the_end() -> None:

@@ -61,7 +61,7 @@ def _trained(
     model = attach(fused_model(config.model).requires_grad_(True), config.lora_rank, config.lora_alpha)
     data = {task: part for task, part in random_data().items() if task in ("gaze", "relation", "expression")}
     history, _ = fit_joint(model, data, config, out)
-    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint", tuple(TASKS))
+    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint")
     return model.eval(), history, out / "checkpoint"
 
 

@@ -35,7 +35,7 @@ def test_every_study_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> 
     [
         (["transfer", "tinny", "--data", "scenes"], "Did you mean 'tiny'"),
         (["transfer", "smoke", "--data", "scenes", "--split", "vall"], "Did you mean 'val'"),
-        (["transfer", "smoke", "--data", "scenes", "--set", "lora=1"], "Unknown field of TrainConfig 'lora'"),
+        (["transfer", "smoke", "--data", "scenes", "--models", "fuse"], "Did you mean 'fused'"),
         (["attention", "smoke", "--data", "scenes", "--cache", "feature"], "Did you mean 'features'"),
     ],
     ids=" ".join,

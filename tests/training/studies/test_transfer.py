@@ -51,7 +51,7 @@ def rows_of(table: str) -> dict[str, list[str]]:
 
 def test_table_has_means_differences_signs_and_paper_rows() -> None:
     better, worse = [0.6, 0.62], [0.3, 0.32]
-    found = figures(
+    groups = figures(
         **{
             transfer.SINGLE: {"gaze min_L2": better, "gaze AUC": worse, "domain mAP": [0.5, 0.7]},
             transfer.JOINT: {"gaze min_L2": worse, "gaze AUC": better, "domain mAP": [0.6, 0.62]},
@@ -59,7 +59,7 @@ def test_table_has_means_differences_signs_and_paper_rows() -> None:
         }
     )
     rows = {
-        name: dict(zip(PAPER_FIGURES, cells, strict=True)) for name, cells in rows_of(transfer.table(found)).items()
+        name: dict(zip(PAPER_FIGURES, cells, strict=True)) for name, cells in rows_of(transfer.table(groups)).items()
     }
     assert rows["single-task"]["gaze min_L2"] == "0.610 ± 0.014"
     assert rows["joint - single"]["gaze min_L2"] == "-0.300" and rows["transfer"]["gaze min_L2"] == "+"
@@ -73,12 +73,12 @@ def test_table_has_means_differences_signs_and_paper_rows() -> None:
 
 
 def test_summary_counts_positive_signs_like_the_paper() -> None:
-    found = figures(
+    groups = figures(
         **{"molmoe single-task": {"gaze min_L2": [0.2], "domain mAP": [0.5]}},
         **{"molmoe joint": {"gaze min_L2": [0.1], "domain mAP": [0.4]}},
         **{name: {} for name in (transfer.SINGLE, transfer.JOINT, *MODEL_GROUPS)},
     )
-    rows = rows_of(transfer.summary(found, transfer.MODELS))
+    rows = rows_of(transfer.summary(groups, transfer.MODELS))
     assert rows["molmoe"][-1] == "1 of 2" and rows["fused"][-1] == "0 of 0"
     # The paper's words: "seven of the ten tested metrics", "two of ten", "two of ten", "only one metric".
     assert {name: cells[-1] for name, cells in rows.items() if name.startswith("the paper's")} == {

@@ -33,7 +33,7 @@ def trained() -> FusedModel:
 
 @pytest.fixture
 def folder(trained: FusedModel, tmp_path: Path) -> Path:
-    checkpoint.save(trained, word_tokenizer(), TRAIN, tmp_path / "checkpoint", tuple(TASKS), {"steps": 1})
+    checkpoint.save(trained, word_tokenizer(), TRAIN, tmp_path / "checkpoint", {"steps": 1})
     return tmp_path / "checkpoint"
 
 

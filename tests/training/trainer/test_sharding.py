@@ -33,7 +33,6 @@ from torch.distributed.tensor import DTensor
 
 from tests.tiny_models import word_tokenizer
 from tests.training.test_train import TOY, fresh, random_data
-from sf_ros.core.cues import TASKS
 from training.trainer import checkpoint
 from training.trainer.joint import fit_joint
 
@@ -46,7 +45,7 @@ model = fresh()
 fit_joint(model, random_data(), config, out, stop_after=steps)
 assert all(isinstance(p, DTensor) for p in model.parameters()) == (PartialState().num_processes > 1)
 if steps is None:
-    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint", tuple(TASKS))
+    checkpoint.save(model, word_tokenizer(), config, out / "checkpoint")
 """
 FSDP = {
     "ACCELERATE_USE_FSDP": "true",
