@@ -89,7 +89,7 @@ def grid(arguments: Arguments) -> tuple[Pair, list[Run]]:
 
 
 def fields_of(arguments: Arguments, name: str) -> tuple[str, ...]:
-    """The fields of --set for a preset; those of the captioning stage apply to the encoder after only."""
+    """The changed fields of a preset; those of the captioning stage apply to the encoder after only."""
     if preset(name).captioning is not None:
         return arguments.set
     return tuple(field for field in arguments.set if not field.startswith("captioning."))
