@@ -74,11 +74,11 @@ def gazefollow(root: Path, people: int = 4) -> Path:
             name = f"{part}/0000000{i // 2}/{i:08d}.jpg"
             image(folder / name, 64, 48, i)
             head = [30, 20, 10, 5] if i % 2 else [10, 5, 30, 20]  # x_min, y_min, x_max, y_max
-            body = [0.1, 0.1, 0.5, 0.8, 0.3, 0.25]
+            person_and_eye = [0.1, 0.1, 0.5, 0.8, 0.3, 0.25]
             points = [(0.75, 0.6)] if part == "train" else [(0.7, 0.6), (0.75, 0.65), (0.8, 0.55)]
             for x, y in points:
                 inout = [1] if part == "train" else []
-                rows.append([name, i, *body, x, y, *head, *inout, "coco", "meta"])
+                rows.append([name, i, *person_and_eye, x, y, *head, *inout, "coco", "meta"])
     write_rows(folder / "train_annotations_release.txt", train)
     write_rows(folder / "test_annotations_release.txt", test)
     return folder

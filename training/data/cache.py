@@ -70,7 +70,7 @@ def views_key(dataset: Dataset, encoder: EncoderConfig) -> str:
 
 
 def require_space(folder: Path, size: int, contents: str) -> None:
-    """Print the size of what is about to be written; ValueError when the disk has no room for it."""
+    """Print the size of a cache to be written; ValueError when the disk has no room for it."""
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(parent).free
     print(f"{contents}: {size / 2**30:.1f} GB into {folder} ({free / 2**30:.0f} GB free)", file=sys.stderr)

@@ -21,7 +21,7 @@ class Sample:
     points_norm: tuple[tuple[float, float], ...] = ()  # gaze annotations (x, y) in 0..1, one per annotator
     key: str = ""  # names the sample in its dataset
     tags: dict[str, object] = field(default_factory=dict)  # facts for reports, e.g. {"target": "before"}
-    moments: tuple[Sample, ...] = ()  # the same face in the frames around this one, where the reader was told to
+    moments: tuple[Sample, ...] = ()  # the same face in neighbouring frames, if requested
 
 
 class Dataset(Protocol):

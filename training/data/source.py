@@ -131,7 +131,7 @@ def open_source(data: str | Path) -> DataSource:
 
 
 def reader_of(task: str) -> ModuleType:
-    """The module that reads a task's dataset. DatasetError where there is none."""
+    """The module that reads a task's dataset. DatasetError without one."""
     dataset = TASKS[known(task, TASKS, "task")].dataset
     for package in PACKAGES:
         if importlib.util.find_spec(f"{package}.{dataset}") is not None:

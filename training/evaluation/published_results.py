@@ -40,7 +40,7 @@ Figures = tuple[float | None, ...]  # in the order of COLUMNS and in the paper's
 
 
 def _of(**given: tuple[float, ...]) -> Figures:
-    """A row on some questions alone, with the figures of each in the order of its columns."""
+    """A row of some tasks only, with the figures of each in the order of its columns."""
     left = {task: iter(figures) for task, figures in given.items()}
     return tuple(next(left[column.task]) if column.task in left else None for column in COLUMNS)
 

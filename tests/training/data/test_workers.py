@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import cv2
+import pytest
 
 from training.data.workers import worker_pool
 
@@ -28,6 +29,7 @@ def test_a_worker_has_one_opencv_thread() -> None:
         assert pool.submit(cv2.getNumThreads).result() == 1
 
 
+@pytest.mark.timeout(900)
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)

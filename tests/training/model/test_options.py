@@ -129,6 +129,6 @@ def test_every_option_is_exported(
 ) -> None:
     bundle = tmp_path / "bundle"
     assert exporter.main([str(trained[2]), str(bundle), "--vision", "torch", "--samples", "18"]) == 0
-    told = json.loads(capsys.readouterr().out)  # it signs nothing that does not answer as the checkpoint
-    assert {result["samples"] for result in told["parity"].values()} == {3} and len(told["parity"]) == len(TASKS)
+    facts = json.loads(capsys.readouterr().out)  # export fails unless the bundle answers like the checkpoint
+    assert {result["samples"] for result in facts["parity"].values()} == {3} and len(facts["parity"]) == len(TASKS)
     assert bundles.load(bundle).manifest.model == trained[0].config

@@ -45,12 +45,12 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
         return _challenge(folder, moments)
     frames = find(root, ("video_imgs", "data/video_imgs"), "folder of frames")
     tracks = find(root, ("json_original", "data/json_original"), "folder of tracks")
-    looks = find(root, ("result_LAM", "data/result_LAM"), "folder of looking segments")
+    segments_folder = find(root, ("result_LAM", "data/result_LAM"), "folder of looking segments")
     clips = find(root, (f"split/{split}.list", f"data/split/{split}.list"), f"list of the {split} clips")
     result = Listing()
     for clip in clips.read_text(encoding="utf-8").split():
         try:
-            segments = _segments(read_json(looks / f"{clip}.json"))
+            segments = _segments(read_json(segments_folder / f"{clip}.json"))
             files = sorted((tracks / clip).glob("*.json"))
             if not files:
                 result.drop("clip without tracks", clip)
@@ -128,10 +128,10 @@ def _track(
     faces = {number: (frames / f"img_{number:05d}.jpg", (box,)) for number, _, box in filled}
     existing = {number: face for number, face in faces.items() if exists(face[0])}
     for number, person, _ in filled[::STRIDE]:
-        looks = any(who == person and first <= number <= last for who, first, last in segments)
+        looking = any(name == person and first <= number <= last for name, first, last in segments)
         path, marked = faces[number]
         others = neighbours(existing, number, moments) if number in existing else ()
-        result.add(Record(path, f"{key}/{number}", YES if looks else NO, marked, moments=others))
+        result.add(Record(path, f"{key}/{number}", YES if looking else NO, marked, moments=others))
 
 
 def _box(entry: dict[str, Any]) -> Box | None:
