@@ -26,9 +26,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 PYTHON310 ?= $(shell for p in python3.10 /usr/bin/python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python3.10; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null && { echo "$$p"; break; }; done)
 
+# One test process per core; PARALLEL= runs them in one.
+PARALLEL ?= -n auto --dist worksteal
+
 # Folders that hold Python code in this version.
 CODE = $(patsubst %/,%,$(sort $(dir $(wildcard sf_ros/*.py training/*.py export/*.py calibration/*.py))))
-ROBOT_TESTS = $(wildcard tests/core tests/model tests/runtime tests/calibration tests/ros tests/msgs/test_images.py tests/msgs/test_hri.py tests/msgs/test_topics.py tests/test_import_rules.py tests/test_packaging.py)
+ROBOT_TESTS = tests/core tests/model tests/engines tests/perception tests/io tests/msgs tests/calibration tests/ros tests/test_perceive.py tests/test_import_rules.py tests/test_packaging.py
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -63,7 +66,7 @@ demo: setup
 	$(VENV)/bin/python -m sf_ros.perceive demo --out out/demo --replace
 
 test: setup
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 check: setup
 	$(VENV)/bin/python -m ruff format --check .
@@ -83,7 +86,7 @@ $(ROBOT)/.installed: setup.py constraints-robot.txt
 	@echo "sf_ros set-up: done"
 
 test-robot: $(ROBOT)/.installed
-	$(ROBOT)/bin/python -m pytest $(PYTEST_ARGS) $(ROBOT_TESTS)
+	$(ROBOT)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS) $(ROBOT_TESTS)
 
 python310:  # prints the robot's interpreter, or nothing
 	@echo "$(PYTHON310)"

@@ -12,7 +12,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / NAME / "__init__.py").read
 
 # pytest 9 fails where a ROS 2 shell loads launch_testing's plugin; onnx writes the small models that tests load; mcap
 # reads recordings without our code
-TEST = ["pytest>=7,<9", "pytest-timeout", "onnx>=1.18", "mcap>=1.2"]
+TEST = ["pytest>=7,<9", "pytest-timeout", "pytest-xdist>=3.6", "filelock>=3.16", "onnx>=1.18", "mcap>=1.2"]
 
 setup(
     name=NAME,
@@ -69,7 +69,7 @@ setup(
             "pyyaml>=6",
         ],
         "test": TEST,
-        "dev": [*TEST, "pytest-xdist>=3.6", "ruff>=0.12", "mypy>=1.15"],
+        "dev": [*TEST, "ruff>=0.12", "mypy>=1.15"],
     },
     entry_points={
         "console_scripts": [

@@ -16,6 +16,17 @@ import pytest
 # Before anything imports the libraries that would otherwise look for weights, packages or updates.
 os.environ.update(HF_HUB_OFFLINE="1", YOLO_OFFLINE="1", YOLO_AUTOINSTALL="false")
 
+
+def _share_cores() -> None:
+    """Give each parallel worker its own cores: threads of torch that wait for a core spin and slow everything down."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(worker[2:]) % len(cores) :: count])
+
+
+_share_cores()  # before torch is imported
+
 SEED = 20251201  # any number; the paper's month
 _SETTINGS = pytest.StashKey[tempfile.TemporaryDirectory]()
 

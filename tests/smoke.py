@@ -1,24 +1,28 @@
-"""A real training run at toy size and the bundle exported from it, shared by all tests of a session.
+"""A real training run at toy size and the bundle exported from it, shared by all tests of a run.
 
-Several conftest files import the fixtures; the run happens once.
+Several conftest files import the fixtures, and several processes may run tests; each command runs once.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-_FOLDERS: dict[str, Path] = {}
-
 
 def _once(name: str, tmp_path_factory: pytest.TempPathFactory, command) -> Path:
-    """The output folder of a command, run once: a session fixture imported by two conftest files would run twice."""
-    if name not in _FOLDERS:
-        folder = tmp_path_factory.mktemp(name)
-        assert command(folder) == 0
-        _FOLDERS[name] = folder
-    return _FOLDERS[name]
+    """The output folder of a command, run by the first process that needs it while the others wait."""
+    from filelock import FileLock
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, done = shared / name, shared / f"{name}.done"
+    with FileLock(shared / f"{name}.lock"):
+        if not done.exists():
+            assert command(folder) == 0
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")

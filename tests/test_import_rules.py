@@ -28,7 +28,6 @@ THIRD_PARTY = {
 }
 NEVER = {"peft", "training", "export", "calibration", "tests"}  # in every file under sf_ros
 ROS = {"rclpy", "rosidl_runtime_py", "launch", "launch_ros", "sensor_msgs", "std_msgs", "hri_msgs", "vision_msgs"}
-EXPORTS = ROOT / "training" / "tools" / "demo_bundle.py"  # the only file of training that imports export
 
 MAX_FILES, MAX_LINES = 16, 350  # of a folder, of a file
 LONGER = {"tests/io/test_recorders.py"}  # to be split
@@ -168,7 +167,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_no_packages_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = {}
     for package in PACKAGES:
-        names = [imports_of(path) for path in sources(package) if path != EXPORTS]
+        names = [imports_of(path) for path in sources(package)]
         graph[package] = top(set().union(*names)) & set(PACKAGES) - {package}
     names = circle(graph)
     assert not names, f"packages import each other: {names}. One of them must do without the other."
@@ -210,7 +209,7 @@ def test_jetson_tools_import_with_training_hidden() -> None:
 
 @pytest.mark.parametrize("path", sources("training"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_training_imports_neither_ros_nor_export(path: Path) -> None:
-    assert not top(imports_of(path)) & (ROS if path == EXPORTS else ROS | {"export"})
+    assert not top(imports_of(path)) & (ROS | {"export"})
 
 
 def test_calibration_works_without_ros_training_and_export() -> None:

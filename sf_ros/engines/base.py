@@ -43,5 +43,5 @@ class Engine(Protocol):
     timings_ms: dict[str, float]  # of the last call: views, vision, llm
 
     def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
-        """One mapping per query, in the same order, with an answer for each of its tasks. image: RGB uint8 (H, W, 3)."""
+        """One mapping per query, in order, with an answer for each of its tasks. image: RGB uint8 (H, W, 3)."""
         ...

@@ -1,4 +1,4 @@
-"""Environment variables that torch reads when it is imported or first used."""
+"""CPU threads: how many, and environment variables that torch reads when it is imported or first used."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ SETTINGS = {
     # Needs Linux's transparent huge pages set to `madvise` or `always`.
     "THP_MEM_ALLOC_ENABLE": "1",
 }
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use (taskset and cpuset limits count), at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from training.tools import clips, detector
 MAX_MEGABYTES = 30  # of everything in OUT, which ships in the package
 MAX_PARITY_SAMPLES = 500  # over all tasks, compared between bundle and checkpoint
 CLIP_SEED = 7
+ROOT = Path(__file__).resolve().parents[2]
 NOT_MEASURED = "Its behaviour on photographs was not measured."
 
 
@@ -135,12 +137,14 @@ def _detect(arguments: Arguments) -> dict[str, Any]:
 
 
 def _export(arguments: Arguments) -> dict[str, Any]:
-    from export.bundle import export
-
+    """Run export's command: training does not import export."""
     work, samples = arguments.work, min(MAX_PARITY_SAMPLES, len(TASKS) * arguments.samples)
-    manifest = export(work / "model" / "checkpoint", work / "bundle", work / "detector" / "detector.onnx", samples)
-    size = sum((work / "bundle" / name).stat().st_size for name in manifest.files)
-    return {"megabytes": round(size / 1e6, 1), "commit": manifest.provenance["commit"], "parity": dict(manifest.parity)}
+    detector_file = str(work / "detector" / "detector.onnx")
+    command = [sys.executable, "-m", "export.bundle", str(work / "model" / "checkpoint"), str(work / "bundle")]
+    command += ["--detector", detector_file, "--samples", str(samples)]
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    facts = json.loads(output.strip().splitlines()[-1])
+    return {name: facts[name] for name in ("megabytes", "commit", "parity")}
 
 
 def _score(arguments: Arguments) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import onnx
 import tyro
 from rich.progress import track
 
+from sf_ros.engines.threads import available_cores
 from training.data.scenes.clips import sample_clip_state
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
 from training.data.scenes.scene import sample_scene
@@ -312,7 +313,7 @@ def _use_threads(threads: int) -> None:
     """Set torch's threads again: ultralytics leaves one core out, which halves the speed on two cores."""
     import torch
 
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads or available_cores())
 
 
 def _finished(weights: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from sf_ros.engines.fused.batches import batches, box_masks
 from sf_ros.engines.fused.cuda_graphs import BUCKETS, cuda_graphs
 from sf_ros.engines.fused.layout import unsupported_layout
 from sf_ros.engines.fused.vision import VisualTokens, load_vision
+from sf_ros.engines.threads import available_cores
 
 
 class FusedEngine:
@@ -40,7 +40,7 @@ class FusedEngine:
             raise BundleError(f"{bundle.root}: {reason}. Train and export a model with that layout.")
         self.tasks = bundle.tasks
         self.device = choose_device(config.device)
-        threads = config.threads or os.cpu_count() or 1
+        threads = config.threads or available_cores()
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
         precision = choose_precision(config.precision, self.device, self.model.llm)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import logging
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Box, Frame
+from sf_ros.engines.threads import available_cores
 from sf_ros.perception.detectors.base import Detections, DetectorError
 from sf_ros.perception.faces import face_from_keypoints
 from sf_ros.perception.tracker import LOW_SCORE, quiet_ultralytics
@@ -103,7 +103,7 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
         raise DetectorError(f"Device '{device}' was asked for, but torch sees no CUDA device. Use 'cpu' or 'auto'.")
     threads = torch.get_num_threads()
     try:
-        session = _session(path, config.threads or os.cpu_count() or 1) if path.suffix == ".onnx" else None
+        session = _session(path, config.threads or available_cores()) if path.suffix == ".onnx" else None
         metadata = {} if path.suffix == ".pt" else _metadata(path, session)
         size = max(ast.literal_eval(str(metadata["imgsz"]))) if metadata else config.detector_size
         yolo = YOLO(str(path), task=metadata.get("task"))
