@@ -15,8 +15,10 @@ from training.config import TrainConfig, preset
 T = TypeVar("T")
 Changes = dict[str, "Changes | str"]  # field -> its new value as text, or the changes inside it
 OPTION = "--preset."
-# Nested configurations become options of their own, and booleans take True or False.
-SETTINGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+# The fields of a preset as options: nested ones by dotted names, booleans with True or False.
+Fields = Annotated[
+    TrainConfig, tyro.conf.arg(name=OPTION.strip("-.")), tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff
+]
 
 
 def parse(kind: type[T], argv: Sequence[str], prog: str, description: str | None) -> T:
@@ -29,9 +31,8 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, description: str | None
     if not takes_preset or not argv or argv[0].startswith("-"):
         return tyro.cli(kind, args=argv, prog=prog, description=description)
     default = dataclasses.field(default=preset(argv[0]))
-    option = Annotated[TrainConfig, tyro.conf.arg(name=OPTION.strip("-."))]
-    command = dataclasses.make_dataclass(kind.__name__, [("changed", option, default)], bases=(kind,), frozen=True)
-    parsed: Any = tyro.cli(command, args=argv, prog=prog, description=description, config=SETTINGS)
+    command = dataclasses.make_dataclass(kind.__name__, [("changed", Fields, default)], bases=(kind,), frozen=True)
+    parsed: Any = tyro.cli(command, args=argv, prog=prog, description=description)
     names = [text.removeprefix(OPTION).partition("=")[0].replace("-", "_") for text in argv if text.startswith(OPTION)]
     fields = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     return kind(**fields | {"set": tuple(f"{name}={json.dumps(_value(parsed.changed, name))}" for name in names)})

@@ -75,8 +75,8 @@ COMMAND = ["tiny", "--data", "scenes", "--out", "out"]
 
 def test_options_become_assignments() -> None:
     options = ["--preset.joint.steps", "900", "--preset.factors.gaze=2", "--preset.augment", "mirror", "crop"]
-    arguments = parse(train.Arguments, [*COMMAND, *options], "train", None)
-    assert arguments.set == ("joint.steps=900", "factors.gaze=2", 'augment=["mirror", "crop"]')
+    arguments = parse(train.Arguments, [*COMMAND, *options, "--resume"], "train", None)
+    assert arguments.resume and arguments.set == ("joint.steps=900", "factors.gaze=2", 'augment=["mirror", "crop"]')
     assert with_fields(TINY, arguments.set).augment == ("mirror", "crop")
 
 

@@ -174,5 +174,5 @@ def test_incomplete_features_are_computed_again(tmp_path: Path) -> None:
     views = build(Images("gaze", 2), tmp_path)
     encoder = build_encoder(ENCODER).eval()
     (tmp_path / f"features-{cache.features_key(encoder, ENCODER)}.part.npy").write_bytes(b"half")
-    assert cache.load_or_encode(views, encoder, ENCODER, tmp_path).shape == (2, 16, 32)
+    assert cache.load_or_encode(views, encoder, ENCODER, tmp_path).features.shape == (2, 16, 32)
     assert not list(tmp_path.glob("*.part.npy"))
