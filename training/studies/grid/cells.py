@@ -66,8 +66,8 @@ def run_grid(study: str, cells: Sequence[Cell], out: Path, console: Console | No
                 with FileLock(folder / LOCK, blocking=wait):
                     if not _is_done(folder, started):
                         done = _count_done(cells, out)
-                        _log(console, f"{study}: {done} of {len(cells)} cells done, now {cell.name}"
-                             + _time_left(time.time() - started, done - done_before, len(cells) - done))  # fmt: skip
+                        time_left = _time_left(time.time() - started, done - done_before, len(cells) - done)
+                        _log(console, f"{study}: {done} of {len(cells)} cells done, now {cell.name}{time_left}")
                         _run(cell, folder)
                 finished.add(cell.name)
                 if (error := read_record(folder).error) is not None:
