@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     console = Console()
     console.print(table(counted))
-    console.print("1e9 operations, in so many batches; slow-down of naive and once.")
+    console.print("GFLOP (batches); slow-down of the methods naive and once.")
     costs = terms(counted)
     for method, cost in costs.items():
         console.print(

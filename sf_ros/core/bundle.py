@@ -179,9 +179,9 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
         file = root / name
         if not file.is_file():
             raise BundleError(f"{file}: missing. Copy the bundle again, or export the checkpoint again.")
-        if verify and (found := sha256(file)) != expected:
+        if verify and (digest := sha256(file)) != expected:
             raise BundleError(
-                f"{file}: sha256 {found[:12]}... found, {expected[:12]}... expected. "
+                f"{file}: sha256 {digest[:12]}... found, {expected[:12]}... expected. "
                 "Copy the bundle again, or export the checkpoint again."
             )
     return Bundle(root, manifest)
@@ -242,14 +242,14 @@ def _check_tasks(path: Path, manifest: Manifest) -> None:
     if not manifest.tasks:
         raise BundleError(f"{path}: names no task. Export the checkpoint again.")
     prompts = load_prompts(None, manifest.model.order)
-    for name, found in manifest.tasks.items():
+    for name, trained in manifest.tasks.items():
         if name not in TASKS:
             continue
         # A prompts file of the bundle's own travels with it.
         prompt = manifest.prompts.get(name, "") if manifest.model.prompts_file else prompts[name]
         expected = fingerprint(TASKS[name], prompt)
-        if found != expected:
+        if trained != expected:
             raise BundleError(
-                f"{path}: task '{name}' was trained as {found}, installed is {expected}: prompt, labels or view "
+                f"{path}: task '{name}' was trained as {trained}, installed is {expected}: prompt, labels or view "
                 "differ. Install the version it was exported with, or train and export it again with this one."
             )

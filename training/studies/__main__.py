@@ -14,7 +14,7 @@
     gallery      CHECKPOINT|BUNDLE --data ROOT --out DIR    sheets of samples with truth and answer, one per task
     shortcuts    CHECKPOINT|BUNDLE               whether answers rest on hands, mouth, eyes and the marked head
 
-All but the last two write results.json, table.md and picture.png to DIR; the same command resumes an interrupted study.
+All but the last two write results.json, table.md and plot.png to DIR; the same command resumes an interrupted study.
 Several processes may run the same command at once and share its cells (docs/studies.md). The last line of stdout is one
 JSON object.
 """

@@ -61,7 +61,7 @@ class Seconds:
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     pretraining = MINIMAL_PRETRAINING if arguments.start is None and preset(arguments.preset).encoder else ()
     fields = (*pretraining, *arguments.set, f"samples={arguments.samples}", "factors={}")
     config = with_fields(preset(arguments.preset), fields)

@@ -67,7 +67,7 @@ class Arguments(EncoderPairArguments):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     cells, groups = grid(arguments)
     records = run_grid("conflict", cells, arguments.out)
     figures = figures_of(records, groups)

@@ -68,7 +68,7 @@ class Run:
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     pair, runs = grid(arguments)
     records = run_grid("degradation", [run.cell for run in runs], arguments.out)
     by_cell = {record.cell: record for record in records}

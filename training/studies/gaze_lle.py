@@ -51,7 +51,7 @@ class Arguments(TrainingArguments, EncoderPairArguments):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     cells, groups = grid(arguments)
     records = run_grid("gaze_lle", cells, arguments.out)
     figures = by_group(groups, records)

@@ -53,7 +53,7 @@ class Arguments(EncoderPairArguments):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     known(arguments.pooling, POOLINGS, "pooling")
     presets = presets_of(arguments)
     cells, groups = [], {}

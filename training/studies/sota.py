@@ -39,14 +39,14 @@ class Arguments:
 
     model: Annotated[Path, tyro.conf.Positional]  # checkpoint folder or bundle folder
     data: str  # 'scenes', or the root of the real datasets
-    out: Path  # folder of the study: results.json, table.md, picture.png
+    out: Path  # folder of the study: results.json, table.md, plot.png
     split: str = "test"  # val | test
     samples: int = 1_000  # per task, when the data is procedural
     tasks: str | None = None  # comma-separated; None: all six
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     cells = grid(arguments)
     records = run_grid("sota", cells, arguments.out)
     groups = by_group({cell.name: THIS for cell in cells}, records)

@@ -36,7 +36,7 @@ class Arguments(TrainingArguments):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     cells, groups = grid(arguments)
     records = run_grid("sweep", cells, arguments.out)
     figures = by_group(groups, records)

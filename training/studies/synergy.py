@@ -29,7 +29,7 @@ Arguments = TrainingArguments
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     cells = grid(arguments)
     records = run_grid("synergy", cells, arguments.out)
     figures = by_group({cell.name: group_of(cell) for cell in cells}, records)

@@ -52,7 +52,7 @@ class Arguments(TrainingArguments):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Run the missing cells and write results.json, table.md, picture.png."""
+    """Run the missing cells and write results.json, table.md, plot.png."""
     cells = grid(arguments)
     records = run_grid("transfer", cells, arguments.out)
     groups = {cell.name: group(model_of(cell), cell.settings["tasks"]) for cell in cells}

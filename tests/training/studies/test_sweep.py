@@ -76,7 +76,7 @@ def test_an_interrupted_sweep_gives_the_same_results(
     assert one["figures"] == two["figures"] and list(one["figures"]) == ["lora_alpha=8", "lora_alpha=16", "chance"]
     assert one["figures"]["lora_alpha=8"].keys() == {"expression mAP", "expression accuracy"}
     assert [cell["settings"]["config"]["lora_alpha"] for cell in one["cells"]] == [8, 16]
-    assert (broken / "picture.png").exists() and "| lora_alpha=16 |" in (broken / "table.md").read_text()
+    assert (broken / "plot.png").exists() and "| lora_alpha=16 |" in (broken / "table.md").read_text()
     assert not list(broken.glob("*/checkpoint")) and list(broken.glob("*/curves.png"))
 
 

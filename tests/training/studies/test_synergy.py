@@ -90,5 +90,5 @@ def test_smoke_run_does_every_pair_once(
     results = json.loads((out / "results.json").read_text())
     assert set(results["figures"]["looking_at_me+gaze"]) > {"looking_at_me mAP", "gaze min_L2"}
     assert (SceneSource.remarks[0] in (out / "table.md").read_text()) == drawn
-    with Image.open(out / "picture.png") as image:
+    with Image.open(out / "plot.png") as image:
         assert image.width > image.height

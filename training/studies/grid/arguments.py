@@ -20,7 +20,7 @@ class StudyArguments:
 
     preset: Annotated[str, tyro.conf.Positional]  # of training.train: tiny | smoke | paper | ...
     data: str  # 'scenes', or the root of the real datasets
-    out: Path  # folder of the study: one folder per cell, results.json, table.md, picture.png
+    out: Path  # folder of the study: one folder per cell, results.json, table.md, plot.png
     start: Path | None = None  # an --out of training.train whose pretraining/ and cache/ are used; None: OUT/start
     split: str = "val"  # val | test: the held-out samples that are scored
     samples: int = 1_000  # held-out samples per task, when the data is procedural

@@ -1,4 +1,4 @@
-"""Reports of a study: results.json, table.md and picture.png."""
+"""Reports of a study: results.json, table.md and plot.png."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write(
 ) -> dict[str, Any]:
     """Write the three files into `out`; returns a summary for the last line of stdout.
 
-    `draw` writes picture.png; by default it has a panel per figure. The table of a toy preset starts with a warning.
+    `draw` writes plot.png; by default it has a panel per figure. The table of a toy preset starts with a warning.
     """
     if getattr(arguments, "preset", None) in TOYS:
         table = f"{TOY}\n\n{table}"
@@ -60,7 +60,7 @@ def write(
     files: dict[str, Callable[[Path], object]] = {
         "results.json": lambda path: path.write_text(json.dumps(results, indent=2) + "\n"),
         "table.md": lambda path: path.write_text(f"# {study}\n\n{table}\n"),
-        "picture.png": draw or functools.partial(plot, figures),
+        "plot.png": draw or functools.partial(plot, figures),
     }
     with FileLock(out / LOCK):  # every process that runs the grid writes the same files
         for name, write_file in files.items():

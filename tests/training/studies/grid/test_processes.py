@@ -103,7 +103,7 @@ def test_two_processes_share_the_cells(tmp_path: Path, start: Start) -> None:
     assert len(processes) == 2
     for name in ("first", "second"):
         assert (tmp_path / f"{name}.log").read_text().splitlines()[-1] == "study: 5 of 5 cells done"
-    assert {"picture.png", "results.json", "table.md"} <= {path.name for path in out.iterdir()}
+    assert {"plot.png", "results.json", "table.md"} <= {path.name for path in out.iterdir()}
 
 
 def test_a_killed_process_loses_its_cell_to_another(tmp_path: Path, start: Start) -> None:

@@ -54,5 +54,5 @@ def test_plot_has_a_panel_per_figure(tmp_path: Path) -> None:
 
 
 def test_plot_without_values_is_written(tmp_path: Path) -> None:
-    report.plot({"joint": {}}, tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").stat().st_size > 0
+    report.plot({"joint": {}}, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 0

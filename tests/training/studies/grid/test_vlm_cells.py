@@ -70,7 +70,7 @@ def test_an_interrupted_study_repeats_no_finished_cell(
     names = ["joint", "gesture", "social_relation", "looking_at_me", "gaze", "expression"]
     assert started == [f"internvl3-2b-{name}-seed0" for name in (*names[:3], *names[2:])]
     text = (tmp_path / "table.md").read_text()
-    assert vlm_cells.NOT_EVIDENCE in text and "## internvl3-2b" in text and (tmp_path / "picture.png").exists()
+    assert vlm_cells.NOT_EVIDENCE in text and "## internvl3-2b" in text and (tmp_path / "plot.png").exists()
     results = json.loads((tmp_path / "results.json").read_text())
     single, joint = (results["figures"][f"internvl3-2b {kind}"] for kind in ("single-task", "joint"))
     assert len(single["relation mAP"]) == len(joint["gaze min_L2"]) == 1 and joint["gaze AUC"] == []
