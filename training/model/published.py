@@ -41,7 +41,8 @@ def published_model(
 ) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
     """A model of these tasks on the preset's published weights, its tokenizer, and the updated configuration.
 
-    The configuration gets the LLM's own sizes; connector and heads are fresh. WeightsError when weights are missing or not those of the preset's encoder.
+    The configuration gets the LLM's own sizes; connector and heads are fresh. WeightsError when weights are missing or
+    not those of the preset's encoder.
     """
     assert config.weights is not None, f"preset '{config.name}' has no published weights"
     llm = load_llm(config.weights.llm)
