@@ -29,6 +29,7 @@ from calibration.camera.topic import PREFIX, TopicSource
 from calibration.camera.window import Window
 from calibration.command import check_new, command, print_table
 from sf_ros.core.camera import CalibrationError, Camera
+from sf_ros.io.camera_info import read_camera_info
 from sf_ros.io.images import ImagesSource
 from sf_ros.io.source import Source, SourceError
 from sf_ros.io.sources import open_source
@@ -70,7 +71,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     info, chart = arguments.out / "camera_info.yaml", arguments.out / "report.png"
     files = [chart] if arguments.validate else [chart, info]
     check_new(files, arguments.replace)
-    validated = camera_info.read(arguments.validate) if arguments.validate else None
+    validated = read_camera_info(arguments.validate) if arguments.validate else None
     with open_images(arguments.source) as source:
         collection = collect(source, arguments)
         result: dict[str, Any] = {

@@ -21,7 +21,6 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from calibration.camera import camera_info
 from calibration.camera.board.board import Board, BoardError
 from calibration.camera.board.collection import Collection
 from calibration.camera.board.views import MIN_VIEWS, ViewsError
@@ -30,6 +29,7 @@ from calibration.extrinsics.hand_eye import HandEye, solve_hand_eye
 from calibration.extrinsics.recordings import Shot, read_bag, read_folder
 from calibration.extrinsics.transforms import PoseError
 from sf_ros.core.camera import CalibrationError, Camera
+from sf_ros.io.camera_info import read_camera_info
 from sf_ros.io.source import SourceError
 from sf_ros.io.sources import BAG_SUFFIXES
 
@@ -86,7 +86,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             f"A {arguments.board} looks the same upside down, so its pose is ambiguous: use a board with an odd and an "
             "even number of squares, or a ChArUco board."
         )
-    camera = camera_info.read(arguments.camera_info)
+    camera = read_camera_info(arguments.camera_info)
     shots = track(list(_shots(arguments)), "images", console=Console(stderr=True), transient=True)
     result, collection = calibrate(camera, arguments.board, shots)
     arguments.out.mkdir(parents=True, exist_ok=True)

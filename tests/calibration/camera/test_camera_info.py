@@ -10,6 +10,7 @@ import yaml
 
 from calibration.camera import camera_info
 from sf_ros.core.camera import CalibrationError, Camera
+from sf_ros.io.camera_info import read_camera_info
 from tests.calibration.camera.lenses import LENSES, PINHOLE
 
 
@@ -45,7 +46,7 @@ def test_the_file_has_ros_fields_in_order(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", LENSES)
 def test_a_written_camera_is_read_back(name: str, tmp_path: Path) -> None:
     camera_info.write(tmp_path / "camera_info.yaml", LENSES[name])
-    stored = camera_info.read(tmp_path / "camera_info.yaml")
+    stored = read_camera_info(tmp_path / "camera_info.yaml")
     pixels = np.array([(0.0, 0.0), (639.0, 479.0), (320.0, 10.0)])
     assert stored.rays(pixels) == pytest.approx(LENSES[name].rays(pixels), abs=1e-12)
     assert (stored.model, stored.frame_id) == (LENSES[name].model, name)
@@ -79,13 +80,13 @@ def test_an_invalid_file_is_refused_by_name(change: dict, words: str, tmp_path: 
     camera_info.write(path, PINHOLE)
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
     with pytest.raises(CalibrationError, match=words):
-        camera_info.read(path)
+        read_camera_info(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.yaml", tmp_path):
         with pytest.raises(CalibrationError, match=f"{path.name}: no such file. Expected a camera_info.yaml"):
-            camera_info.read(path)
+            read_camera_info(path)
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_a_missing_field_is_named(tmp_path: Path) -> None:
     camera_info.write(path, PINHOLE)
     path.write_text(path.read_text().replace("projection_matrix", "projection"))
     with pytest.raises(CalibrationError, match="field projection_matrix is missing"):
-        camera_info.read(path)
+        read_camera_info(path)
     path.write_text("- 1\n")
     with pytest.raises(CalibrationError, match="not a camera_info"):
-        camera_info.read(path)
+        read_camera_info(path)
