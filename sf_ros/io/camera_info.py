@@ -17,7 +17,9 @@ SHAPES = {"camera_matrix": (3, 3), "rectification_matrix": (3, 3), "projection_m
 def read_camera_info(path: Path) -> Camera:
     """The camera in a file. CalibrationError for a missing or unreadable file, naming the wrong field."""
     if not path.is_file():
-        raise CalibrationError(f"{path}: no such file. Expected a camera_info.yaml as python -m calibration.camera writes it.")
+        raise CalibrationError(
+            f"{path}: no such file. Expected a camera_info.yaml as python -m calibration.camera writes it."
+        )
     try:
         fields = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (YAMLError, UnicodeDecodeError) as error:

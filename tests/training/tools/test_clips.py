@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.cues import TASKS
+from sf_ros.core.cues import CUE_OF, CUES, TASKS
 from sf_ros.core.gaze import encode
-from sf_ros.core.types import Box, Frame, FrameCues, Label, Person, PersonCues, Relation
-from sf_ros.engines.base import Answer, Question
+from sf_ros.core.types import Box, Frame, FrameCues, Label, PairCues, Person, PersonCues
+from sf_ros.engines.base import Answer, Query
 from sf_ros.io.truth import compare
 from sf_ros.io.video import VideoSource
+from sf_ros.perception.detectors.base import Detections
 from sf_ros.perception.pipeline import Pipeline
 from training.data.scenes.clips import sample_clip
 from training.tools import clips
@@ -31,41 +32,46 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 
 
 class Oracle:
-    """A detector and an engine that return the ground truth; track ids are the true ones plus 10."""
+    """A detector and an engine that return the ground truth; people are recognised by their boxes."""
 
-    timings_ms = {}  # noqa: RUF012
+    tasks = tuple(TASKS)
 
     def __init__(self, truth: dict[str, Any]) -> None:
+        self.timings_ms: dict[str, float] = {}
         self._truth = truth
         self._frame: dict[str, Any] = {}
 
-    def track(self, frame: Frame) -> tuple[Person, ...]:
+    def detect(self, frame: Frame) -> Detections:
         self._frame = self._truth["frames"][frame.index]
-        return tuple(
-            Person(person["track_id"] + 10, Box(*person["body"]), 0.9, person["face"] and Box(*person["face"]), 0.9)
-            for person in self._frame["people"]
-        )
+        people = self._frame["people"]
+        bodies = np.array([person["body"] for person in people], float).reshape(-1, 4)
+        faces = [(row, Box(*person["face"])) for row, person in enumerate(people) if person["face"]]
+        owners = tuple(row for row, _ in faces)
+        return Detections(bodies, np.full(len(people), 0.9), tuple((box, 0.9) for _, box in faces), owners)
 
-    def answer(self, image: np.ndarray, questions: list[Question]) -> list[Answer]:
-        return [self._answer(question) for question in questions]
+    def answer(self, image: np.ndarray, queries: list[Query]) -> list[dict[str, Answer]]:
+        return [{task: self._answer(task, query) for task in query.tasks} for query in queries]
 
-    def _answer(self, question: Question) -> Answer:
-        ids = [track_id - 10 for track_id in question.track_ids]
-        person = next(person for person in self._frame["people"] if person["track_id"] == ids[0])
-        labels = TASKS[question.task].labels
-        if question.task == "gaze":
-            return Answer(heatmap=encode(person["gaze_point_norm"] or (0.5, 0.5), 64, 3.0))
-        if question.task in ("domain", "relation"):
-            names = next(tuple(names) for a, b, *names in self._frame["relations"] if {a, b} == set(ids))
-            right = f"{question.task}/{names[question.task == 'relation']}"
-        elif question.task == "looking_at_me":
-            right = "yes" if person["looking_at_me"] else "no"
+    def _answer(self, task: str, query: Query) -> Answer:
+        people = [self._person(box, CUES[CUE_OF[task]].evidence == "face") for box in query.boxes]
+        labels = TASKS[task].labels
+        if task == "gaze":
+            return Answer(heatmap=encode(people[0]["gaze_point_norm"] or (0.5, 0.5), 64, 3.0))
+        if task in ("domain", "relation"):
+            ids = {person["track_id"] for person in people}
+            names = next(tuple(names) for a, b, *names in self._frame["relations"] if {a, b} == ids)
+            right = f"{task}/{names[task == 'relation']}"
+        elif task == "looking_at_me":
+            right = "yes" if people[0]["looking_at_me"] else "no"
         else:
-            right = person[question.task]
+            right = people[0][task]
         return Answer(np.array([float(label == right) for label in labels]))
 
-    def reset(self) -> None:
-        self._frame = {}
+    def _person(self, box: Box, by_face: bool) -> dict[str, Any]:
+        """The person whose face or body box overlaps most with a box."""
+        key = "face" if by_face else "body"
+        people = [person for person in self._frame["people"] if person[key]]
+        return max(people, key=lambda person: Box(*person[key]).iou(box))
 
 
 def test_a_clip_on_disk_has_the_rendered_frames_and_truth(clip: tuple[Path, dict[str, Any]]) -> None:
@@ -124,12 +130,12 @@ def one_clip(expressions: list[str], relation: str) -> tuple[dict[str, Any], lis
         for name in expressions
     ]
     cues = tuple(
-        PersonCues(Person(i, Box(*map(float, body)), 0.9), expression=Label("neutral", 0.9))
+        PersonCues(Person(i, Box(*map(float, body)), 0.9), {"expression": Label("neutral", 0.9)})
         for i, body in ((1, BODY), (2, OTHER))
     )
-    relations = (Relation((1, 2), relation=Label("relation/friends", 0.9)),)
+    pairs = (PairCues((1, 2), {"relation": Label("relation/friends", 0.9)}),)
     return {"fps": 10.0, "frames": frames}, [
-        FrameCues(i / 10, i, 200, 100, cues, relations) for i in range(len(expressions))
+        FrameCues(i / 10, i, 200, 100, cues, pairs) for i in range(len(expressions))
     ]
 
 
