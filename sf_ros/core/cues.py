@@ -95,9 +95,9 @@ def _letters(count: int) -> tuple[str, ...]:
     return tuple(alphabet[i] if i < 26 else alphabet[i // 26 - 1] + alphabet[i % 26] for i in range(count))
 
 
-def _choices(question: str, options: tuple[str, ...]) -> str:
+def _choices(prompt: str, options: tuple[str, ...]) -> str:
     listed = " ".join(f"({letter}) {option}" for letter, option in zip(_letters(len(options)), options, strict=True))
-    return f"{question}\n{listed}\n"
+    return f"{prompt}\n{listed}\n"
 
 
 # HaGRIDv2 class -> how the prompt names it, in the paper's letter order a ... ag.

@@ -45,7 +45,7 @@ def test_a_model_with_every_field_changed_survives_json() -> None:
     assert ModelConfig.from_dict(json.loads(json.dumps(changed.to_dict()))) == changed
 
 
-def test_the_grid_and_the_visual_tokens_follow_from_picture_and_patch() -> None:
+def test_the_grid_and_the_visual_tokens_follow_from_image_and_patch() -> None:
     assert (MODELS["tiny"].encoder.grid, MODELS["tiny"].visual_tokens) == (12, 144)
     assert (MODELS["paper"].encoder.grid, MODELS["paper"].visual_tokens) == (24, 576)
 

@@ -55,8 +55,8 @@ def attended(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, causal
     return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
 
 
-def pictures_by_hand(weights: Weights, pixels: torch.Tensor) -> torch.Tensor:
-    """Tower, two of its layers side by side, pooling by the mean's question, gated projector."""
+def images_by_hand(weights: Weights, pixels: torch.Tensor) -> torch.Tensor:
+    """Tower, two of its layers side by side, pooling queried by the mean, gated projector."""
     prefix = "model.vision_backbone."
     w = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     patches = pixels.unflatten(2, (4, 14)).unflatten(4, (4, 14))  # (P, 3, rows, 14, columns, 14)
@@ -123,7 +123,7 @@ def logits_by_hand(weights: Weights, x: torch.Tensor, rope: str) -> torch.Tensor
 def test_logits_equal_the_published_computation(vlm: Vlm, published: tuple[Path, Weights, str]) -> None:
     _, weights, rope = published
     inputs = vlm._read(sample("relation"))
-    tokens = pictures_by_hand(weights, inputs["pixel_values"])
+    tokens = images_by_hand(weights, inputs["pixel_values"])
     assert torch.allclose(vlm.model.eval().image_tokens(inputs["pixel_values"])[0, :4], tokens[0], rtol=1e-3)
     words = torch.cat([weights[f"model.transformer.wte.{part}"] for part in ("embedding", "new_embedding")])
     x = words[inputs["input_ids"]]

@@ -82,7 +82,7 @@ def test_runs_of_a_group_are_gathered_per_figure() -> None:
 
 
 def test_five_tasks_cover_all_tasks_with_pisc_as_one() -> None:
-    assert sorted(q for questions in figures.FIVE_TASKS.values() for q in questions) == sorted(TASKS)
+    assert sorted(task for tasks in figures.FIVE_TASKS.values() for task in tasks) == sorted(TASKS)
     assert [qs for qs in figures.FIVE_TASKS.values() if len(qs) > 1] == [("domain", "relation")]
 
 
