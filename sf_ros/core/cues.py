@@ -49,7 +49,7 @@ class Task:
     """One trained task: a choice among labels or, without labels, a gaze heatmap."""
 
     name: str  # also the metric key and the key of the answer
-    dataset: str  # module of training.data.published that reads its training data
+    dataset: str  # module of training.data.published or training.data that reads its training data
     view: str  # frame | face | person
     boxes: int  # marked boxes in a frame view
     labels: tuple[str, ...] = ()  # class names, in index order
