@@ -95,6 +95,39 @@ def test_a_video_is_recorded_and_summarised_as_json(tmp_path: Path, capsys: pyte
     assert outside == {out, tmp_path / "clip.mp4"}
 
 
+CAMERA_INFO = """
+image_width: 64
+image_height: 48
+camera_name: head
+camera_matrix: {rows: 3, cols: 3, data: [64, 0, 32, 0, 64, 24, 0, 0, 1]}
+distortion_model: plumb_bob
+distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}
+rectification_matrix: {rows: 3, cols: 3, data: [1, 0, 0, 0, 1, 0, 0, 0, 1]}
+projection_matrix: {rows: 3, cols: 4, data: [64, 0, 32, 0, 0, 64, 24, 0, 0, 0, 1, 0]}
+"""
+
+
+def test_a_camera_info_file_gives_gaze_in_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(bundle: Path | None, config: RuntimeConfig) -> Pipeline:
+        return Pipeline(BrightPeople(), FixedAnswers(labels={"looking_at_me": "no"}), config)
+
+    monkeypatch.setattr(perceive, "load_pipeline", load)
+    (tmp_path / "camera_info.yaml").write_text(CAMERA_INFO)
+    clip, out = str(write_video(tmp_path / "clip.mp4")), tmp_path / "out"
+    assert perceive.main([clip, "--out", str(out), "--camera-info", str(tmp_path / "camera_info.yaml")]) == 0
+    gazes = [person.gaze_3d for frame in read_cues(out / "cues.jsonl") for person in frame.people]
+    assert len(gazes) == 8
+    for gaze in gazes:
+        assert gaze is not None and gaze.ray is not None and gaze.target is None
+        assert np.linalg.norm(gaze.ray) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_missing_camera_info_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["demo", "--out", str(tmp_path / "out"), "--camera-info", str(tmp_path / "none.yaml")]
+    assert perceive.main(arguments) == 2
+    assert "none.yaml: no such file" in one_line(capsys.readouterr().err)
+
+
 @pytest.mark.usefixtures("pipelines")
 def test_an_image_without_people_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite(str(tmp_path / "dark.png"), image(0))

@@ -108,6 +108,27 @@ def test_a_recording_of_perceive_can_be_read_again(tmp_path: Path) -> None:
     assert max(np.abs(a.image.astype(int) - b.image).max() for a, b in zip(again, written, strict=True)) < 8  # a JPEG
 
 
+def millimetres(index: int, value: int) -> Any:
+    data = np.full((HEIGHT, WIDTH), value, "<u2").view(np.uint8).reshape(-1)
+    return raw(index, encoding="16UC1", step=2 * WIDTH, data=data)
+
+
+def test_a_depth_topic_gives_each_frame_the_newest_near_depth(tmp_path: Path) -> None:
+    depth = "/camera/depth/image_raw"
+    sent = [(CAMERA, RAW, raw(0)), (depth, RAW, millimetres(1, 1500)), (CAMERA, RAW, raw(1)), (CAMERA, RAW, raw(4))]
+    with open_source(str(write(tmp_path / "bag", sent)), CAMERA, depth) as source:
+        first, near, late = source
+        assert source.expected == 3
+    assert first.depth is None and late.depth is None  # before any depth; 0.3 s after it
+    assert near.depth is not None and near.depth.shape == (HEIGHT, WIDTH) and np.allclose(near.depth, 1.5)
+
+
+def test_an_unknown_depth_topic_lists_the_image_topics(tmp_path: Path) -> None:
+    path = write_mcap(tmp_path / "bag", 1)
+    with pytest.raises(SourceError, match=f"no images on /depth. Topics with images: {CAMERA}"):
+        open_source(str(path), None, "/depth")
+
+
 def test_raw_images_win_over_depth_and_compressed_copies(tmp_path: Path) -> None:
     depth = raw(0, encoding="16UC1", step=2 * WIDTH, data=np.zeros(2 * WIDTH * HEIGHT, np.uint8))
     sent = [(f"{CAMERA}/compressed", JPEG, jpeg(0)), (CAMERA, RAW, raw(0)), ("/camera/depth/image_raw", RAW, depth)]
