@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["demo/*", "demo/**/*", "msgs/definitions/**/*"]},
+    package_data={NAME: ["demo/*", "demo/**/*", "engines/people/weights/*", "msgs/definitions/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -50,6 +50,7 @@ setup(
         # onnxruntime and onnxruntime-gpu install the same module: take [cpu] or [gpu], never both.
         "cpu": ["torch>=2.6", "torchvision>=0.21", "onnxruntime>=1.20"],
         "gpu": ["onnxruntime-gpu>=1.20"],
+        "people": ["onnxruntime>=1.20", "ai-edge-litert>=2.1"],  # the bundle of public models, without torch
         "calibrate": ["tyro>=0.9", "matplotlib>=3.9", "pyyaml>=6"],  # python -m calibration.camera, also on the robot
         "train": [
             "torch>=2.6",

@@ -1,0 +1,1 @@
+"""Public models of real people as an engine: one file per model."""
