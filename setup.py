@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NAME = "sf_ros"
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent  # colcon build --symlink-install runs a symlink in its build folder
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / NAME / "__init__.py").read_text(encoding="utf-8"))[1]
 
 # pytest 9 fails where a ROS 2 shell loads launch_testing's plugin; onnx writes the small models that tests load; mcap

@@ -44,6 +44,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_SETTINGS].cleanup()
 
 
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    """Keep ROS 2's plugin launch_testing away: it imports files by their bare names, and two of one name end pytest."""
+    if "generate_test_description" in module_path.read_text(encoding="utf-8"):
+        return None  # a launch test, which only the plugin can run
+    return pytest.Module.from_parent(parent, path=module_path)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         _skip(items, "slow", "slow: give --slow to run it")

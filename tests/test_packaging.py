@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -49,6 +50,15 @@ def test_only_the_robot_package_is_installed() -> None:
     packages = find_packages(str(ROOT), include=["sf_ros", "sf_ros.*"])
     assert {"sf_ros", "sf_ros.core", "sf_ros.engines.fused", "sf_ros.perception.detectors"} <= set(packages)
     assert {name.partition(".")[0] for name in packages} == {"sf_ros"}
+
+
+def test_setup_runs_through_a_symlink_as_in_a_symlink_install(tmp_path: Path) -> None:
+    """colcon build --symlink-install links setup.py, the package and its data files, but not README.md."""
+    for name in ("setup.py", "setup.cfg", "sf_ros"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "setup.py", "--quiet", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split()[-1:] == [sf_ros.__version__], done.stderr
 
 
 def test_every_workstation_requirement_has_one_exact_pin() -> None:

@@ -77,6 +77,13 @@ def launch(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...
         launched.kill()
 
 
+def test_files_of_one_name_are_collected_with_ros_sourced() -> None:
+    files = ["tests/core/test_camera.py", "tests/io/test_camera.py"]
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
+    output = run(collect, {**os.environ}, cwd=workspace.ROOT)
+    assert all(f"{file}::test_" in output for file in files)
+
+
 def test_installed_node_runs_with_the_interpreter_of_the_build(environment: dict[str, str]) -> None:
     prefix = Path(environment["AMENT_PREFIX_PATH"].split(":")[0])
     script = prefix / "lib" / "sf_ros" / "perception_node"
@@ -84,6 +91,14 @@ def test_installed_node_runs_with_the_interpreter_of_the_build(environment: dict
     for name in ("launch/perception.launch.py", "config/perception.yaml", "rviz/perception.rviz", "package.xml"):
         assert (prefix / "share" / "sf_ros" / name).is_file(), name
     assert list(prefix.rglob("demo/bundle/manifest.json")), "the demo bundle was not installed"
+
+
+def test_symlink_install_builds_and_is_found(environment: dict[str, str], tmp_path: Path) -> None:
+    built = workspace.build(tmp_path, "--symlink-install") | {"ROS_LOG_DIR": str(tmp_path / "log")}
+    assert built["AMENT_PREFIX_PATH"].startswith(str(tmp_path))
+    assert "'image':" in run([*LAUNCH, "--show-args"], built)
+    code = "import sf_ros; print(sf_ros.__file__)"
+    assert run([sys.executable, "-c", code], built, cwd=tmp_path).startswith(str(tmp_path))
 
 
 def test_show_args_lists_arguments_with_descriptions(environment: dict[str, str]) -> None:
@@ -133,8 +148,8 @@ def state(environment: dict[str, str]) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
-def run(command: list[str], environment: dict[str, str]) -> str:
+def run(command: list[str], environment: dict[str, str], cwd: Path | None = None) -> str:
     """The stdout of a command that must succeed."""
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=cwd)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

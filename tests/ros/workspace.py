@@ -20,9 +20,14 @@ def environment() -> dict[str, str]:
     """Environment variables with the workspace sourced, built once by this interpreter; a skip where colcon is not."""
     if importlib.util.find_spec("colcon_core") is None:
         pytest.skip("needs colcon (pip install colcon-common-extensions)", allow_module_level=True)
-    build = [sys.executable, "-m", "colcon", "build", "--paths", str(ROOT), "--packages-select", "sf_ros"]
-    done = subprocess.run(build, cwd=_FOLDER.name, capture_output=True, text=True, timeout=240)
+    return build(Path(_FOLDER.name))
+
+
+def build(folder: Path, *options: str) -> dict[str, str]:
+    """Environment variables with a workspace sourced that is built in a folder, with options of `colcon build`."""
+    command = [sys.executable, "-m", "colcon", "build", "--paths", str(ROOT), "--packages-select", "sf_ros", *options]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    script = f"source {_FOLDER.name}/install/local_setup.bash && env -0"
+    script = f"source {folder}/install/local_setup.bash && env -0"
     text = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout
     return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)
