@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from sf_ros.core.fields import check_ranges, described, require
+from sf_ros.core.fields import check_ranges, described, known, require, require_choice
+
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # valid in topics, parameters and file names
+VIEWS = ("frame", "face", "person")
+REGIONS = ("whole", "upper")
+SUBJECTS = ("person", "pair")
+EVIDENCE = {"person": ("face", "body"), "pair": ("pair",)}  # by subject
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,18 @@ class Task:
     region: str = "whole"  # of the box: whole | upper (the upper-body square)
     cost_ms: float = 10.0  # first estimate of one answer's cost; the scheduler learns the real one
 
+    def __post_init__(self) -> None:
+        what = f"Task '{self.name}'"
+        require(bool(NAME.fullmatch(self.name)), f"{what}: a name is lower-case words joined by underscores")
+        require_choice(f"{what}: view", self.view, VIEWS)
+        require_choice(f"{what}: region", self.region, REGIONS)
+        require_choice(f"{what}: boxes of a {self.view} view", self.boxes, (1, 2) if self.view == "frame" else (0,))
+        labels, answers = len(self.labels), len(self.answers)
+        require(labels == answers, f"{what} has {labels} labels and {answers} answers; each label needs one answer")
+        for values, kind in ((self.labels, "label"), (self.answers, "answer")):
+            require(len(set(values)) == len(values), f"{what} has the same {kind} twice: {', '.join(values)}")
+        require_choice(f"{what}: event", self.event, ("", *self.labels))
+
     @property
     def kind(self) -> str:
         """label | heatmap."""
@@ -83,10 +103,50 @@ class Cue:
     topic: str  # under the node's own name
     defaults: CueConfig = field(default_factory=CueConfig)
 
+    def __post_init__(self) -> None:
+        what = f"Cue '{self.name}'"
+        for name in (self.name, self.topic):
+            require(bool(NAME.fullmatch(name)), f"{what}: '{name}' is not lower-case words joined by underscores")
+        require_choice(f"{what}: subject", self.subject, SUBJECTS)
+        require_choice(f"{what}: evidence of a {self.subject}", self.evidence, EVIDENCE[self.subject])
+        require(bool(self.tasks), f"{what} has no task")
+
     @property
     def main_task(self) -> str:
         """The task that the cue's age and confidence are reported of."""
         return self.tasks[-1]
+
+
+Entry = TypeVar("Entry", Task, Cue)
+
+
+def by_name(*entries: Entry) -> dict[str, Entry]:
+    """The entries of a table by name. ValueError for a name that is used twice."""
+    table: dict[str, Entry] = {}
+    for entry in entries:
+        kind = type(entry).__name__.lower()
+        require(entry.name not in table, f"Two entries of the table are called '{entry.name}'; rename one {kind}")
+        table[entry.name] = entry
+    return table
+
+
+def check_tables(tasks: Mapping[str, Task], cues: Mapping[str, Cue]) -> None:
+    """ValueError where the entries do not fit each other."""
+    for cue in cues.values():
+        for name in cue.tasks:
+            task = tasks[known(name, tasks, f"task of cue '{cue.name}'")]
+            boxes = 2 if cue.subject == "pair" else int(task.view == "frame")
+            require(
+                task.boxes == boxes,
+                f"Task '{name}' marks {task.boxes} boxes in a {task.view} view; its cue '{cue.name}' about a "
+                f"{cue.subject} needs {boxes}",
+            )
+    for name, task in tasks.items():
+        owners = [cue.name for cue in cues.values() if name in cue.tasks]
+        require(len(owners) == 1, f"Task '{name}' belongs to {len(owners)} cues; list it in exactly one")
+        require(task.kind == "label" or name == "gaze", f"Task '{name}' has no labels; only gaze is a heatmap")
+    for topic, count in Counter(cue.topic for cue in cues.values()).items():
+        require(count == 1, f"{count} cues have the topic '{topic}'; each needs its own")
 
 
 def _letters(count: int) -> tuple[str, ...]:
@@ -140,98 +200,93 @@ _EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust"
 _DOMAINS = ("intimate", "not_intimate", "none")
 _RELATIONS = ("friends", "family", "couple", "professional", "commercial", "none")
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        Task(
-            name="gesture",
-            dataset="hagrid",
-            view="person",
-            boxes=0,
-            labels=tuple(_GESTURES),
-            answers=_letters(len(_GESTURES)),
-            prompt=_choices("Hand gesture?", tuple(_GESTURES.values())),
-            margin=1.06,
-            region="upper",
-            cost_ms=15.0,
-        ),
-        Task(
-            name="gaze",
-            dataset="gazefollow",
-            view="frame",
-            boxes=1,
-            # Under causal attention visual tokens cannot see a prompt behind them.
-            lead="Where does the marked person look?\n",
-            cost_ms=15.0,
-        ),
-        Task(
-            name="expression",
-            dataset="affectnet",
-            view="face",
-            boxes=0,
-            labels=_EXPRESSIONS,
-            answers=_letters(len(_EXPRESSIONS)),
-            prompt=_choices("Facial expression?", _EXPRESSIONS),
-            margin=1.3,
-            cost_ms=8.0,
-        ),
-        Task(
-            name="looking_at_me",
-            dataset="ego4d",
-            view="face",
-            boxes=0,
-            labels=("yes", "no"),
-            answers=("Yes", "No"),
-            event="yes",
-            prompt="Does this face look into the camera? Yes or No\n",
-            margin=1.3,
-            cost_ms=8.0,
-        ),
-        Task(
-            name="domain",
-            dataset="pisc",
-            view="frame",
-            boxes=2,
-            labels=tuple(f"domain/{name}" for name in _DOMAINS),
-            answers=_letters(len(_DOMAINS)),
-            prompt=_choices("How close are the two marked people?", ("intimate", "not intimate", "no relation")),
-        ),
-        Task(
-            name="relation",
-            dataset="pisc",
-            view="frame",
-            boxes=2,
-            labels=tuple(f"relation/{name}" for name in _RELATIONS),
-            answers=_letters(len(_RELATIONS)),
-            prompt=_choices("What are the two marked people to each other?", (*_RELATIONS[:-1], "no relation")),
-        ),
-    )
-}
+TASKS: dict[str, Task] = by_name(
+    Task(
+        name="gesture",
+        dataset="hagrid",
+        view="person",
+        boxes=0,
+        labels=tuple(_GESTURES),
+        answers=_letters(len(_GESTURES)),
+        prompt=_choices("Hand gesture?", tuple(_GESTURES.values())),
+        margin=1.06,
+        region="upper",
+        cost_ms=15.0,
+    ),
+    Task(
+        name="gaze",
+        dataset="gazefollow",
+        view="frame",
+        boxes=1,
+        # Under causal attention visual tokens cannot see a prompt behind them.
+        lead="Where does the marked person look?\n",
+        cost_ms=15.0,
+    ),
+    Task(
+        name="expression",
+        dataset="affectnet",
+        view="face",
+        boxes=0,
+        labels=_EXPRESSIONS,
+        answers=_letters(len(_EXPRESSIONS)),
+        prompt=_choices("Facial expression?", _EXPRESSIONS),
+        margin=1.3,
+        cost_ms=8.0,
+    ),
+    Task(
+        name="looking_at_me",
+        dataset="ego4d",
+        view="face",
+        boxes=0,
+        labels=("yes", "no"),
+        answers=("Yes", "No"),
+        event="yes",
+        prompt="Does this face look into the camera? Yes or No\n",
+        margin=1.3,
+        cost_ms=8.0,
+    ),
+    Task(
+        name="domain",
+        dataset="pisc",
+        view="frame",
+        boxes=2,
+        labels=tuple(f"domain/{name}" for name in _DOMAINS),
+        answers=_letters(len(_DOMAINS)),
+        prompt=_choices("How close are the two marked people?", ("intimate", "not intimate", "no relation")),
+    ),
+    Task(
+        name="relation",
+        dataset="pisc",
+        view="frame",
+        boxes=2,
+        labels=tuple(f"relation/{name}" for name in _RELATIONS),
+        answers=_letters(len(_RELATIONS)),
+        prompt=_choices("What are the two marked people to each other?", (*_RELATIONS[:-1], "no relation")),
+    ),
+)
 
-CUES: dict[str, Cue] = {
-    cue.name: cue
-    for cue in (
-        Cue("gaze", "person", "face", ("gaze",), "gaze_targets", CueConfig(period_s=0.3, half_life_s=0.15)),
-        Cue(
-            "looking_at_me",
-            "person",
-            "face",
-            ("looking_at_me",),
-            "looking_at_me",
-            CueConfig(period_s=0.3, half_life_s=0.2, enter=0.7),
-        ),
-        Cue("expression", "person", "face", ("expression",), "expressions", CueConfig(period_s=0.4, half_life_s=0.3)),
-        Cue("gesture", "person", "body", ("gesture",), "gestures", CueConfig(period_s=0.3, half_life_s=0.15)),
-        Cue(
-            "relation",
-            "pair",
-            "pair",
-            ("domain", "relation"),
-            "relationships",
-            CueConfig(period_s=1.2, half_life_s=2.0),
-        ),
-    )
-}
+CUES: dict[str, Cue] = by_name(
+    Cue("gaze", "person", "face", ("gaze",), "gaze_targets", CueConfig(period_s=0.3, half_life_s=0.15)),
+    Cue(
+        "looking_at_me",
+        "person",
+        "face",
+        ("looking_at_me",),
+        "looking_at_me",
+        CueConfig(period_s=0.3, half_life_s=0.2, enter=0.7),
+    ),
+    Cue("expression", "person", "face", ("expression",), "expressions", CueConfig(period_s=0.4, half_life_s=0.3)),
+    Cue("gesture", "person", "body", ("gesture",), "gestures", CueConfig(period_s=0.3, half_life_s=0.15)),
+    Cue(
+        "relation",
+        "pair",
+        "pair",
+        ("domain", "relation"),
+        "relationships",
+        CueConfig(period_s=1.2, half_life_s=2.0),
+    ),
+)
+check_tables(TASKS, CUES)
 CUE_OF = {task: cue.name for cue in CUES.values() for task in cue.tasks}
 MAX_BOXES = max(task.boxes for task in TASKS.values())
 

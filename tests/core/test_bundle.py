@@ -211,7 +211,11 @@ def test_an_unknown_model_field_is_named(root: Path) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("change", [{"labels": ("up", "down")}, {"lead": "?", "prompt": "?"}, {"margin": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": ("up", "down"), "answers": ("a", "b"), "event": ""}, {"lead": "?", "prompt": "?"}, {"margin": 1.5}],
+    ids=str,
+)
 def test_a_task_with_another_fingerprint_is_named(
     root: Path, task: str, change: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,15 +78,12 @@ def carry_out(copy: Path, step: Step) -> list[str]:
 
 
 def insert_at_end(path: Path, table: str, text: str) -> None:
-    """Add lines as the last entry of a module-level dict or of the generator of entries inside it."""
+    """Add lines as the last entry of a module-level table: a dict, or a call with an entry per argument."""
     source = path.read_text(encoding="utf-8")
-    start = source.index(f"\n{table}: ")
-    end = source.index("\n}", start)
-    closing = source.rfind("\n    )", start, end)  # of `for entry in (...)`
-    nested = source[closing:end] == "\n    )"
-    place = closing if nested else end
-    entry = textwrap.indent(text.rstrip(), " " * (8 if nested else 4)) + ",\n"
-    path.write_text(source[: place + 1] + entry + source[place + 1 :], encoding="utf-8")
+    end = re.compile(r"\n[})]\n").search(source, source.index(f"\n{table}: "))
+    assert end is not None
+    entry = textwrap.indent(text.rstrip(), " " * 4) + ",\n"
+    path.write_text(source[: end.start() + 1] + entry + source[end.start() + 1 :], encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "add-a-cue"])

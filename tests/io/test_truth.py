@@ -85,7 +85,9 @@ def test_gaze_is_scored_by_distance_where_truth_has_a_point() -> None:
 
 
 def test_a_task_read_from_the_body_is_scored_without_a_face(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, "added", Task("added", "scenes", "frame", 1, labels=("yes", "no")))
+    monkeypatch.setitem(
+        TASKS, "added", Task("added", "scenes", "frame", 1, labels=("yes", "no"), answers=("Yes", "No"))
+    )
     monkeypatch.setitem(CUES, "added", Cue("added", "person", "body", ("added",), "added"))
     monkeypatch.setitem(CUE_OF, "added", "added")
     frame = cues(0, tracked(added=Label("yes", 0.9)))
@@ -126,7 +128,9 @@ def test_a_pair_without_cues_is_scored_as_not_given() -> None:
 @pytest.mark.parametrize("subject", ["person", "pair"])
 def test_a_truth_without_a_task_scores_the_others(subject: str, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = "pair" if subject == "pair" else "body"
-    monkeypatch.setitem(TASKS, "added", Task("added", "scenes", "frame", 2, labels=("yes", "no")))
+    monkeypatch.setitem(
+        TASKS, "added", Task("added", "scenes", "frame", 2, labels=("yes", "no"), answers=("Yes", "No"))
+    )
     monkeypatch.setitem(CUES, "added", Cue("added", subject, evidence, ("added",), "added"))
     monkeypatch.setitem(CUE_OF, "added", "added")
     people = [true_person(1), true_person(2, OTHER)]

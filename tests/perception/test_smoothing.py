@@ -13,7 +13,7 @@ from sf_ros.engines.base import Answer, Query
 from sf_ros.perception.smoothing import GazeFilter, LabelFilter, Smoother
 
 CUE = CueConfig(half_life_s=1.0, enter=0.6, leave=0.3)
-ABC = Task("letter", "dataset", "face", 0, labels=("a", "b", "c"))
+ABC = Task("letter", "dataset", "face", 0, labels=("a", "b", "c"), answers=("a", "b", "c"))
 
 
 def person(track_id: int, x: float = 0.0, face: bool = True) -> Person:
