@@ -35,7 +35,8 @@ class PeopleTracker:
             face_by_row = dict(zip(detections.owners, detections.faces, strict=True))
             face_of = {i: face_by_row[row] for i, (_, row, _) in enumerate(people) if row in face_by_row}
         else:
-            pairs = match_faces(_rows([body for _, _, body in people]), faces[face_rows])
+            face_scores = np.array([score for _, score in detections.faces])
+            pairs = match_faces(_rows([body for _, _, body in people]), faces[face_rows], face_scores[face_rows])
             face_of = {i: detections.faces[face_rows[face]] for i, face in pairs}
         return tuple(
             Person(track_id, body, float(detections.scores[row]), *face_of.get(i, (None, 0.0)))

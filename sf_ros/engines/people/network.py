@@ -20,6 +20,7 @@ class Network(Protocol):
 
     inputs: tuple[str, ...]  # names, in the model's own order
     outputs: tuple[str, ...]
+    shapes: tuple[tuple[int | str, ...], ...]  # of the inputs; a free side has a name
 
     def __call__(self, *inputs: np.ndarray) -> dict[str, np.ndarray]: ...
 
@@ -57,6 +58,7 @@ class OnnxNetwork:
         except (*errors, ort.RuntimeException) as error:
             raise BundleError(BROKEN.format(path=path, package="onnxruntime", reason=_line(error))) from error
         self.inputs = tuple(node.name for node in self._session.get_inputs())
+        self.shapes: tuple[tuple[int | str, ...], ...] = tuple(tuple(node.shape) for node in self._session.get_inputs())
         self.outputs = tuple(node.name for node in self._session.get_outputs())
 
     def __call__(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -80,6 +82,7 @@ class LiteNetwork:
         self._inputs: Sequence[Any] = self._interpreter.get_input_details()
         self._outputs: Sequence[Any] = self._interpreter.get_output_details()
         self.inputs = tuple(str(tensor["name"]) for tensor in self._inputs)
+        self.shapes: tuple[tuple[int | str, ...], ...] = tuple(tuple(int(side) for side in tensor["shape"]) for tensor in self._inputs)
         self.outputs = tuple(str(tensor["name"]) for tensor in self._outputs)
 
     def __call__(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:

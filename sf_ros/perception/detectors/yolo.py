@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import json
 import logging
+import os
 import pickle
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from sf_ros.core.types import Box, Frame
 from sf_ros.engines.threads import available_cores
 from sf_ros.perception.detectors.base import Detections, DetectorError
 from sf_ros.perception.faces import face_from_keypoints
-from sf_ros.perception.tracker import LOW_SCORE, quiet_ultralytics
+from sf_ros.perception.tracker import LOW_SCORE
 
 LOG = logging.getLogger(__name__)
 PERSON_NAMES = ("person", "body", "human", "pedestrian", "people")
@@ -163,3 +167,16 @@ def _class_of(names: dict[int, str], wanted: tuple[str, ...]) -> int | None:
     """The class index of the first of the wanted names among the model's classes."""
     indices = {name: index for index, name in names.items()}
     return next((indices[name] for name in wanted if name in indices), None)
+
+
+def quiet_ultralytics() -> None:
+    """Keep ultralytics off the network and out of the user's folders. Call before its first import."""
+    os.environ.setdefault("YOLO_OFFLINE", "1")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp(prefix="sf_ros_yolo_")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    from ultralytics.utils import SETTINGS
+
+    dict.__setitem__(SETTINGS, "sync", False)  # no usage statistics; SETTINGS' own assignment would write a file
