@@ -57,7 +57,7 @@ $(VENV)/.installed: setup.py constraints.txt
 	@$(call check_machine,$(PYTHON),$(VENV),3.11 or 3.12,python3-venv)
 	@[ -x $(VENV)/bin/python ] || "$(PYTHON)" -m venv $(VENV)
 	@echo "sf_ros set-up: installing the workstation's packages into $(VENV) (about 5 GB the first time, minutes) ..."
-	@$(VENV)/bin/python $(PIP_INSTALL) -c constraints.txt -e '.[cpu,train,dev]'
+	@$(VENV)/bin/python $(PIP_INSTALL) -c constraints.txt -e '.[cpu,yolo,people,train,dev]'
 	@$(VENV)/bin/python -c 'import cv2' || $(call fail,OpenCV does not import (see above),apt install libgl1 libglib2.0-0)
 	@touch $@
 	@echo "sf_ros set-up: done"
@@ -81,7 +81,7 @@ $(ROBOT)/.installed: setup.py constraints-robot.txt
 	@$(call check_machine,$(PYTHON310),$(ROBOT),3.10,python3.10-venv)
 	@[ -x $(ROBOT)/bin/python ] || "$(PYTHON310)" -m venv $(ROBOT)
 	@echo "sf_ros set-up: installing the robot's packages into $(ROBOT) (about 5 GB the first time, minutes) ..."
-	@$(ROBOT)/bin/python $(PIP_INSTALL) -c constraints-robot.txt -e '.[cpu,calibrate,test]'
+	@$(ROBOT)/bin/python $(PIP_INSTALL) -c constraints-robot.txt -e '.[cpu,yolo,people,calibrate,test]'
 	@touch $@
 	@echo "sf_ros set-up: done"
 

@@ -39,8 +39,6 @@ setup(
         "opencv-python>=4.7",
         "safetensors>=0.4",
         "transformers>=5.0",
-        "ultralytics>=8.3",
-        "lap>=0.5.12",
         "scipy>=1.8",
         "rosbags>=0.11",
         "ruamel.yaml>=0.18",
@@ -50,6 +48,7 @@ setup(
         # onnxruntime and onnxruntime-gpu install the same module: take [cpu] or [gpu], never both.
         "cpu": ["torch>=2.6", "torchvision>=0.21", "onnxruntime>=1.20"],
         "gpu": ["onnxruntime-gpu>=1.20"],
+        "yolo": ["ultralytics>=8.3"],  # AGPL-3.0; the demo bundle's detector needs it
         "people": ["onnxruntime>=1.20", "ai-edge-litert>=2.1"],  # the bundle of public models, without torch
         "calibrate": ["tyro>=0.9", "matplotlib>=3.9", "pyyaml>=6"],  # python -m calibration.camera, also on the robot
         "train": [

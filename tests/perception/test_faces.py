@@ -94,3 +94,10 @@ def test_frontal_and_profile_heads_give_similar_boxes() -> None:
 )
 def test_keypoints_without_a_face_give_none(points: np.ndarray) -> None:
     assert face_from_keypoints(points) is None
+
+
+def test_a_sure_face_wins_over_a_fist_that_lies_better() -> None:
+    bodies = boxes((0, 0, 100, 200))
+    face, fist = (5, 20, 35, 60), (40, 20, 60, 40)
+    assert match_faces(bodies, boxes(face, fist)) == [(0, 1)]
+    assert match_faces(bodies, boxes(face, fist), np.array([0.9, 0.45])) == [(0, 0)]

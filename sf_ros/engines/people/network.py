@@ -82,7 +82,9 @@ class LiteNetwork:
         self._inputs: Sequence[Any] = self._interpreter.get_input_details()
         self._outputs: Sequence[Any] = self._interpreter.get_output_details()
         self.inputs = tuple(str(tensor["name"]) for tensor in self._inputs)
-        self.shapes: tuple[tuple[int | str, ...], ...] = tuple(tuple(int(side) for side in tensor["shape"]) for tensor in self._inputs)
+        self.shapes: tuple[tuple[int | str, ...], ...] = tuple(
+            tuple(int(side) for side in tensor["shape"]) for tensor in self._inputs
+        )
         self.outputs = tuple(str(tensor["name"]) for tensor in self._outputs)
 
     def __call__(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:

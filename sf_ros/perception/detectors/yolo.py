@@ -97,9 +97,15 @@ class YoloDetector:
 
 def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
     """The YOLO, the device it runs on and its input size in pixels."""
-    quiet_ultralytics()
-    import torch
-    from ultralytics import YOLO
+    try:
+        quiet_ultralytics()
+        import torch
+        from ultralytics import YOLO
+    except ImportError as error:
+        raise DetectorError(
+            f"{path}: needs the package {error.name}. Install it: pip install 'sf_ros[cpu,yolo]' (ultralytics is "
+            "AGPL-3.0), or use the detector 'yolox'."
+        ) from error
 
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     device = "cuda:0" if device == "cuda" else device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +252,11 @@ def test_an_engine_header_is_read_like_onnx_metadata(tmp_path: Path) -> None:
     header = json.dumps({"task": "pose", "names": {"0": "person"}, "imgsz": [320, 320]}).encode()
     (tmp_path / "d.engine").write_bytes(len(header).to_bytes(4, "little") + header + b"engine")
     assert _metadata(tmp_path / "d.engine", None)["task"] == "pose"
+
+
+def test_without_ultralytics_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    monkeypatch.setitem(sys.modules, "ultralytics", None)
+    monkeypatch.setitem(sys.modules, "ultralytics.utils", None)
+    with pytest.raises(DetectorError, match=r"ultralytics.*pip install 'sf_ros\[cpu,yolo\]'.*'yolox'"):
+        YoloDetector(path, CONFIG)
