@@ -41,16 +41,26 @@ def write_rows(path: Path, rows: Sequence[Sequence[Any]]) -> None:
         csv.writer(file).writerows(rows)
 
 
-def hagrid(root: Path, splits: Sequence[str] = ("train", "val", "test"), each: int = 2) -> Path:
+HAGRID = {  # layout -> folders of images and of annotations, as the archives unpack
+    "full": ("hagrid_dataset", "hagrid_annotations"),
+    "512": ("HaGRIDv2_dataset_512", "annotations"),
+    "nested": ("hagridv2_512/HaGRIDv2_dataset_512", "annotations/annotations"),
+}
+
+
+def hagrid(
+    root: Path, splits: Sequence[str] = ("train", "val", "test"), each: int = 2, layout: str = "full", seed: int = 0
+) -> Path:
     """Every class with `each` images per split; 'hand_heart2' in the spelling of the download script; no_gesture."""
     folder = root / "hagridv2"
+    images, annotations = HAGRID[layout]
     for number, split in enumerate(splits):
         for name in (*GESTURES, "no_gesture"):
             spelled = "hands_heart2" if name == "hand_heart2" else name
             entries = {}
             for i in range(each):
                 uuid = f"{split}-{name}-{i}"
-                image(folder / "hagrid_dataset" / spelled / f"{uuid}.jpg", 64, 96, 100 * number + i)
+                image(folder / images / spelled / f"{uuid}.jpg", 64, 96, seed + 100 * number + i)
                 entries[uuid] = {
                     "bboxes": [[0.1, 0.5, 0.2, 0.2], [0.6, 0.6, 0.2, 0.2]],
                     "labels": [name, "no_gesture"],
@@ -60,7 +70,7 @@ def hagrid(root: Path, splits: Sequence[str] = ("train", "val", "test"), each: i
                     "hand_landmarks": [[[0.1, 0.5]] * 21] * 2,
                     "meta": {"age": [30.0], "gender": ["f"], "race": ["x"]},
                 }
-            write_json(folder / "hagrid_annotations" / split / f"{spelled}.json", entries)
+            write_json(folder / annotations / split / f"{spelled}.json", entries)
     return folder
 
 
@@ -81,6 +91,25 @@ def gazefollow(root: Path, people: int = 4) -> Path:
                 rows.append([name, i, *person_and_eye, x, y, *head, *inout, "coco", "meta"])
     write_rows(folder / "train_annotations_release.txt", train)
     write_rows(folder / "test_annotations_release.txt", test)
+    return folder
+
+
+def gazefollow_packed(root: Path, people: int = 4) -> Path:
+    """Gaze-LLE's JSON beside the text: images with several heads, one of whom looks out of the image."""
+    folder = gazefollow(root, people)
+    for part in ("train", "test"):
+        entries = []
+        for i in range(0, people, 2):
+            name = f"{'train' if part == 'train' else 'test2'}/0000000{i // 2}/{i:08d}.jpg"
+            xs, ys = ([0.75], [0.6]) if part == "train" else ([0.7, 0.75, 0.8], [0.6, 0.65, 0.55])
+            looks = {
+                "bbox": [10.0, 5.0, 30.0, 20.0], "bbox_norm": [0.16, 0.1, 0.47, 0.42], "inout": 1, "head_id": 0,
+                "gazex": [64 * x for x in xs], "gazey": [48 * y for y in ys], "gazex_norm": xs, "gazey_norm": ys,
+            }  # fmt: skip
+            away = {**looks, "head_id": 1, "inout": 0, "gazex_norm": [-1.0], "gazey_norm": [-1.0]}
+            heads = [looks, away] if part == "train" else [{**looks, "num_annot": 3}]
+            entries.append({"path": name, "width": 64, "height": 48, "num_heads": len(heads), "heads": heads})
+        write_json(folder / f"{part}_preprocessed.json", entries)
     return folder
 
 
@@ -114,9 +143,12 @@ def affectnet(root: Path, layout: str, each: int = 2) -> Path:
     return folder
 
 
-def ego4d(root: Path, frames: int = 27) -> Path:
-    """One clip for training and one for validation: a track with a gap, looking in frames 10 to 14 (inclusive)."""
-    folder = root / "ego4d"
+def ego4d(root: Path, frames: int = 27, below: str = "") -> Path:
+    """One clip for training and one for validation: a track with a gap, looking in frames 10 to 14 (inclusive).
+
+    `below`: the folder 'data' of the published code, or none.
+    """
+    folder = root / "ego4d" / below
     for split, clip in (("train", "clip-a"), ("val", "clip-b")):
         (folder / "split").mkdir(parents=True, exist_ok=True)
         (folder / "split" / f"{split}.list").write_text(f"{clip}\n")
@@ -143,7 +175,7 @@ def ego4d(root: Path, frames: int = 27) -> Path:
         for n in range(frames + 1):
             image(folder / "video_imgs" / clip / f"img_{n:05d}.jpg", 64, 48, n)
     image(folder / "videos_challenge" / "video-1" / "7" / "00012_abc.jpg", 48, 48)
-    return folder
+    return root / "ego4d"
 
 
 def pisc(root: Path, images: int = 3) -> Path:

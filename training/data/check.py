@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from sf_ros.core.cues import TASKS
-from training.data.files import DatasetError, Listing, read_rgb
+from training.data.files import DatasetError, Listing, is_inside, read_rgb
 from training.data.source import SPLITS, published_readers, tasks_of
 
 
@@ -54,14 +54,15 @@ def check(folder: Path, reader: ModuleType, images: bool = False) -> dict[str, d
             split = next(ours for ours, theirs in reader.SPLITS.items() if theirs == published)
             try:
                 listing = reader.listing(folder, task, split, 1)
-            except DatasetError as error:
+            except (DatasetError, OSError) as error:
                 report[f"{task}/{published}"] = {"error": str(error)}
                 continue
             if images:
                 _drop_unreadable(listing, f"{task}/{published}")
             report[f"{task}/{published}"] = {
                 "samples": len(listing.records),
-                "classes": listing.class_counts(TASKS[task].labels),
+                "labels_hidden": listing.hidden,
+                "classes": {} if listing.hidden else listing.class_counts(TASKS[task].labels),
                 "dropped": dict(listing.dropped.most_common()),
                 "examples": listing.examples,
             }
@@ -69,33 +70,46 @@ def check(folder: Path, reader: ModuleType, images: bool = False) -> dict[str, d
 
 
 def show(console: Console, name: str, reader: ModuleType, report: dict[str, dict[str, Any]]) -> None:
-    """Print the report of one dataset as a table."""
+    """Print the report of one dataset: a table, and below it one line per reason, whose paths stay whole."""
     if not report:
-        console.print(f"[bold]{name}[/]: not found. {reader.HOW}\n")
+        _line(console, f"{name}: not found. {reader.HOW}\n")
         return
-    table = Table("task/split", "samples", "fewest and most per class", "left out", title=name, title_justify="left")
+    table = Table("task/split", "samples", "fewest and most per class", title=name, title_justify="left")
+    for part, facts in report.items():
+        counts: dict[str, int] = facts.get("classes", {})
+        ends = sorted(counts, key=lambda label: counts[label])[:: max(len(counts) - 1, 1)] if counts else []
+        classes = "labels hidden" if facts.get("labels_hidden") else ", ".join(f"{n} {counts[n]:,}" for n in ends)
+        table.add_row(part, f"{facts['samples']:,}" if "samples" in facts else "-", classes)
+    console.print(table)
     for part, facts in report.items():
         if "error" in facts:
-            table.add_row(part, "-", "", f"[red]{facts['error']}[/]")
-            continue
-        counts: dict[str, int] = facts["classes"]
-        ends = sorted(counts, key=lambda label: counts[label])[:: max(len(counts) - 1, 1)] if counts else []
-        reasons = [f"{count} x {why}, first: {facts['examples'][why]}" for why, count in facts["dropped"].items()]
-        table.add_row(part, f"{facts['samples']:,}", ", ".join(f"{n} {counts[n]:,}" for n in ends), "\n".join(reasons))
-    console.print(table)
+            _line(console, f"{part}: {facts['error']}", "red")
+        for why, count in facts.get("dropped", {}).items():
+            _line(console, f"{part}: {count:,} x {why}, first: {facts['examples'][why]}")
     if any("error" in facts for facts in report.values()):
-        console.print(f"How to get it: {reader.HOW}\n")
+        _line(console, f"How to get it: {reader.HOW}")
+    console.print()
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    """Print text as it is: not wrapped, without markup, with escapes for what the terminal cannot show."""
+    shown = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+    console.print(shown, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def _drop_unreadable(listing: Listing, name: str) -> None:
-    """Move records with unreadable images to the dropped ones."""
+    """Move records with unreadable images, or boxes outside of them, to the dropped ones."""
     readable = []
     for record in track(listing.records, name, console=Console(stderr=True)):
         try:
-            read_rgb(record.path)
-            readable.append(record)
+            height, width = read_rgb(record.path).shape[:2]
         except OSError as error:
             listing.drop("unreadable image", str(error))
+            continue
+        if all(is_inside(box, width, height) for box in record.boxes):
+            readable.append(record)
+        else:
+            listing.drop("box outside the image", f"{record.path}, {record.key}")
     listing.records[:] = readable
 
 

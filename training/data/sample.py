@@ -28,7 +28,11 @@ class Dataset(Protocol):
     """The samples of one task, by number."""
 
     task: str
-    identity: str  # names the samples: datasets with equal identities hold the same samples
+
+    @property
+    def identity(self) -> str:
+        """Names the samples by all that they are made of: datasets with equal identities hold the same samples."""
+        ...
 
     def __len__(self) -> int: ...
 

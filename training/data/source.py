@@ -161,16 +161,14 @@ def open_dataset(root: Path, task: str, split: str, moments: int = 1) -> FileDat
         raise DatasetError(f"{folder}: no such folder, needed for '{task}'. How to get it: {reader.HOW}")
     listing = reader.listing(folder, task, split, moments)
     if not listing.records:
-        reasons = ", ".join(f"{count} x {reason}" for reason, count in listing.dropped.most_common(3))
+        reasons = "; ".join(f"{n} x {why}, first: {listing.examples[why]}" for why, n in listing.dropped.most_common(3))
         raise DatasetError(f"{folder}: no usable sample of '{task}' in '{split}' ({reasons or 'no annotation'}).")
-    return FileDataset(task, listing, f"{reader.FOLDER}/{split}/{task}")
+    return FileDataset(task, listing, f"{reader.FOLDER}/{split}/{task}", folder)
 
 
 def labels_hidden(dataset: Dataset) -> bool:
     """Whether the split is published without its labels."""
-    return isinstance(dataset, FileDataset) and all(
-        record.label is None and not record.points_norm for record in dataset.listing.records
-    )
+    return isinstance(dataset, FileDataset) and dataset.listing.hidden
 
 
 def left_out(dataset: Dataset) -> dict[str, int]:

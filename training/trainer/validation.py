@@ -26,9 +26,12 @@ class Spread:
 
     def __init__(self, dataset: Dataset, count: int) -> None:
         self.task = dataset.task
-        self.identity = f"{dataset.identity}/{count} spread"
-        self._dataset = dataset
+        self._dataset, self._count = dataset, count
         self._indices = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int).tolist()
+
+    @property
+    def identity(self) -> str:
+        return f"{self._dataset.identity}/{self._count} spread"
 
     def __len__(self) -> int:
         return len(self._indices)

@@ -60,19 +60,22 @@ def test_hagrid_has_the_papers_classes_in_both_spellings(tmp_path: Path) -> None
     assert not [r for r in listing.records if "no_gesture" in str(r.path)]
 
 
-def test_idle_and_foreign_hands_are_left_out(tmp_path: Path) -> None:
+def test_an_image_has_the_label_of_its_first_busy_hand(tmp_path: Path) -> None:
     folder = published.hagrid(tmp_path, ("train",))
     file = folder / "hagrid_annotations" / "train" / "holy.json"
     entries = json.loads(file.read_text())
     first, second = entries.values()
-    first["labels"], first["united_label"] = ["no_gesture", "no_gesture"], ["holy"]
-    second["labels"] = ["no_gesture"]
-    entries["third"] = {**second, "labels": ["like"]}
-    entries["fourth"] = {**second, "labels": ["holy"]}
+    first["labels"], first["united_label"] = ["no_gesture", "no_gesture"], "holy"
+    second["labels"] = ["no_gesture", "like", "holy"]  # as the authors' code reads it, whatever its folder
+    for uuid, labels in {"idle": ["no_gesture"], "wave": ["wave"], "absent": ["holy"]}.items():
+        entries[uuid] = {**second, "labels": labels}
+        if uuid != "absent":
+            published.image(folder / "hagrid_dataset" / "holy" / f"{uuid}.jpg")
     file.write_text(json.dumps(entries))
     listing = hagrid.listing(folder, "gesture", "train")
-    assert listing.class_counts(TASKS["gesture"].labels)["holy"] == 1
-    reasons = {"only idle hands": 1, "another gesture than its folder's": 1, "image missing": 1}
+    counts = listing.class_counts(TASKS["gesture"].labels)
+    assert (counts["holy"], counts["like"]) == (1, 3)
+    reasons = {"only idle hands": 1, "unknown label": 1, "image missing": 1}
     assert dict(listing.dropped) == reasons
 
 
@@ -148,11 +151,11 @@ def test_json_and_text_annotations_agree(tmp_path: Path) -> None:
         assert [(r.path, r.boxes, r.points_norm) for r in packed] == [(r.path, r.boxes, r.points_norm) for r in text]
 
 
-def test_a_row_with_other_columns_is_an_error(tmp_path: Path) -> None:
+def test_a_dataset_without_usable_rows_is_an_error_with_the_first(tmp_path: Path) -> None:
     folder = published.gazefollow(tmp_path)
     (folder / "test_annotations_release.txt").write_text("a.jpg,1,2,3\n")
-    with pytest.raises(DatasetError, match="row 1: 4 columns; expected 16"):
-        gazefollow.listing(folder, "gaze", "test")
+    with pytest.raises(DatasetError, match=r"1 x unreadable row, first: .*release\.txt, row 1: 4 columns, expected 14"):
+        open_dataset(tmp_path, "gaze", "test")
 
 
 # --- AffectNet

@@ -10,14 +10,12 @@ Its 4,000 validation images serve as the test set everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
-from training.data.files import DatasetError, Listing, Record, read_json, read_rows
+from training.data.entries import EntryError, field, number, whole
+from training.data.files import DatasetError, Listing, Record, read_json, read_rows, read_scalar
 
 FOLDER = "affectnet"
 SPLITS = {"train": "train", "val": "val", "test": "val"}
@@ -25,7 +23,9 @@ HOW = "On request at http://mohammadmahoor.com/affectnet for research groups."
 CLASSES = len(TASKS["expression"].labels)
 _OTHER = {8: "no expression", 9: "uncertain", 10: "no face"}
 _LABEL_NAMES = ("Human-Label", "human-label", "Human_Label")  # of AffectNet+
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+_PATH, _BOX, _LABEL = "subdirectory_filepath", ("face_x", "face_y", "face_width", "face_height"), "expression"
+_COLUMNS = (_PATH, *_BOX, "facial_landmarks", _LABEL)  # in this order where a file has no header
+_SINGLE = "unreadable annotation"  # of a file with one
 
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
@@ -54,54 +54,56 @@ def _take(result: Listing, path: Path, key: str, label: int, boxes: tuple[Box, .
 
 
 def _original(result: Listing, root: Path, file: Path) -> None:
-    """Columns: path, face_x, face_y, face_width, face_height, landmarks, expression, ...; often without a header."""
+    """Rows with a header or without, which then have the columns of _COLUMNS."""
     folder = root / "Manually_Annotated" / "Manually_Annotated_Images"
     if not folder.is_dir():
         folder = root / "Manually_Annotated_Images"
-    for number, row in enumerate(read_rows(file), start=1):
-        if number == 1 and row and row[0].startswith("subDirectory"):
-            continue
-        key = f"affectnet/{row[0] if row else number}"
-        try:
-            x, y, width, height, label = (int(float(row[i])) for i in (1, 2, 3, 4, 6))
-        except (ValueError, IndexError):
-            result.drop("unreadable row", f"{file.name}:{number}")
-            continue
-        if label < CLASSES and min(width, height) < 1:
-            result.drop("empty face box", key)
+    columns = {name: index for index, name in enumerate(_COLUMNS)}
+    first = True
+    for row, cells in read_rows(file):
+        if first and _PATH in map(str.lower, cells):
+            columns = {name: index for index, name in enumerate(map(str.lower, cells))}
+            if missing := [name for name in (_PATH, *_BOX, _LABEL) if name not in columns]:
+                raise DatasetError(f"{file}: the header has no column {missing[0]}.")
         else:
-            _take(result, folder / row[0], key, label, (Box(x, y, x + width, y + height),))
+            with result.entry(f"{file}, row {row}", "unreadable row"):
+                _face(result, folder, cells, columns)
+        first = False
+
+
+def _face(result: Listing, folder: Path, cells: list[str], columns: dict[str, int]) -> None:
+    """Read one row. EntryError for an unusable one."""
+    if len(cells) <= max(columns[name] for name in (_PATH, *_BOX, _LABEL)):
+        raise EntryError(f"{len(cells)} columns")
+    name = cells[columns[_PATH]]
+    label = whole(cells[columns[_LABEL]], _LABEL)
+    boxes: tuple[Box, ...] = ()
+    if 0 <= label < CLASSES:
+        x, y, width, height = (number(cells[columns[column]], column) for column in _BOX)
+        if min(width, height) < 1:
+            result.drop("empty face box", f"affectnet/{name}")
+            return
+        boxes = (Box(x, y, x + width, y + height),)
+    _take(result, folder / name, f"affectnet/{name}", label, boxes)
 
 
 def _with_arrays(result: Listing, folder: Path) -> None:
     """`<id>_exp.npy` holds the class as a string or a number."""
-    for annotation in sorted((folder / "annotations").glob("*_exp.npy")):
-        name = annotation.name.removesuffix("_exp.npy")
-        try:
-            label = int(str(np.load(annotation, allow_pickle=False)))
-        except (ValueError, OSError, EOFError):
-            result.drop("unreadable annotation", str(annotation))
-            continue
-        _take(result, folder / "images" / f"{name}.jpg", f"affectnet/{folder.name}/{name}", label)
+    for file in sorted((folder / "annotations").glob("*_exp.npy")):
+        name = file.name.removesuffix("_exp.npy")
+        with result.entry(f"{file}", _SINGLE):
+            label = whole(read_scalar(file), "the value")
+            _take(result, folder / "images" / f"{name}.jpg", f"affectnet/{folder.name}/{name}", label)
 
 
 def _with_json(result: Listing, folder: Path) -> None:
-    for annotation in sorted((folder / "annotations").glob("*.json")):
-        key = f"affectnet/{folder.name}/{annotation.stem}"
+    for file in sorted((folder / "annotations").glob("*.json")):
         try:
-            content = read_json(annotation)
-            label = int(next(content[name] for name in _LABEL_NAMES if name in content))
-        except (DatasetError, StopIteration, TypeError, ValueError):
-            result.drop("unreadable annotation", str(annotation))
+            content = read_json(file, dict)
+        except DatasetError as error:
+            result.drop(_SINGLE, str(error))
             continue
-        _take(result, _image(folder / "images", annotation.stem), key, label)
-
-
-def _image(folder: Path, name: str) -> Path:
-    return next(_candidates(folder, name), folder / f"{name}.jpg")
-
-
-def _candidates(folder: Path, name: str) -> Iterator[Path]:
-    for extension in _EXTENSIONS:
-        if (path := folder / f"{name}{extension}").is_file():
-            yield path
+        with result.entry(f"{file}", _SINGLE):
+            name = next((name for name in _LABEL_NAMES if name in content), _LABEL_NAMES[0])
+            label = whole(field(content, name), name)
+            _take(result, folder / "images" / f"{file.stem}.jpg", f"affectnet/{folder.name}/{file.stem}", label)

@@ -20,7 +20,10 @@ from typing import Any, TypeVar
 
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
-from training.data.files import DatasetError, Listing, Record, exists, find, read_json
+from training.data import entries
+from training.data.entries import EntryError, field, text, whole
+from training.data.files import DatasetError, Listing, Record, find, image_size, is_inside, read_json, read_lines
+from training.data.folders import subfolders
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ HOW = (
     "https://ego4d-data.org for the licence; github.com/EGO4D/social-interactions (branch lam) cuts clips into frames."
 )
 STRIDE = 13  # frames between samples
+MAX_FRAME = 99_999  # five digits in the names of frames
+_TRACK = "unreadable annotations of a track"
 YES, NO = (TASKS["looking_at_me"].labels.index(name) for name in ("yes", "no"))
 
 
@@ -48,16 +53,22 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     segments_folder = find(root, ("result_LAM", "data/result_LAM"), "folder of looking segments")
     clips = find(root, (f"split/{split}.list", f"data/split/{split}.list"), f"list of the {split} clips")
     result = Listing()
-    for clip in clips.read_text(encoding="utf-8").split():
+    for _, clip in read_lines(clips):
         try:
-            segments = _segments(read_json(segments_folder / f"{clip}.json"))
-            files = sorted((tracks / clip).glob("*.json"))
-            if not files:
-                result.drop("clip without tracks", clip)
-            for file in files:
-                _track(result, read_json(file), segments, frames / clip, f"ego4d/{clip}/{file.stem}", moments)
+            segments = _segments(result, segments_folder / f"{clip}.json")
         except DatasetError as error:
             result.drop("clip with unreadable annotations", str(error))
+            continue
+        files = sorted((tracks / clip).glob("*.json"))
+        if not files:
+            result.drop("clip without tracks", str(tracks / clip))
+        for file in files:
+            try:
+                content = read_json(file, list)
+            except DatasetError as error:
+                result.drop(_TRACK, str(error))
+                continue
+            _track(result, _boxes(result, file, content), segments, frames / clip, f"ego4d/{clip}/{file.stem}", moments)
     return result
 
 
@@ -73,10 +84,10 @@ def submission(keys: Sequence[str], scores: Iterable[float]) -> str:
 
 def _challenge(folder: Path, moments: int) -> Listing:
     result = Listing()
-    for track in sorted(folder.glob("*/*")):
+    for track in (track for video in subfolders(folder) for track in subfolders(video)):
         faces: dict[int, tuple[Path, tuple[Box, ...]]] = {}
         samples: list[tuple[int, Path, str]] = []
-        for path in sorted(track.glob("*.jpg")):
+        for path in result.folders.images(track):
             key = "/".join(("ego4d", *path.relative_to(folder).with_suffix("").parts))
             number, mark, _ = path.stem.partition("_")
             if mark and number.isdecimal():
@@ -100,45 +111,68 @@ def neighbours(frames: Mapping[int, T], number: int, count: int) -> tuple[T, ...
     return tuple(result)
 
 
-def _segments(entries: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    """(person, first frame, last frame) of each segment with a person."""
-    return [
-        (str(entry["label"]), int(entry["start_frame"]), int(entry["end_frame"]))
-        for entry in entries
-        if entry.get("label") not in (None, "")
-    ]
+def _segments(result: Listing, file: Path) -> list[tuple[str, int, int]]:
+    """(person, first frame, last frame) of each segment with a person. DatasetError for an unreadable file."""
+    segments = []
+    for row, entry in enumerate(read_json(file, list), start=1):
+        with result.entry(f"{file}, segment {row}"):
+            if (person := field(entry, "label")) not in (None, ""):
+                first, last = (whole(field(entry, name), name) for name in ("start_frame", "end_frame"))
+                segments.append((text(person, "label"), first, last))
+    return segments
+
+
+def _boxes(result: Listing, file: Path, content: list[Any]) -> dict[int, tuple[str, Box]]:
+    """Frame -> person and box, of the entries of a track."""
+    boxes: dict[int, tuple[str, Box]] = {}
+    for row, entry in enumerate(content, start=1):
+        place = f"{file}, entry {row}"
+        with result.entry(place):
+            person, frame, box = (
+                field(entry, "Person ID"),
+                whole(field(entry, "frameNumber"), "frameNumber"),
+                _box(entry),
+            )
+            if person in (None, "") or frame == 0 or box is None:
+                result.drop("box without person, frame or size", place)
+            elif not 0 < frame <= MAX_FRAME:
+                raise EntryError(f"'frameNumber' is {frame}, expected 1 to {MAX_FRAME}")
+            else:
+                boxes[frame] = text(person, "Person ID"), box
+    return boxes
+
+
+def _box(entry: dict[str, Any]) -> Box | None:
+    """The box of an entry, without what lies left of the image or above; None for one without size."""
+    x, y, width, height = (entries.number(field(entry, name), name) for name in ("x", "y", "width", "height"))
+    if width <= 0 or height <= 0:
+        return None
+    return Box(max(x, 0.0), max(y, 0.0), x + width, y + height)
 
 
 def _track(
     result: Listing,
-    track: list[dict[str, Any]],
+    boxes: dict[int, tuple[str, Box]],
     segments: list[tuple[str, int, int]],
     frames: Path,
     key: str,
     moments: int,
 ) -> None:
-    boxes: dict[int, tuple[str, Box]] = {}
-    for entry in track:
-        box = _box(entry)
-        if entry["Person ID"] in (None, "") or int(entry["frameNumber"]) == 0 or box is None:
-            result.drop("box without person, frame or size", key)
-        else:
-            boxes[int(entry["frameNumber"])] = str(entry["Person ID"]), box
+    """Add every STRIDE-th frame of a track. Frames of a clip have one size, which is read from one of them."""
     filled = list(_interpolated(boxes))
     faces = {number: (frames / f"img_{number:05d}.jpg", (box,)) for number, _, box in filled}
-    existing = {number: face for number, face in faces.items() if exists(face[0])}
+    found = {number: result.folders.find(path) for number, (path, _) in faces.items()}
+    existing = {number: (path, faces[number][1]) for number, path in found.items() if path is not None}
+    size = next((size for path, _ in existing.values() if (size := image_size(path)) is not None), None)
+    seen = {n: face for n, face in existing.items() if size is None or is_inside(face[1][0], *size)}
     for number, person, _ in filled[::STRIDE]:
         looking = any(name == person and first <= number <= last for name, first, last in segments)
         path, marked = faces[number]
-        others = neighbours(existing, number, moments) if number in existing else ()
+        if number in existing and number not in seen:
+            result.drop("face outside the image", f"{key}/{number}")
+            continue
+        others = neighbours(seen, number, moments) if number in seen else ()
         result.add(Record(path, f"{key}/{number}", YES if looking else NO, marked, moments=others))
-
-
-def _box(entry: dict[str, Any]) -> Box | None:
-    x, y, width, height = (float(entry[name]) for name in ("x", "y", "width", "height"))
-    if width <= 0 or height <= 0:
-        return None
-    return Box(max(x, 0.0), max(y, 0.0), x + width, y + height)
 
 
 def _interpolated(boxes: dict[int, tuple[str, Box]]) -> Iterator[tuple[int, str, Box]]:

@@ -4,27 +4,30 @@
     gazefollow/train_annotations_release.txt  test_annotations_release.txt
     gazefollow/train_preprocessed.json        test_preprocessed.json            Gaze-LLE's; preferred if both exist
 
-Text rows have no header. Head boxes are pixels and may have their corners swapped; points are fractions of the image
-size. A test person has one row per annotator. Training uses people who look at something inside the image.
+Text rows have no header; columns after the known ones are ignored. Head boxes are pixels and may have their corners
+swapped; points are fractions of the image size. A test person has one row per annotator: rows of one file and one
+horizontal eye position are one person, wherever they stand, as in the code of Chong et al. and of Gaze-LLE. Training
+uses people who look at something inside the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from sf_ros.core.types import Box
-from training.data.files import DatasetError, Listing, Record, clipped, read_json, read_rows
+from training.data import entries
+from training.data.entries import EntryError
+from training.data.files import DatasetError, Listing, Record, clipped, image_size, read_json, read_rows
 
 FOLDER = "gazefollow"
 SPLITS = {"train": "train", "val": "test", "test": "test"}  # no validation split was published
 HOW = "http://gazefollow.csail.mit.edu for the terms; 'gazefollow_extended.zip' is linked by Chong et al. (2020)."
-_COLUMNS = {"train": 17, "test": 16}
-_INSIDE, _INVALID = 1, -1  # values of 'inout': target inside the image, row invalid (0: target outside the image)
+_COLUMNS = {"train": 15, "test": 14}  # that are read, of 17 and 16
+_INSIDE, _OUTSIDE, _INVALID = 1, 0, -1  # values of 'inout': target in the image or outside, row invalid
+_ROW = "unreadable row"
 
 
 @dataclass
@@ -32,78 +35,114 @@ class _Head:
     """One person: the head box and every annotator's point."""
 
     path: str
-    box: Sequence[float]  # corners, px
+    place: str  # of the first annotation: file and row
+    box: tuple[float, ...]  # corners, px
     inout: int = _INSIDE
     points: list[tuple[float, float]] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)  # places of the points that are not in the image
 
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """Every person of a split whose target is inside the image. DatasetError when no annotation file exists."""
     part = SPLITS[split]
     packed, text = root / f"{part}_preprocessed.json", root / f"{part}_annotations_release.txt"
-    if packed.is_file():
-        heads: Iterable[_Head] = _from_json(read_json(packed))
-    elif text.is_file():
-        heads = _from_text(text, part)
+    result = Listing()
+    if packed.exists():
+        heads = list(_from_json(result, packed))
+    elif text.exists():
+        heads = list((_from_test if part == "test" else _from_train)(result, text))
     else:
         raise DatasetError(f"{root}: neither {packed.name} nor {text.name} exists.")
-    result, sizes = Listing(), {}
+    sizes: dict[Path, tuple[int, int] | None] = {}
     for number, head in enumerate(heads):
-        path = root / head.path
+        path = result.folders.find(root / head.path)
         key = f"gazefollow/{head.path}/{number}"
-        points = tuple((x, y) for x, y in head.points if 0 <= x <= 1 and 0 <= y <= 1)
-        if head.inout == _INVALID:
-            result.drop("marked as invalid", key)
-        elif head.inout != _INSIDE:
-            result.drop("target outside the image", key)
-        elif not points:
-            result.drop("no point in the image", key)
-        elif not path.is_file():
-            result.drop("image missing", str(path))
+        if head.inout != _INSIDE:
+            result.drop("marked as invalid" if head.inout == _INVALID else "target outside the image", head.place)
+        elif path is None:
+            result.drop("image missing", str(root / head.path))
+        elif not head.points:
+            result.drop("no point in the image", head.place)
         else:
+            for place in head.outside:
+                result.drop("annotator's point outside the image", place)
             if path not in sizes:
-                sizes = {path: _size(path)}  # rows of one image are adjacent
+                sizes[path] = image_size(path)
             if (size := sizes[path]) is None:
                 result.drop("unreadable image", str(path))
             elif (box := clipped(head.box, *size)) is None:
-                result.drop("head box outside the image", key)
+                result.drop("head box outside the image", head.place)
             else:
+                points = tuple(head.points)
                 result.add(Record(path, key, None, (box,), points, _tags(box, points[0], size)))
     return result
 
 
-def _from_json(entries: list[dict[str, Any]]) -> Iterator[_Head]:
-    for entry in entries:
-        for head in entry["heads"]:
-            points = [(float(x), float(y)) for x, y in zip(head["gazex_norm"], head["gazey_norm"], strict=True)]
-            yield _Head(entry["path"], head["bbox"], int(head.get("inout", _INSIDE)), points)
+def _from_json(result: Listing, file: Path) -> Iterator[_Head]:
+    for row, image in enumerate(read_json(file, list), start=1):
+        place = f"{file}, image {row}"
+        with result.entry(place):
+            path = entries.text(entries.field(image, "path"), "path")
+            for number, head in enumerate(entries.items(entries.field(image, "heads"), "heads"), start=1):
+                with result.entry(f"{place}, head {number}"):
+                    yield _json_head(path, head, f"{place}, head {number}")
 
 
-def _from_text(path: Path, part: str) -> Iterator[_Head]:
-    """Rows of one person are adjacent and share the image and the eye position."""
-    head: _Head | None = None
-    last: tuple[str, ...] = ()
-    for number, row in enumerate(read_rows(path), start=1):
-        if len(row) != _COLUMNS[part]:
-            raise DatasetError(f"{path}, row {number}: {len(row)} columns; expected {_COLUMNS[part]}.")
-        person = (row[0], row[6], row[7]) if part == "test" else (row[0], str(number))
-        if head is None or person != last:
-            if head is not None:
-                yield head
-            inout = int(float(row[14])) if part == "train" else _INSIDE
-            head, last = _Head(row[0], list(map(float, row[10:14])), inout), person
-        head.points.append((float(row[8]), float(row[9])))
-    if head is not None:
-        yield head
+def _json_head(path: str, head: Any, place: str) -> _Head:
+    xs, ys = (entries.numbers(entries.field(head, name), name) for name in ("gazex_norm", "gazey_norm"))
+    if len(xs) != len(ys):
+        raise EntryError(f"{len(xs)} numbers in 'gazex_norm' and {len(ys)} in 'gazey_norm'")
+    box = entries.numbers(entries.field(head, "bbox"), "bbox", 4)
+    person = _Head(path, place, box, _inout(head.get("inout", _INSIDE)))
+    for x, y in zip(xs, ys, strict=True):
+        _add_point(person, (x, y), place)
+    return person
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height from the file header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError:
-        return None
+def _from_train(result: Listing, file: Path) -> Iterator[_Head]:
+    """Every row is a person."""
+    for number, row in read_rows(file):
+        place = f"{file}, row {number}"
+        with result.entry(place, _ROW):
+            head, point = _text_head(row, "train", place)
+            _add_point(head, point, place)
+            yield head
+
+
+def _from_test(result: Listing, file: Path) -> Iterator[_Head]:
+    """Rows of one file and eye are one person, in the order of their first rows."""
+    people: dict[tuple[str, float], _Head] = {}
+    for number, row in read_rows(file):
+        place = f"{file}, row {number}"
+        with result.entry(place, _ROW):
+            head, point = _text_head(row, "test", place)
+            person = people.setdefault((head.path, entries.number(row[6], "eye_x")), head)
+            _add_point(person, point, place)
+    yield from people.values()
+
+
+def _text_head(row: list[str], part: str, place: str) -> tuple[_Head, tuple[float, float]]:
+    """The person of a row, without points, and the row's point. EntryError for an unusable row."""
+    if len(row) < _COLUMNS[part]:
+        raise EntryError(f"{len(row)} columns, expected {_COLUMNS[part]} or more")
+    inout = _inout(row[14]) if part == "train" else _INSIDE
+    box = tuple(entries.number(cell, "head box") for cell in row[10:14])
+    point = entries.number(row[8], "gaze_x"), entries.number(row[9], "gaze_y")
+    return _Head(entries.text(row[0], "path"), place, box, inout), point
+
+
+def _inout(value: Any) -> int:
+    inout = entries.whole(value, "inout")
+    if inout not in (_INSIDE, _OUTSIDE, _INVALID):
+        raise EntryError(f"'inout' is {inout}, expected 1, 0 or -1")
+    return inout
+
+
+def _add_point(head: _Head, point: tuple[float, float], place: str) -> None:
+    if all(0 <= coordinate <= 1 for coordinate in point):
+        head.points.append(point)
+    else:
+        head.outside.append(place)
 
 
 def _tags(box: Box, point: tuple[float, float], size: tuple[int, int]) -> dict[str, object]:

@@ -1,17 +1,25 @@
 """HaGRIDv2 (Nuzhdin et al. 2024): the gesture of a person in front of a camera, full size or the 512 px version.
 
-    hagridv2/hagrid_dataset/<gesture>/<uuid>.jpg        or hagridv2_512/<gesture>/<uuid>.jpg
+    hagridv2/hagrid_dataset/<gesture>/<uuid>.jpg        full size, or HaGRIDv2_dataset_512/<gesture>/... of 512 px
     hagridv2/hagrid_annotations/{train,val,test}/<gesture>.json       or annotations/...
 
-A second, idle hand is labelled 'no_gesture' in the files of the other classes; no_gesture is not one of the 33 classes.
+Archives unpack into folders of various names, one in another: the images are in the first folder with folders of
+gestures, up to three levels down, the annotations in the first with <split>/<gesture>.json; the highest folder comes
+first, then by name, so that full-size images are taken before those of 512 px.
+
+The label of an image is that of the first hand that is not idle, as in the authors' code; hands of a gesture for both
+may be labelled together only (`united_label`). no_gesture is not one of the 33 classes.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sf_ros.core.cues import TASKS
-from training.data.files import DatasetError, Listing, Record, find, read_json
+from training.data.entries import field, items, numbers, texts
+from training.data.files import DatasetError, Listing, Record, read_json
+from training.data.folders import search, subfolders
 
 FOLDER = "hagridv2"
 SPLITS = {"train": "train", "val": "val", "test": "test"}
@@ -22,12 +30,8 @@ SPELLINGS = {"hands_heart2": "hand_heart2", "hands_heart": "hand_heart"}  # of t
 
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
-    """Every image of a split with one of the 33 gestures. DatasetError when there are no annotations."""
-    folders = {canonical(folder.name): folder for folder in _image_folders(root)}
-    part = find(root, tuple(f"{name}/{SPLITS[split]}" for name in ("hagrid_annotations", "annotations")), "annotations")
-    files = {canonical(path.stem): path for path in sorted(part.glob("*.json"))}
-    if not set(files) & set(CLASSES):
-        raise DatasetError(f"{part}: no <gesture>.json of the 33 gestures.")
+    """Every image of a split with one of the 33 gestures. DatasetError when there are no images or annotations."""
+    folders, files = image_folders(root), annotation_files(root, SPLITS[split])
     result = Listing()
     for name in CLASSES:
         if name not in files:
@@ -44,25 +48,64 @@ def canonical(name: str) -> str:
     return SPELLINGS.get(name, name)
 
 
+def image_folders(root: Path) -> dict[str, Path]:
+    """Class -> folder of its images. DatasetError without any."""
+
+    def by_class(folder: Path) -> dict[str, Path]:
+        return {name: path for path in subfolders(folder) if (name := canonical(path.name)) in CLASSES}
+
+    folder = search(root, lambda folder: bool(by_class(folder)), _is_closed)
+    if folder is None:
+        raise DatasetError(
+            f"{root}: no folder of images; expected <gesture>/<uuid>.jpg in hagrid_dataset/ or HaGRIDv2_dataset_512/."
+        )
+    return by_class(folder)
+
+
+def annotation_files(root: Path, split: str) -> dict[str, Path]:
+    """Class -> file of its annotations in a split. DatasetError without any."""
+
+    def by_class(folder: Path) -> dict[str, Path]:
+        paths = sorted((folder / split).glob("*.json"))
+        return {name: path for path in paths if (name := canonical(path.stem)) in CLASSES}
+
+    folder = search(root, lambda folder: bool(by_class(folder)), _is_closed)
+    if folder is None:
+        raise DatasetError(f"{root}: no annotations of '{split}'; expected {split}/<gesture>.json in annotations/.")
+    return by_class(folder)
+
+
+def _is_closed(name: str) -> bool:
+    """Whether a folder holds the images of one class or the annotations of one split, and no other folders."""
+    return canonical(name) in (*CLASSES, IDLE) or name in SPLITS
+
+
 def _read(result: Listing, file: Path, images: Path, name: str) -> None:
     try:
-        entries = read_json(file)
+        entries = read_json(file, dict)
     except DatasetError as error:
         result.drop("unreadable annotations", str(error))
         return
     for uuid, entry in entries.items():
-        key = f"hagridv2/{name}/{uuid}"
-        labels = [canonical(label) for label in entry["labels"] if label != IDLE]
-        labels += [canonical(label) for label in entry.get("united_label") or () if label]
-        if not labels:
-            result.drop("only idle hands", key)
-        elif name not in labels:
-            result.drop("another gesture than its folder's", f"{key}: {labels[0]}")
-        else:
-            tags = {"user": entry.get("user_id", ""), "hands": [box for box in entry["bboxes"] if box]}
-            result.add(Record(images / f"{uuid}.jpg", key, CLASSES.index(name), tags=tags))
+        place = f"{file}, '{uuid}'"
+        with result.entry(place):
+            labels = labels_of(entry)
+            hands = [numbers(box, "bboxes", 4) for box in items(field(entry, "bboxes"), "bboxes") if box]
+            if not labels:
+                result.drop("only idle hands", place)
+            elif labels[0] not in CLASSES:
+                result.drop("unknown label", f"{place}: {labels[0]}")
+            else:
+                tags: dict[str, object] = {"user": str(entry.get("user_id") or ""), "hands": hands}
+                key = f"hagridv2/{name}/{uuid}"
+                result.add(Record(images / f"{uuid}.jpg", key, CLASSES.index(labels[0]), tags=tags))
 
 
-def _image_folders(root: Path) -> list[Path]:
-    folder = find(root, ("hagrid_dataset", "hagridv2_512", "hagrid_512", "images"), "folder of images")
-    return [path for path in folder.iterdir() if path.is_dir()]
+def labels_of(entry: Any) -> list[str]:
+    """The labels of an image's hands that are not idle; where all are, that of both together. EntryError without."""
+    united = entry.get("united_label") if isinstance(entry, dict) else None
+    groups = texts(field(entry, "labels"), "labels"), () if united is None else texts(united, "united_label")
+    for group in groups:
+        if labels := [canonical(label) for label in group if label != IDLE]:
+            return labels
+    return []

@@ -9,9 +9,11 @@ Boxes are pixel corners; pairs are named by person numbers that count from 1.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sf_ros.core.types import Box
-from training.data.files import DatasetError, Listing, Record, clipped, find, read_json
+from training.data.entries import EntryError, field, items, kind, number, numbers, text, whole
+from training.data.files import Listing, Record, clipped, find, read_json
 
 FOLDER = "pisc"
 SPLITS = {"train": "train", "val": "valid", "test": "test"}  # ours -> published
@@ -26,42 +28,64 @@ _CLASSES = {"domain": 3, "relation": 6}
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """Every annotated pair of a split, smaller person number first. DatasetError when a file is missing or broken."""
-    people = {str(entry["id"]): entry for entry in read_json(root / "annotation_image_info.json")}
-    pairs = read_json(root / _FILES[task])
+    result = Listing()
+    people = _people(result, root / "annotation_image_info.json")
+    file = root / _FILES[task]
+    pairs = read_json(file, dict)
     names = (SPLITS[split], split)  # 'valid' as published; 'val' in some copies
     files = tuple(pattern.format(name) for pattern in _SPLIT_FILES[task] for name in names)
-    images = [str(image) for image in read_json(find(root, files, f"list of the {split} split of {task}"))]
-    if not isinstance(pairs, dict):
-        raise DatasetError(f"{root / _FILES[task]}: expected an object keyed by image, got a {type(pairs).__name__}.")
+    list_file = find(root, files, f"list of the {split} split of {task}")
     folder = find(root, ("image", "images"), "folder of images")
-    result = Listing()
-    for image in images:
-        if image not in people or image not in pairs:
-            result.drop("image without annotations", image)
-            continue
-        path = _image(folder, image)
-        for pair, label in pairs[image].items():
-            key = f"pisc/{image}/{pair.replace(' ', '-')}"
-            boxes = _boxes(people[image], pair)
-            if boxes is None:
-                result.drop("nonexistent person number or box", key)
-            elif not 1 <= int(label) <= _CLASSES[task]:
-                result.drop("unknown label", f"{key}: {label}")
-            else:
-                result.add(Record(path, key, int(label) - 1, boxes))
+    for row, name in enumerate(read_json(list_file, list), start=1):
+        with result.entry(f"{list_file}, image {row}"):
+            image = text(name, "the image")
+            if image not in people or image not in pairs:
+                result.drop("image without annotations", image)
+                continue
+            if not isinstance(pairs[image], dict):
+                raise EntryError(f"{kind(pairs[image])} in {file.name} of image {image}, expected an object")
+            path = _image(result, folder, image)
+            for pair, label in pairs[image].items():
+                with result.entry(f"{file}, image {image}, pair '{pair}'"):
+                    _pair(result, path, f"pisc/{image}/{pair.replace(' ', '-')}", people[image], pair, label, task)
     return result
 
 
-def _image(folder: Path, image: str) -> Path:
+def _people(result: Listing, file: Path) -> dict[str, Any]:
+    """Image id -> its annotation."""
+    people: dict[str, Any] = {}
+    for row, entry in enumerate(read_json(file, list), start=1):
+        with result.entry(f"{file}, image {row}"):
+            people[text(field(entry, "id"), "id")] = entry
+    return people
+
+
+def _pair(result: Listing, path: Path, key: str, people: Any, pair: str, label: Any, task: str) -> None:
+    """Read one pair. EntryError for an unusable one."""
+    boxes, label = _boxes(people, pair), whole(label, "the label")
+    if boxes is None:
+        result.drop("nonexistent person number or box", key)
+    elif not 1 <= label <= _CLASSES[task]:
+        result.drop("unknown label", f"{key}: {label}")
+    else:
+        result.add(Record(path, key, label - 1, boxes))
+
+
+def _image(result: Listing, folder: Path, image: str) -> Path:
     """Five digits as published; some copies have none."""
-    padded = folder / f"{int(image):05d}.jpg"
-    return padded if padded.is_file() else folder / f"{image}.jpg"
+    padded, plain = folder / f"{image.zfill(5)}.jpg", folder / f"{image}.jpg"
+    return plain if result.folders.find(padded) is None and result.folders.find(plain) else padded
 
 
-def _boxes(entry: dict, pair: str) -> tuple[Box, Box] | None:
-    first, second = (int(number) - 1 for number in pair.split())
-    boxes = entry["bbox"]
-    if first == second or not all(0 <= i < len(boxes) for i in (first, second)):
+def _boxes(people: Any, pair: str) -> tuple[Box, Box] | None:
+    """The boxes of a pair '1 2', clipped to the image; None where a person or the image part of a box is missing."""
+    members = [whole(member, "a person number") - 1 for member in pair.split()]
+    if len(members) != 2:
+        raise EntryError("expected two person numbers")
+    boxes = items(field(people, "bbox"), "bbox")
+    first, second = members
+    if first == second or not all(0 <= member < len(boxes) for member in members):
         return None
-    box1, box2 = (clipped(boxes[i], entry["imgW"], entry["imgH"]) for i in (first, second))
+    width, height = (number(field(people, name), name) for name in ("imgW", "imgH"))
+    box1, box2 = (clipped(numbers(boxes[member], "bbox", 4), width, height) for member in members)
     return (box1, box2) if box1 and box2 else None
