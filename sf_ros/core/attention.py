@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sf_ros.core.camera import Camera
+from sf_ros.core.camera import CalibrationError, Camera, same_aspect
 from sf_ros.core.space import (
     HeatmapDepthSamples,
     Surface,
@@ -50,9 +50,14 @@ def resolve_gaze(
 
     `depth` is an aligned image (H, W) of z in metres, NaN where nothing was measured: with it the target is decided in
     space, without it in the image. People who look at the camera (see `looks_at_camera`) get no ray or target in space.
+    CalibrationError where camera or depth are of images of another shape.
     """
+    if depth is not None and not same_aspect(size, (depth.shape[1], depth.shape[0])):
+        raise CalibrationError(
+            f"Depth images are {depth.shape[1]}x{depth.shape[0]} and the images {size[0]}x{size[1]}: not aligned."
+        )
     persons = [cues.person for cues in people]
-    lens = camera.scaled(*size) if camera is not None else None
+    lens = camera.fitted(*size) if camera is not None else None
     geometry = person_geometry(persons, depth, size) if depth is not None else {}
     resolved = []
     for cues in people:

@@ -12,6 +12,7 @@ import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
+from sf_ros.core.camera import same_aspect
 from sf_ros.core.types import Frame
 from sf_ros.io.source import IMAGES_FPS, Source, SourceError
 from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
@@ -86,6 +87,9 @@ class BagSource(Source):
                     continue
                 read += 1
                 near = depth[1] if depth is not None and abs(depth[0] - seconds) <= DEPTH_SLOP_S else None
+                if near is not None and not same_aspect(near.shape[1::-1], image.shape[1::-1]):
+                    self.skipped["depth of another shape than the image, hence not aligned"] += 1
+                    near = None
                 yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id, depth=near)
         except READ_ERRORS as error:
             self.skipped[f"{self.topic}: the recording is truncated ({_reason(error)})"] += max(self._count - taken, 1)

@@ -31,7 +31,8 @@ def read_camera_info(path: Path) -> Camera:
         distortion = _numbers(fields["distortion_coefficients"], None)
         size = int(fields["image_width"]), int(fields["image_height"])
         model, name = str(fields.get("distortion_model", "plumb_bob")), str(fields.get("camera_name", "unknown"))
-        return Camera.from_info(*size, matrices["camera_matrix"].ravel(), distortion.ravel(), model, name)
+        k, r = matrices["camera_matrix"].ravel(), matrices["rectification_matrix"].ravel()
+        return Camera.from_info(*size, k, distortion.ravel(), model, name, r)
     except KeyError as error:
         raise CalibrationError(f"{path}: field {error.args[0]} is missing.") from error
     except (TypeError, ValueError) as error:

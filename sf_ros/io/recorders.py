@@ -119,7 +119,7 @@ class BagRecorder:
     def write(self, frame: Frame, cues: FrameCues) -> None:
         stamp_ns = max(round(cues.stamp * 1e9), 0)
         types = self._store.types.__getitem__
-        items, self._state = messages(cues, types, self._settings, self._state, stamp_ns=stamp_ns)
+        items, self._state = messages(cues, types, self._settings, self._state)
         self._add(IMAGE_TOPIC, stamp_ns, self._image(frame, stamp_ns))
         for item in items:
             if item.topic not in self._connections:

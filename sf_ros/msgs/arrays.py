@@ -1,6 +1,6 @@
 """vision_msgs: one Detection2DArray per cue with all scores, and the class names of each task.
 
-A detection's own header has the time of its cue: the frame's stamp minus the cue's age.
+A detection's own header has the stamp of the image in which its cue was answered.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class CueArrays:
         return detections
 
     def _gaze_targets(self) -> list[Any]:
-        """A detection per gaze: a box (px) of one standard deviation of the heatmap to each side of the gaze point.
+        """A detection per gaze: one standard deviation of the heatmap (px) to each side of its point, in the image.
 
         The class is the id of the person looked at, or 'scene'; the pose is the target in space.
         """
@@ -98,7 +98,7 @@ class CueArrays:
             scores = ((target, gaze.confidence),)
             pose = target_pose(cues.gaze_3d) if cues.gaze_3d is not None else None
             results = _results(self._types, scores, _pose(self._types, *pose)) if pose else _scored(self._types, scores)
-            box = self._box(Box(x - across, y - down, x + across, y + down))
+            box = self._box(_inside(Box(x - across, y - down, x + across, y + down), size))
             detections.append(self._detection(builder.person_or_body(cues.person.track_id), box, results, gaze.age_s))
         return detections
 
@@ -119,6 +119,13 @@ class CueArrays:
         x, y = box.center
         center = pose2d(position=point2d(x=float(x), y=float(y)), theta=0.0)
         return bounds(center=center, size_x=float(box.width), size_y=float(box.height))
+
+
+def _inside(box: Box, size: tuple[int, int]) -> Box:
+    """The part of a box in an image of `size` (width, height); without area where it lies outside."""
+    x1, x2 = (min(max(x, 0.0), float(size[0])) for x in (box.x1, box.x2))
+    y1, y2 = (min(max(y, 0.0), float(size[1])) for y in (box.y1, box.y2))
+    return Box(x1, y1, x2, y2)
 
 
 def _labels(cues: PersonCues | PairCues, cue: Cue) -> dict[str, Label]:

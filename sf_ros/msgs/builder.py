@@ -12,6 +12,7 @@ from sf_ros.core.fields import known
 from sf_ros.core.types import CueValue, FrameCues
 from sf_ros.msgs.topics import ALL_TOPICS, LABEL_TASKS, TOPICS, Names, Topic, body_id, person_id
 
+StampOf = Callable[[float], int]  # a frame's time in the pipeline, seconds -> the stamp of its image, nanoseconds
 MessageTypes = Callable[[str], Any]  # 'hri_msgs/msg/Gaze' -> class: rosidl_runtime_py's get_message, or a typestore's
 Value = TypeVar("Value", bound=CueValue)
 
@@ -68,18 +69,18 @@ class MessageBuilder:
         cues: FrameCues,
         types: MessageTypes,
         settings: MessageSettings,
-        stamp_ns: int,
+        stamp_of: StampOf,
         person_ids: Mapping[int, str],
     ) -> None:
         self.cues, self.types, self.settings = cues, types, settings
-        self._stamp_ns, self._person_ids = stamp_ns, person_ids
+        self._stamp_of, self._person_ids = stamp_of, person_ids
         self._headers: dict[float, Any] = {}  # by age: cues answered together have the same
         self.header = self.header_of(0.0)
 
     def header_of(self, age_s: float) -> Any:
-        """The frame's header with its stamp set back by the age of a cue."""
+        """The header of the frame, or of the frame in which a cue of that age was answered."""
         if age_s not in self._headers:
-            sec, nanosec = divmod(max(self._stamp_ns - round(age_s * 1e9), 0), 1_000_000_000)
+            sec, nanosec = divmod(max(self._stamp_of(self.cues.stamp - age_s), 0), 1_000_000_000)
             stamp = self.types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
             self._headers[age_s] = self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
         return self._headers[age_s]

@@ -17,6 +17,7 @@ import numpy as np
 
 MAX_PIXELS = 100_000_000  # a header with more is corrupt; checked before anything is allocated
 JPEG_QUALITY = 85
+MAX_DEPTH_M = 20.0  # the range of usual depth cameras, with room; further is not measured
 
 
 class ImageError(ValueError):
@@ -66,6 +67,7 @@ ENCODINGS: dict[str, _Encoding] = {
 }
 # 4:2:0 with the chroma plane below the luma plane: 1.5 times as many rows.
 _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21}
+NOT_MEASURED = 65535
 _DEPTH = {
     "16UC1": (np.uint16, 0.001),
     "mono16": (np.uint16, 0.001),
@@ -113,17 +115,21 @@ READERS: dict[str, Callable[[Any], np.ndarray]] = {
 }
 
 
-def depth_to_metres(message: Any) -> np.ndarray:
+def depth_to_metres(message: Any, max_m: float = MAX_DEPTH_M) -> np.ndarray:
     """sensor_msgs/Image of depth -> metres float32 (H, W), NaN where nothing was measured (REP 118).
 
-    16-bit encodings are millimetres. ImageError for other encodings.
+    16-bit encodings are millimetres; drivers mark what was not measured by 0 or by 65535, the largest value. Values
+    beyond `max_m` count as not measured. ImageError for other encodings.
     """
     if message.encoding not in _DEPTH:
         raise ImageError(f"Depth image encoding '{message.encoding}'; expected one of {', '.join(_DEPTH)}.")
     dtype, scale = _DEPTH[message.encoding]
     raw = _rows(message, int(message.height), int(message.width), dtype, 1)
     depth = raw.astype(np.float32) * np.float32(scale)
-    depth[~np.isfinite(depth) | (depth <= 0)] = np.nan
+    not_measured = ~((depth > 0) & (depth <= max_m))  # of NaN too
+    if dtype is np.uint16:
+        not_measured |= raw == NOT_MEASURED
+    depth[not_measured] = np.nan
     return depth
 
 

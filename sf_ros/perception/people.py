@@ -18,9 +18,16 @@ class PeopleTracker:
 
     def __init__(self, config: RuntimeConfig) -> None:
         self._tracker = PersonTracker(config.person_score, config.lost_after_s)
+        self._source: tuple[tuple[int, int], str] | None = None  # size and frame id of the last frame
 
     def update(self, detections: Detections, frame: Frame) -> tuple[Person, ...]:
-        """The people of this frame by ascending track id, boxes clipped to it; a face without a body is dropped."""
+        """The people of this frame by ascending track id, boxes clipped to it; a face without a body is dropped.
+
+        A frame of another size or camera than the last one has other pixels in the same place: everybody gets a new id.
+        """
+        if self._source is not None and self._source != (frame.size, frame.frame_id):
+            self._tracker.lose_all()
+        self._source = frame.size, frame.frame_id
         faces = _rows([box for box, _ in detections.faces])
         face_rows = distinct(faces)
         body_rows = distinct(detections.bodies, faces[face_rows])
@@ -38,10 +45,19 @@ class PeopleTracker:
             face_scores = np.array([score for _, score in detections.faces])
             pairs = match_faces(_rows([body for _, _, body in people]), faces[face_rows], face_scores[face_rows])
             face_of = {i: detections.faces[face_rows[face]] for i, face in pairs}
+        clipped = {
+            i: (inside, score)
+            for i, (face, score) in face_of.items()
+            if (inside := face.clipped(frame.width, frame.height))
+        }
         return tuple(
-            Person(track_id, body, float(detections.scores[row]), *face_of.get(i, (None, 0.0)))
+            Person(track_id, body, float(detections.scores[row]), *clipped.get(i, (None, 0.0)))
             for i, (track_id, row, body) in enumerate(people)
         )
+
+    def lose_all(self) -> None:
+        """Forget all people; those who are seen next get new ids."""
+        self._tracker.lose_all()
 
     def reset(self) -> None:
         """Forget all people; track ids start at 1 again."""

@@ -60,12 +60,12 @@ class Pipeline:
         """The cues of this frame; `timings_ms` has detect, track, schedule, ENGINE_STAGES, answer, smooth and total.
 
         A frame whose stamp is repeated or up to RESTART_S late gets the last frame's cues and no queries. When stamps
-        go back further, tracks are reset.
+        go back further, everybody is forgotten and gets a new id.
         """
         if self._last is not None and frame.stamp <= self._last.stamp:
             if self._last.stamp - frame.stamp <= RESTART_S:
                 return dataclasses.replace(self._last, index=frame.index)
-            self.reset()
+            self.restart()
         timings: dict[str, float] = {}
         with _timed(timings, "total"):
             with _timed(timings, "detect"):
@@ -97,9 +97,17 @@ class Pipeline:
         self._scheduler.configure(config)
         self._smoother.configure(config)
 
+    def restart(self) -> None:
+        """Forget all people and cues, as another scene follows in the same stream: track ids go on."""
+        self._tracker.lose_all()
+        self._forget()
+
     def reset(self) -> None:
         """Forget all people and cues, but not the measured costs; track ids start at 1 again."""
         self._tracker.reset()
+        self._forget()
+
+    def _forget(self) -> None:
         self._scheduler.reset()
         self._smoother.reset()
         self._last = None

@@ -26,9 +26,13 @@ class PersonTracker:
 
     def reset(self) -> None:
         """Forget all tracks; ids start at 1 again."""
+        self.lose_all()
+        self._ids = 0
+
+    def lose_all(self) -> None:
+        """Forget all tracks; those that start next get new ids, at once."""
         self._tracks: list[_Track] = []
         self._stamp: float | None = None
-        self._ids = 0
 
     def update(self, boxes: np.ndarray, scores: np.ndarray, stamp: float) -> list[tuple[int, int]]:
         """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box).

@@ -1,11 +1,9 @@
-"""Parameters, calibration and health as ROS messages, and back."""
+"""Parameters and health as ROS messages."""
 
 from __future__ import annotations
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from sensor_msgs.msg import CameraInfo
 
 from sf_ros.core.camera import Camera
 from sf_ros.ros.diagnostics import Health
@@ -25,19 +23,6 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     else:
         message.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
     return message
-
-
-def same_calibration(first: CameraInfo, second: CameraInfo) -> bool:
-    """Whether two messages describe the same camera, whatever their stamps."""
-    fields = ("k", "d", "p", "width", "height", "distortion_model")
-    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in fields)
-
-
-def camera_of(info: CameraInfo, rectified: bool) -> Camera:
-    """The camera of raw or rectified images. CalibrationError where the message has no usable calibration."""
-    # K of rectified images is the left 3 x 3 of P (3 x 4), and they have no distortion.
-    k, d = (list(np.reshape(info.p, (3, 4))[:, :3].ravel()), []) if rectified else (info.k, info.d)
-    return Camera.from_info(info.width, info.height, k, d, info.distortion_model, info.header.frame_id)
 
 
 def diagnostic_status(health: Health, name: str, camera: Camera | None) -> DiagnosticStatus:

@@ -25,10 +25,11 @@ from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUE_OF
 from sf_ros.engines import threads
 from sf_ros.msgs.builder import MessageSettings
+from sf_ros.msgs.camera_info import camera_of, same_calibration
 from sf_ros.msgs.topics import IMAGE_TOPICS, LABEL_TASKS, QOS, SPATIAL_TOPICS, Qos
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
-from sf_ros.ros.conversions import camera_of, descriptor, diagnostic_status, same_calibration
+from sf_ros.ros.conversions import descriptor, diagnostic_status
 from sf_ros.ros.diagnostics import Health
 from sf_ros.ros.lifecycle import logged, refuse_invalid_transitions
 from sf_ros.ros.parameters import NodeConfig, configs, parameters

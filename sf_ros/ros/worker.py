@@ -155,7 +155,12 @@ class Worker:
         tracks = [person.person.track_id for person in cues.people]
         person_ids = self._external.of(tracks) if self._external is not None else None
         items, self._state = messages(
-            cues, message_type, self._settings, self._state, stamp_ns=stamp_ns, person_ids=person_ids
+            cues,
+            message_type,
+            self._settings,
+            self._state,
+            stamp_of=lambda seconds: stamp_ns - round((cues.stamp - seconds) * 1e9),
+            person_ids=person_ids,
         )
         faces = [face_id(person.person.track_id) for person in cues.people if person.person.face]
         self._outputs.send(items, [*faces, *map(body_id, tracks), *self._state.last_seen], cues.stamp)

@@ -72,13 +72,51 @@ def test_a_resized_image_has_the_same_rays() -> None:
     assert small.rays(CORNERS * [0.5, 0.25]) == pytest.approx(camera("plumb_bob").rays(CORNERS), abs=1e-9)
 
 
+def test_a_region_keeps_the_rays_of_its_pixels() -> None:
+    whole, pixels = camera("plumb_bob"), np.array([(200.0, 150.0), (300.0, 222.0)])
+    assert whole.cropped(160, 120, 320, 240).rays(pixels - (160, 120)) == pytest.approx(whole.rays(pixels))
+    assert whole.binned(2, 4).rays(pixels / (2, 4)) == pytest.approx(whole.rays(pixels))
+    for region in ((400, 0, 320, 240), (0, 0, 0, 0), (-1, 0, 9, 9)):
+        with pytest.raises(CalibrationError, match="not inside the image of 640x480"):
+            whole.cropped(*region)
+    with pytest.raises(CalibrationError, match="Binning"):
+        whole.binned(641, 1)
+
+
+def test_a_camera_fits_images_of_its_shape_only() -> None:
+    assert camera().fitted(320, 240).matrix[0, 0] == 525 / 2
+    assert camera().fitted(319, 240).width == 319  # rounded by a resizer
+    for size in ((1280, 720), (480, 640), (320, 120)):
+        with pytest.raises(CalibrationError, match=f"640x480, and the images are {size[0]}x{size[1]}"):
+            camera().fitted(*size)
+
+
+def test_rectification_turns_the_rays_into_the_frame() -> None:
+    turned = Camera.from_info(640, 480, K, (), "plumb_bob", "lens", (0, 0, 1, 0, 1, 0, -1, 0, 0))
+    assert turned.rays(np.array([(319.5, 239.5)]))[0] == pytest.approx([1, 0, 0])
+    pixels = np.array([(100.0, 50.0)])
+    assert turned.pixels(2 * turned.rays(pixels)) == pytest.approx(pixels)
+    assert Camera.from_info(640, 480, K, (), "plumb_bob", "lens", (0.0,) * 9).rays(pixels) == pytest.approx(
+        camera().rays(pixels)
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"k": (0.0,) * 9}, "no calibration"),
         ({"k": ()}, "no calibration"),
+        ({"k": K[:8]}, "8 numbers"),
+        ({"k": (np.nan, *K[1:])}, "no calibration"),
+        ({"k": (525.0, 0, 0, 0, 520, 0, 319.5, 239.5, 1)}, "form"),  # columns first
+        ({"k": (1050.0, 0, 640, 0, 1040, 480, 0, 0, 1)}, "centre at 640,480, outside .* 640x480"),
+        ({"k": (0.004, 0, 320, 0, 0.004, 240, 0, 0, 1)}, "0.004; expected pixels"),
         ({"width": 0}, "0x480"),
         ({"model": "omni", "d": (0.1,)}, "'omni'"),
+        ({"d": (np.nan, 0, 0, 0, 0)}, "not finite"),
+        ({"d": (-5.0, 0, 0, 0, 0)}, "cannot be undone"),
+        ({"r": (2.0, 0, 0, 0, 2, 0, 0, 0, 2)}, "R of camera_info"),
+        ({"r": (1.0, 0, 0)}, "R of camera_info"),
     ],
 )
 def test_geometry_is_refused_without_a_calibration(change: dict, words: str) -> None:

@@ -123,6 +123,17 @@ def test_a_depth_topic_gives_each_frame_the_newest_near_depth(tmp_path: Path) ->
     assert near.depth is not None and near.depth.shape == (HEIGHT, WIDTH) and np.allclose(near.depth, 1.5)
 
 
+def test_depth_of_another_shape_is_counted_and_left_out(tmp_path: Path) -> None:
+    depth, other = "/camera/depth/image_raw", millimetres(0, 1500)
+    other.height //= 2
+    with open_source(
+        str(write(tmp_path / "bag", [(depth, RAW, other), (CAMERA, RAW, raw(0))])), CAMERA, depth
+    ) as source:
+        (frame,) = source
+    assert frame.depth is None and list(source.skipped.values()) == [1]
+    assert "not aligned" in next(iter(source.skipped))
+
+
 def test_an_unknown_depth_topic_lists_the_image_topics(tmp_path: Path) -> None:
     path = write_mcap(tmp_path / "bag", 1)
     with pytest.raises(SourceError, match=f"no images on /depth. Topics with images: {CAMERA}"):

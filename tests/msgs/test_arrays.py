@@ -111,6 +111,29 @@ def test_gaze_box_is_the_heatmaps_spread_and_pose_the_target():
     assert np.diag(both)[3:] == pytest.approx(np.array([1, 1, 0]) * sigma**2)
 
 
+@pytest.mark.parametrize("point", [(0.01, 0.99), (0.5, 0.01), (1.2, 0.5)])
+def test_gaze_box_stays_in_the_image(point: tuple[float, float]):
+    heatmap = gaze.encode((min(point[0], 1.0), point[1]), 64, 3.0)
+    box = only(sent(frame(person(ANN, gaze=Gaze(point, 1.0, heatmap)))), "~/gaze_targets").detections[0].bbox
+    for middle, size, limit in (
+        (box.center.position.x, box.size_x, 640),
+        (box.center.position.y, box.size_y, 480),
+    ):
+        assert 0 <= middle - size / 2 <= middle + size / 2 <= limit
+
+
+def test_a_cues_stamp_is_exactly_that_of_its_image():
+    """Seconds as floats are exact to 0.2 us only."""
+    answered, now = 1_795_580_440_872_377_326, 1_795_580_441_205_710_659
+    cue = label("expression", "happiness", age_s=now * 1e-9 - answered * 1e-9)
+    cues = replace(frame(person(ANN, expression=cue)), stamp=now * 1e-9)
+    stamps = {round(ns * 1e-9 * 1e9): ns for ns in (answered, now)}
+    items = sent(cues, stamp_of=lambda seconds: stamps[round(seconds * 1e9)])
+    message = only(items, "~/expressions")
+    for header, stamp in ((message.header, now), (message.detections[0].header, answered)):
+        assert header.stamp.sec * 10**9 + header.stamp.nanosec == stamp
+
+
 def test_relationship_has_the_scores_of_both_tasks_on_the_union_box():
     (pair,) = only(sent(FULL), "~/relationships").detections
     assert pair.id == "p00001|p00002"

@@ -134,6 +134,13 @@ def test_depth_is_in_metres_with_nan_where_not_measured() -> None:
     metres = np.full((HEIGHT, WIDTH), 1.5, np.float32)
     metres[0, 0] = np.inf
     assert np.allclose(images.depth_to_metres(message("32FC1", metres)), depth, equal_nan=True)
+    metres[0] = (np.nan, -1.0, 0.0, 21.0)[:WIDTH] + (1.5,) * (WIDTH - 4)
+    millimetres[0, :4] = 0, 65535, 20001, 65534
+    for sent in (message("32FC1", metres), message("16UC1", millimetres)):
+        assert np.isnan(images.depth_to_metres(sent)[0, :4]).all()
+    assert np.isnan(images.depth_to_metres(message("16UC1", millimetres), 100.0)[0, 1])  # "not measured", not 65.5 m
+    assert images.depth_to_metres(message("16UC1", millimetres), 100.0)[0, 2] == pytest.approx(20.001)
+    assert np.isnan(images.depth_to_metres(message("32FC1", metres), 1.0)).all()
     with pytest.raises(ImageError, match="'rgb8'"):
         images.depth_to_metres(message("rgb8", uniform((1, 2, 3))))
 

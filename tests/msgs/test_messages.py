@@ -38,7 +38,7 @@ def test_headers_are_the_frames_and_detections_have_the_cues_time():
 
 def test_exact_stamp_is_copied_to_the_nanosecond():
     """A float of today's time is a multiple of 238 ns, and an exact time synchroniser compares nanoseconds."""
-    header = only(sent(EMPTY, stamp_ns=1_700_000_000_123_456_789), "~/persons").header
+    header = only(sent(EMPTY, stamp_of=lambda seconds: 1_700_000_000_123_456_789), "~/persons").header
     assert (header.stamp.sec, header.stamp.nanosec) == (1_700_000_000, 123_456_789)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,24 @@ def test_a_duplicate_body_is_dropped_and_reset_restarts_ids() -> None:
     tracker.reset()
     (person,) = track(tracker, detections(RIGHT), 2)
     assert person.track_id == 1 and person.score == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("change", [{"image": np.zeros((400, 400, 3), np.uint8)}, {"frame_id": "other_camera"}])
+def test_another_size_or_camera_gives_new_ids(change: dict) -> None:
+    """At twice the size the left person's box is where the right one's was."""
+    tracker, both = PeopleTracker(RuntimeConfig()), detections((10, 20, 60, 180), (20, 40, 120, 360))
+    frame = Frame(np.zeros((200, 200, 3), np.uint8), 0.0, 0)
+    assert [person.track_id for person in tracker.update(both, frame)] == [1, 2]
+    changed = dataclasses.replace(frame, stamp=0.1, index=1, **change)
+    assert [person.track_id for person in tracker.update(both, changed)] == [3, 4]
+    again = dataclasses.replace(changed, stamp=0.2, index=2)
+    assert [person.track_id for person in tracker.update(both, again)] == [3, 4]
+
+
+def test_faces_are_clipped_to_the_frame() -> None:
+    above = (Box(22, -5, 38, 45), 0.8)
+    (person,) = track(PeopleTracker(RuntimeConfig()), detections((10.0, 2.0, 50.0, 180.0), faces=(above,)))
+    assert person.face == Box(22, 0, 38, 45)
 
 
 def test_trackers_share_no_ids() -> None:
