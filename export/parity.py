@@ -19,18 +19,17 @@ from sf_ros.engines.fused.engine import FusedEngine
 if TYPE_CHECKING:
     from training.data.sample import Sample
 
-DRAWN = ("gaze", "looking_at_me", "expression", "gesture", "domain", "relation")  # tasks of training.data.scenes
-SUBSTITUTES = {"frame": "relation", "face": "expression", "person": "gesture"}  # view -> drawn task
+SUBSTITUTES = {"frame": "relation", "face": "expression", "person": "gesture"}  # view -> a task that scenes show
 
 
 def scenes(task: str, split: str, count: int) -> Iterator[Sample]:
     """Drawn samples with the view and boxes that a task needs.
 
-    Parity needs no labels, so a task that is not DRAWN gets the samples of a task on the same view.
+    Parity needs no labels, so a task that scenes do not show gets the samples of a task on the same view.
     """
-    from training.data.scenes.dataset import Scenes  # needs the packages of training
+    from training.data.scenes.dataset import DRAWN_TASKS, Scenes  # needs the packages of training
 
-    drawn = task if task in DRAWN else SUBSTITUTES[TASKS[task].view]
+    drawn = task if task in DRAWN_TASKS else SUBSTITUTES[TASKS[task].view]
     samples = Scenes(drawn, split, count, 1)
     for index in range(count):
         boxes = samples[index].boxes[: max(TASKS[task].boxes, 1)]

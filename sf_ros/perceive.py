@@ -103,10 +103,11 @@ def _perceive(options: argparse.Namespace) -> int:
         with open_recorders(options.out, source.fps, replace=options.replace) as recorders, _Interrupt() as interrupt:
             frames = (dataclasses.replace(frame, camera=camera) for frame in source)
             _run(source, frames, pipeline, recorders.write, summary, interrupt, options)
-        result = summary.result(source)
+        result = {**summary.result(source), "off": pipeline.off}
     if truth is not None and truth.is_file():
         result["truth"] = compare(json.loads(truth.read_text(encoding="utf-8")), summary.cues)
     print_summary(result, source)
+    print(f"Results in {options.out}: {', '.join(OUTPUTS)}")
     print(json.dumps(result))
     return 0
 

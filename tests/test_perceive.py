@@ -75,8 +75,10 @@ def test_a_video_is_recorded_and_summarised_as_json(tmp_path: Path, capsys: pyte
     out = tmp_path / "out"
     before = set(tmp_path.rglob("*"))
     assert perceive.main([str(write_video(tmp_path / "clip.mp4")), "--out", str(out)]) == 0
-    result = last_json(capsys.readouterr().out)
-    assert result["frames"] == 8
+    output = capsys.readouterr().out
+    result = last_json(output)
+    assert f"Results in {out}: cues.jsonl, annotated.mp4, bag" in output.replace("\n", " ")
+    assert (result["frames"], result["off"]) == (8, {})
     assert result["persons"] == 1
     assert result["dropped"] == result["skipped"] == 0
     assert result["fps"] > 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from calibration.arrays import Arrays, read_arrays
 from sf_ros.core.cues import TASKS
 
 MIN_SAMPLES = 100  # of a task in either file
@@ -43,24 +43,15 @@ def read(path: Path, weights: str) -> AnswersFile:
     if not path.is_file():
         raise AnswersError(f"{path}: no such file. Make it with: {COMMAND} {path}")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not an .npz file")  # numpy's own error suggests unpickling
-        with path.open("rb") as stream, np.load(stream) as stored:
-            about = json.loads(str(stored["about"]))
-            names = [name for name in TASKS if f"{name}/labels" in stored]
-            tasks = {
-                name: Answers(*(stored[f"{name}/{part}"] for part in ("log_probabilities", "labels", "keys")))
-                for name in names
-            }
-            file = AnswersFile(tasks, about["data"], about["weights"])
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        file = read_arrays(path, _parse)
+    except ValueError as error:
         raise AnswersError(f"{path}: not a file of answers ({error}). Make one with: {COMMAND} {path}") from error
     if file.weights != weights:
         raise AnswersError(
             f"{path}: answers of a bundle with weights {file.weights}, this one has {weights}. "
             "Make them again with this bundle."
         )
-    for name, answers in tasks.items():
+    for name, answers in file.tasks.items():
         _check(path, name, answers)
     return file
 
@@ -89,6 +80,15 @@ def common_tasks(fit: AnswersFile, test: AnswersFile, wanted: Collection[str] = 
                 "use another split for --test, or the figures would be those of fitted samples."
             )
     return names
+
+
+def _parse(about: Any, arrays: Arrays) -> AnswersFile:
+    tasks = {
+        name: Answers(*(arrays[f"{name}/{part}"] for part in ("log_probabilities", "labels", "keys")))
+        for name in TASKS
+        if f"{name}/labels" in arrays
+    }
+    return AnswersFile(tasks, about["data"], about["weights"])
 
 
 def _check(path: Path, name: str, answers: Answers) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from calibration.arrays import Arrays, read_arrays
 from sf_ros.core.cues import TASKS
 
 COMMAND = "python -m calibration.smoothing.record BUNDLE CLIP.mp4 ... --out"
@@ -68,20 +69,8 @@ def write(path: Path, recording: Recording) -> None:
 def read(path: Path) -> Recording:
     """Read a file; RecordingError if it is not a recording."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("not an .npz file")  # numpy's own error suggests unpickling
-        with path.open("rb") as file, np.load(file) as stored:
-            about = json.loads(str(stored["about"]))
-            streams = tuple(
-                Stream(
-                    fields["task"],
-                    tuple(fields["track_ids"]),
-                    *(stored[f"{number}/{part}"] for part in ("queries", "answers", "frames", "truth")),
-                )
-                for number, fields in enumerate(about["streams"])
-            )
-            recording = Recording(about["clip"], about["weights"], streams)
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        recording = read_arrays(path, _parse)
+    except ValueError as error:
         raise RecordingError(f"{path}: not a recording of answers ({error}). Make one with: {COMMAND} DIR") from error
     for stream in recording.streams:
         _check(path, stream)
@@ -106,6 +95,18 @@ def read_folder(folder: Path, weights: str) -> list[Recording]:
 def streams_of(recordings: Sequence[Recording], task: str) -> list[Stream]:
     """The streams of one task in all recordings."""
     return [stream for recording in recordings for stream in recording.streams if stream.task == task]
+
+
+def _parse(about: Any, arrays: Arrays) -> Recording:
+    streams = tuple(
+        Stream(
+            fields["task"],
+            tuple(fields["track_ids"]),
+            *(arrays[f"{number}/{part}"] for part in ("queries", "answers", "frames", "truth")),
+        )
+        for number, fields in enumerate(about["streams"])
+    )
+    return Recording(about["clip"], about["weights"], streams)
 
 
 def _check(path: Path, stream: Stream) -> None:

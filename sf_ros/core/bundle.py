@@ -160,7 +160,7 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
     path = root / MANIFEST
     if not path.is_file():
         raise BundleError(
-            f"{root}: no {MANIFEST} here, so this is not a bundle. "
+            f"{root}: {f'no {MANIFEST} here' if root.is_dir() else 'no such folder'}, so this is not a bundle. "
             f"Make one with: python -m export.bundle CHECKPOINT {root}"
         )
     try:

@@ -206,12 +206,14 @@ def open_recorders(out_dir: str | Path, fps: float, *, replace: bool = False) ->
     folder = Path(out_dir)
     old = [folder / name for name in OUTPUTS if (folder / name).exists()]
     if old and not replace:
-        raise RecorderError(f"{old[0]}: a recording exists already. Choose another folder, or allow it to be replaced.")
+        raise RecorderError(f"{old[0]}: a recording exists already. Name another folder, or replace it (--replace).")
     for path in old:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink()
+    if folder.exists() and not folder.is_dir():
+        raise RecorderError(f"{folder}: a file; expected a folder for the recording. Name another one.")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # closes the first recorder where a later one cannot open
         opened: list[Recorder] = [CuesRecorder(folder / OUTPUTS[0])]

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sf_ros.core.cues import CUES
+from sf_ros.core.cues import CUE_OF, CUES
 from sf_ros.core.types import FrameCues, PairCues, PersonCues
 from sf_ros.io.source import Source
 
@@ -76,6 +76,8 @@ def print_summary(result: dict[str, Any], source: Source) -> None:
     )
     for reason, count in source.skipped.items():
         console.print(f"  skipped {count} x {reason}")
+    for cue, reason in result["off"].items():
+        console.print(f"  off: {cue}, {reason}")
     table = Table("stage", "p50 ms", "p95 ms")
     for name, values in {**result["stages_ms"], "total": result["latency_ms"]}.items():
         table.add_row(name, str(values["p50"]), str(values["p95"]))
@@ -90,7 +92,7 @@ def print_summary(result: dict[str, Any], source: Source) -> None:
         console.print(", ".join(f"{name.replace('_', ' ')} {truth[name]}" for name in names))
         table = Table("cue", "frames", "given", "right", "right, settled")
         for name, share in truth.items():
-            if isinstance(share, dict):
+            if isinstance(share, dict) and CUE_OF[name] not in result["off"]:
                 table.add_row(name, *(str(share[key]) for key in ("frames", "given", "right", "right_settled")))
         console.print(table)
 

@@ -19,7 +19,7 @@ from sf_ros.msgs.builder import MessageBuilder, MessageTypes, TopicMessage
 from sf_ros.msgs.topics import DETECTIONS
 
 Scores = tuple[tuple[str, float], ...]  # class names with scores, the chosen one first
-GESTURES_LISTED = 3  # of 33, per person; the other cues list all their labels
+ALL_LISTED, BEST_LISTED = 10, 3  # a task with more than 10 labels (gesture: 33) lists its 3 best, the others all
 CACHE = 512  # sets of scores, enough for more than twenty people
 
 
@@ -36,7 +36,7 @@ class CueArrays:
         """One array of tracked persons, then one per cue. All are sent in every frame, empty ones as well."""
         yield self._array("persons", self._persons)
         for cue in CUES.values():
-            if cue.name == "gaze":
+            if TASKS[cue.main_task].kind == "heatmap":
                 detections: Callable[[], list[Any]] = self._gaze_targets
             else:
                 about = self._people if cue.subject == "person" else self._pairs
@@ -138,7 +138,7 @@ def _all_scores(labels: dict[str, Label]) -> Scores:
     scores: Scores = ()
     for task, label in labels.items():
         task_scores = _sorted_scores(label.name, label.confidence, label.probabilities, TASKS[task].labels)
-        scores += task_scores[:GESTURES_LISTED] if task == "gesture" else task_scores
+        scores += task_scores[:BEST_LISTED] if len(task_scores) > ALL_LISTED else task_scores
     return scores
 
 

@@ -180,11 +180,14 @@ def test_a_manifest_without_a_required_file_is_refused(root: Path, name: str) ->
     assert f"lists no '{name}'" in message and "Export the checkpoint again" in message
 
 
-@pytest.mark.parametrize("folder", ["", "nowhere"])
-def test_a_folder_without_a_manifest_names_the_export_command(root: Path, folder: str) -> None:
+@pytest.mark.parametrize(("folder", "problem"), [("", "no manifest.json here"), ("nowhere", "no such folder")])
+def test_a_folder_without_a_manifest_names_the_export_command(root: Path, folder: str, problem: str) -> None:
     (root / bundles.MANIFEST).unlink()
     message = refusal(root / folder)
-    assert "no manifest.json here" in message and f"python -m export.bundle CHECKPOINT {root / folder}" in message
+    assert (
+        f"{problem}, so this is not a bundle" in message
+        and f"python -m export.bundle CHECKPOINT {root / folder}" in message
+    )
 
 
 @pytest.mark.parametrize(

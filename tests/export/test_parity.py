@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from export.bundle import export
 from export.llm import export_llm
-from export.parity import DRAWN, compare, engine_without_manifest, query, scenes
+from export.parity import compare, engine_without_manifest, query, scenes
 from export.vision import INPUTS, OUTPUTS, VisionGraph, export_vision
 from sf_ros.core.bundle import ANSWERS, LLM, VISION
 from sf_ros.core.cues import TASKS
@@ -24,6 +24,7 @@ from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.model.fusion import FusedModel
 from tests.tiny_models import CONFIG, fused_model
 from training.data.sample import Sample
+from training.data.scenes.dataset import DRAWN_TASKS
 from training.evaluation.answers import reference
 from training.trainer import checkpoint
 
@@ -118,7 +119,7 @@ def test_a_heatmap_peak_may_move_within_sigma(expected: Expected, cells: int, sa
     assert parity(Wrong(expected, "gaze", moved), expected)["gaze"]["same_winner"] == same
 
 
-@pytest.mark.parametrize("task", DRAWN)
+@pytest.mark.parametrize("task", DRAWN_TASKS)
 def test_parity_scenes_have_the_tasks_boxes(task: str) -> None:
     (sample,) = scenes(task, "val", 1)
     assert sample.task == task and len(sample.boxes) == max(TASKS[task].boxes, 1)

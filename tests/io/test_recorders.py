@@ -239,10 +239,16 @@ def test_unknown_bag_version_is_an_error(tmp_path: Path):
         BagRecorder(tmp_path / "bag", version=5)
 
 
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RecorderError, match=r"notes\.txt: a file; expected a folder"):
+        open_recorders(tmp_path / "notes.txt", fps=10, replace=True)
+
+
 def test_recording_is_overwritten_only_with_replace(tmp_path: Path):
     (tmp_path / "cues.jsonl").write_text("precious")
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(RecorderError, match="a recording exists already"):
+    with pytest.raises(RecorderError, match=r"a recording exists already\..* \(--replace\)"):
         open_recorders(tmp_path, fps=10)
     assert (tmp_path / "cues.jsonl").read_text() == "precious"
     with open_recorders(tmp_path, fps=10, replace=True) as recording:

@@ -69,14 +69,19 @@ def views_key(dataset: Dataset, encoder: EncoderConfig) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
+def gigabytes(size_gb: float) -> str:
+    """A size in words; small ones are not rounded to 0."""
+    return f"{size_gb:.1f} GB" if size_gb >= 0.05 else f"{1024 * size_gb:.1f} MB"
+
+
 def require_space(folder: Path, size: int, contents: str) -> None:
     """Print the size of a cache to be written; ValueError when the disk has no room for it."""
     parent = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(parent).free
-    print(f"{contents}: {size / 2**30:.1f} GB into {folder} ({free / 2**30:.0f} GB free)", file=sys.stderr)
+    print(f"{contents}: {gigabytes(size / 2**30)} into {folder} ({free / 2**30:.0f} GB free)", file=sys.stderr)
     if size > 0.95 * free:
         raise ValueError(
-            f"{contents} take {size / 2**30:.1f} GB and {folder} has {free / 2**30:.1f} GB free. "
+            f"{contents} take {gigabytes(size / 2**30)} and {folder} has {free / 2**30:.1f} GB free. "
             "Free some space, name another --out, or train with --cache none."
         )
 

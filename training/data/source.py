@@ -31,7 +31,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
 from training.data.files import DatasetError, FileDataset
 from training.data.sample import Dataset
-from training.data.scenes.dataset import Scenes
+from training.data.scenes.dataset import DRAWN_TASKS, Scenes
 
 SPLITS = ("train", "val", "test")
 SCENES = "scenes"  # the name of the procedural source
@@ -91,7 +91,13 @@ class SceneSource(DataSource):
     ) -> Scenes:
         if moments > 1:
             raise ValueError("--moments averages over frames of videos, and scenes are stills; give a --data ROOT.")
-        read = getattr(reader_of(task), "scene_samples", None)
+        reader = reader_of(task)
+        read = getattr(reader, "scene_samples", None)
+        if read is None and task not in DRAWN_TASKS:
+            raise DatasetError(
+                f"'{task}': {reader.__name__} has no scene_samples, which draws it. Write it (training/data/source.py "
+                "describes it), or name the folder of a dataset: --data ROOT."
+            )
         return Scenes(task, split, count, seed, hide=hide, mixed=mixed, read=read)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from sf_ros.model.fusion import FusedModel
@@ -17,7 +19,9 @@ def attach(model: FusedModel, rank: int, alpha: int) -> FusedModel:
     model.llm.requires_grad_(False)
     if model.output is not None:
         model.output.requires_grad_(False)
-    model.llm = get_peft_model(model.llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 reads an attribute that transformers 5 renames
+        model.llm = get_peft_model(model.llm, LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear"))
     return model
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
+from training.data.cache import gigabytes
 from training.data.mixture import epoch_batches
 from training.trainer.throughput import samples_flops
 
@@ -114,8 +115,8 @@ def table(plan: Plan, title: str) -> Table:
     for name, sizes in (("trainable", plan.trainable), ("frozen", plan.frozen)):
         parts = ", ".join(f"{part} {count:,}" for part, count in sizes.items())
         sheet.add_row(f"{name} parameters", f"{sum(sizes.values()):,} ({parts})")
-    parts = ", ".join(f"{name} {size:.1f}" for name, size in plan.memory_gb.items())
-    sheet.add_row("estimated memory", f"{sum(plan.memory_gb.values()):.1f} GB ({parts})")
-    sheet.add_row("cache on disk", f"{plan.cache_gb:.1f} GB" if plan.cache_gb else "none")
+    parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in plan.memory_gb.items())
+    sheet.add_row("estimated memory", f"{gigabytes(sum(plan.memory_gb.values()))} ({parts})")
+    sheet.add_row("cache on disk", gigabytes(plan.cache_gb) if plan.cache_gb else "none")
     sheet.add_row("arithmetic", f"{plan.teraflop_per_step:.2f} TFLOP per step")
     return sheet

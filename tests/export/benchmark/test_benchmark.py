@@ -85,7 +85,7 @@ def test_plots_are_drawn(result: dict[str, Any], folder: Path) -> None:
         (["--people", "two"], "invalid literal"),
         (["--against", "naif"], "Did you mean 'naive'"),
         (["--repeats", "0"], "--repeats 0: expected 1 or more"),
-        (["--bundle", "nowhere"], "nowhere: no manifest.json here"),
+        (["--bundle", "nowhere"], "nowhere: no such folder"),
         (["--vision", "torch"], "vision is 'torch', which runs vision.safetensors; the bundle has vision.onnx"),
         (["--device", "cuda:9"], "cuda:9"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ def _new_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "new_readers" / "__init__.py").touch()
     (tmp_path / "new_readers" / "raised_hands.py").write_text(READER)
     monkeypatch.syspath_prepend(tmp_path)
+    for module in ("new_readers", "new_readers.raised_hands"):  # of another test
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setattr(source, "PACKAGES", (*source.PACKAGES, "new_readers"))
 
 
@@ -56,6 +59,13 @@ def test_a_missing_reader_is_an_error_with_its_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(TASKS, TASK, dataclasses.replace(TASKS[TASK], dataset="nowhere"))
     with pytest.raises(DatasetError, match=r"no reader of its dataset 'nowhere'; expected training\.data\.published"):
         reader_of(TASK)
+
+
+@pytest.mark.usefixtures("_new_task")
+def test_a_reader_without_scenes_is_named(tmp_path: Path) -> None:
+    (tmp_path / "new_readers" / "raised_hands.py").write_text("")
+    with pytest.raises(DatasetError, match=r"'hand_raised': new_readers\.raised_hands has no scene_samples"):
+        open_source("scenes").samples(TASK, "train")
 
 
 def test_scenes_have_the_wanted_number_of_samples() -> None:

@@ -1,4 +1,4 @@
-"""The procedural dataset: labelled samples of the six tasks, rendered on demand.
+"""The procedural dataset: labelled samples of the DRAWN_TASKS, rendered on demand.
 
 A sample is a pure function of its number, so the dataset needs no disk and has no end. What a scene offers a
 task's reader is its image and `training.data.scenes.render.Annotation`.
@@ -22,6 +22,7 @@ SAMPLES_PER_SCENE = 2  # rendering is the cost; scenes with fewer usable samples
 MAX_ATTEMPTS = 100
 HIDEABLE = ("eyes", "mouth", "hands")
 SPLITS = ("train", "val", "test")
+DRAWN_TASKS = ("gesture", "gaze", "expression", "looking_at_me", "domain", "relation")  # of `scene_samples`
 TASK_FOCUS = {"domain": "relation"}  # task -> focus of its scenes, where the names differ
 MAX_EXPRESSION_YAW_DEG = 65  # the mouth is hardly visible beyond it
 MIN_FACE_PX = 30
@@ -50,7 +51,7 @@ class Scenes:
         mixed: float = 0.0,
         read: SceneReader | None = None,
     ) -> None:
-        """`read` yields the samples of a scene; None: `scene_samples`, for the six tasks of this module."""
+        """`read` yields the samples of a scene; None: `scene_samples`, for DRAWN_TASKS."""
         self.task = known(task, TASKS, "task")
         self.split = known(split, SPLITS, "split")
         self.count, self.seed, self.mixed = count, seed, mixed

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sf_ros.core.cues import TASKS
 from training.data.cache import CachedData
-from training.studies.measures.linear_probe import CHUNK, Fitted, best_of
+from training.studies.measures.linear_probe import CHUNK, Fitted, fit
 
 
 class AttentiveProbe(nn.Module):
@@ -49,36 +49,27 @@ class AttentiveProbe(nn.Module):
 
 
 def fit_attentive(
-    training: CachedData,
-    validation: CachedData,
-    classes: int,
-    *,
-    seed: int,
-    epochs: int,
-    patience: int,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 1e-4,
+    training: CachedData, validation: CachedData, classes: int, *, seed: int, epochs: int, patience: int
 ) -> Fitted[AttentiveProbe]:
     """Fit an attentive probe like fit_probe."""
     generator = torch.Generator().manual_seed(seed)
     marks = bool(TASKS[training.task].boxes)
     probe = AttentiveProbe(*moments(training), classes, marks=marks, generator=generator)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    labels = torch.from_numpy(np.asarray(training.labels))
+    labels, truth = (torch.from_numpy(np.asarray(data.labels)) for data in (training, validation))
 
-    def epoch() -> None:
-        for batch in torch.randperm(len(training), generator=generator).split(batch_size):
-            rows = batch.sort().values
-            optimizer.zero_grad()
-            F.cross_entropy(probe(*inputs(training, rows.numpy())), labels[rows]).backward()
-            optimizer.step()
+    def loss(rows: Tensor) -> Tensor:
+        ascending = rows.sort().values
+        return F.cross_entropy(probe(*inputs(training, ascending.numpy())), labels[ascending])
 
-    def held_out_loss() -> float:
-        truth = torch.from_numpy(np.asarray(validation.labels))
-        return float(F.cross_entropy(attentive_logits(probe, validation), truth))
-
-    return best_of(probe, epoch, held_out_loss, epochs=epochs, patience=patience)
+    return fit(
+        probe,
+        loss,
+        lambda: F.cross_entropy(attentive_logits(probe, validation), truth),
+        len(training),
+        generator,
+        epochs=epochs,
+        patience=patience,
+    )
 
 
 def inputs(data: CachedData, rows: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from training.data.cache import CachedData
 
 Probe = TypeVar("Probe", bound=nn.Module)
 CHUNK = 256  # samples whose features are in memory at once
+BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 256, 1e-3, 1e-4
 
 
 def pooled(data: CachedData) -> Tensor:
@@ -48,17 +49,31 @@ class Fitted(Generic[Probe]):
     epochs: int
 
 
-def best_of(
-    probe: Probe, epoch: Callable[[], None], held_out_loss: Callable[[], float], *, epochs: int, patience: int
+def fit(
+    probe: Probe,
+    loss: Callable[[Tensor], Tensor],
+    held_out_loss: Callable[[], Tensor],
+    samples: int,
+    generator: torch.Generator,
+    *,
+    epochs: int,
+    patience: int,
 ) -> Fitted[Probe]:
-    """Train by calling `epoch` until `patience` epochs bring no lower loss; returns a copy of the best probe."""
+    """Fit by AdamW until `patience` epochs bring no lower held-out loss; returns a copy of the best probe.
+
+    `loss` is that of a batch, given the numbers of its samples; `generator` shuffles them.
+    """
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     best, lowest, last_better, number = copy.deepcopy(probe), float("inf"), 0, 0
     for number in range(1, epochs + 1):
-        epoch()
+        for rows in torch.randperm(samples, generator=generator).split(BATCH_SIZE):
+            optimizer.zero_grad()
+            loss(rows).backward()
+            optimizer.step()
         with torch.no_grad():
-            loss = held_out_loss()
-        if loss < lowest:
-            best, lowest, last_better = copy.deepcopy(probe), loss, number
+            held_out = float(held_out_loss())
+        if held_out < lowest:
+            best, lowest, last_better = copy.deepcopy(probe), held_out, number
         if number - last_better >= patience:
             break
     return Fitted(best, number)
@@ -72,11 +87,8 @@ def fit_probe(
     seed: int,
     epochs: int,
     patience: int,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 1e-4,
 ) -> Fitted[nn.Linear]:
-    """Fit a linear layer to inputs (N, F) and labels (N,) by AdamW on cross-entropy, with early stopping.
+    """Fit a linear layer to inputs (N, F) and labels (N,) on cross-entropy, with early stopping.
 
     Inputs are standardised by the training set's mean and deviation, which are folded into the returned layer.
     """
@@ -86,16 +98,14 @@ def fit_probe(
     layer = nn.Linear(inputs.shape[1], classes)
     nn.init.normal_(layer.weight, std=0.01, generator=generator)
     nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.AdamW(layer.parameters(), lr=learning_rate, weight_decay=weight_decay)
-
-    def epoch() -> None:
-        for batch in torch.randperm(len(inputs), generator=generator).split(batch_size):
-            optimizer.zero_grad()
-            F.cross_entropy(layer(inputs[batch]), labels[batch]).backward()
-            optimizer.step()
-
-    fitted = best_of(
-        layer, epoch, lambda: float(F.cross_entropy(layer(held_out), truth)), epochs=epochs, patience=patience
+    fitted = fit(
+        layer,
+        lambda rows: F.cross_entropy(layer(inputs[rows]), labels[rows]),
+        lambda: F.cross_entropy(layer(held_out), truth),
+        len(inputs),
+        generator,
+        epochs=epochs,
+        patience=patience,
     )
     with torch.no_grad():
         fitted.layer.weight.div_(deviation)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from training.data.cache import CachedData
+from training.studies.measures import linear_probe
 from training.studies.measures.attentive_probe import AttentiveProbe, attentive_logits, fit_attentive, moments
-from training.studies.measures.linear_probe import fit_probe, pooled
 
 PATCHES, DIM = 30, 6
 
@@ -32,16 +32,22 @@ def accuracy(logits: torch.Tensor, data: CachedData) -> float:
 
 
 def fitted(task: str = "expression", seed: int = 0, epochs: int = 40) -> AttentiveProbe:
-    limits = {"epochs": epochs, "patience": 10, "batch_size": 50, "learning_rate": 0.03}
-    return fit_attentive(one_patch_data(400, 0, task), one_patch_data(100, 1, task), 2, seed=seed, **limits).layer
+    data = one_patch_data(400, 0, task), one_patch_data(100, 1, task)
+    return fit_attentive(*data, 2, seed=seed, epochs=epochs, patience=10).layer
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear_probe, "BATCH_SIZE", 50)
+    monkeypatch.setattr(linear_probe, "LEARNING_RATE", 0.03)
 
 
 def test_attentive_probe_beats_mean_on_one_patch() -> None:
     train, val, test = one_patch_data(400, 0), one_patch_data(100, 1), one_patch_data(200, 2)
-    inputs = [(pooled(data), torch.from_numpy(data.labels)) for data in (train, val)]
-    mean = fit_probe(inputs[0], inputs[1], 2, seed=0, epochs=60, patience=10).layer
+    inputs = [(linear_probe.pooled(data), torch.from_numpy(data.labels)) for data in (train, val)]
+    mean = linear_probe.fit_probe(inputs[0], inputs[1], 2, seed=0, epochs=60, patience=10).layer
     attentive = accuracy(attentive_logits(fitted(), test), test)
-    assert attentive > 0.95 and accuracy(mean(pooled(test)), test) < attentive - 0.1
+    assert attentive > 0.95 and accuracy(mean(linear_probe.pooled(test)), test) < attentive - 0.1
 
 
 def test_untrained_attentive_probe_averages_patches() -> None:
