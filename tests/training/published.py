@@ -21,7 +21,9 @@ def image(path: Path, width: int = 64, height: int = 48, seed: int = 0) -> None:
     """A JPEG of noise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
-    assert cv2.imwrite(str(path), pixels)
+    written, data = cv2.imencode(path.suffix, pixels)
+    assert written
+    path.write_bytes(data.tobytes())  # cv2.imwrite ends the process for a name that is not UTF-8
 
 
 def truncated(path: Path) -> None:
@@ -49,18 +51,22 @@ HAGRID = {  # layout -> folders of images and of annotations, as the archives un
 
 
 def hagrid(
-    root: Path, splits: Sequence[str] = ("train", "val", "test"), each: int = 2, layout: str = "full", seed: int = 0
+    root: Path,
+    splits: Sequence[str] = ("train", "val", "test"),
+    each: int = 2,
+    layout: str = "full",
+    classes: Sequence[str] = (*GESTURES, "no_gesture"),
 ) -> Path:
     """Every class with `each` images per split; 'hand_heart2' in the spelling of the download script; no_gesture."""
     folder = root / "hagridv2"
     images, annotations = HAGRID[layout]
     for number, split in enumerate(splits):
-        for name in (*GESTURES, "no_gesture"):
+        for name in classes:
             spelled = "hands_heart2" if name == "hand_heart2" else name
             entries = {}
             for i in range(each):
                 uuid = f"{split}-{name}-{i}"
-                image(folder / images / spelled / f"{uuid}.jpg", 64, 96, seed + 100 * number + i)
+                image(folder / images / spelled / f"{uuid}.jpg", 64, 96, 100 * number + i)
                 entries[uuid] = {
                     "bboxes": [[0.1, 0.5, 0.2, 0.2], [0.6, 0.6, 0.2, 0.2]],
                     "labels": [name, "no_gesture"],

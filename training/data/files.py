@@ -205,12 +205,13 @@ def read_json(path: Path, expected: type | None = None) -> Any:
     """
     try:
         data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a name of an annotation
+        raise DatasetError(_reason(path, error)) from None
+    try:
         try:
             content = json.loads(data)
         except UnicodeDecodeError:
             content = json.loads(data.removeprefix(codecs.BOM_UTF8).decode("latin-1"))
-    except OSError as error:
-        raise DatasetError(_reason(path, error)) from None
     except (ValueError, RecursionError) as error:
         problem = str(error).splitlines()[0] if data.strip() else "it is empty"
         raise DatasetError(f"{path}: not valid JSON ({problem}). Download or unpack it again.") from None
@@ -250,7 +251,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _lines(file: io.BufferedReader) -> Iterator[str]:
     if file.peek(2)[:2] in UTF16:
-        yield from io.TextIOWrapper(file, "utf-16", errors="replace")
+        with io.TextIOWrapper(file, "utf-16", errors="replace") as text:
+            yield from text
         return
     for line in file:
         for part in line.removesuffix(b"\n").removesuffix(b"\r").split(b"\r"):
@@ -263,17 +265,17 @@ def _lines(file: io.BufferedReader) -> Iterator[str]:
 def read_scalar(path: Path) -> Any:
     """The single value of a .npy file. EntryError when it is missing, broken or holds more."""
     try:
-        array = np.load(path, allow_pickle=False)
-        value = array.item() if isinstance(array, np.ndarray) else None
+        with path.open("rb") as file:
+            value = np.lib.format.read_array(file, allow_pickle=False).item()
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError) as error:
         raise EntryError(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _reason(path: Path, error: OSError) -> str:
+def _reason(path: Path, error: OSError | ValueError) -> str:
     """Why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such file."
     if isinstance(error, IsADirectoryError):
         return f"{path}: a folder; expected a file. Unpack it again."
-    return f"{path}: cannot be read ({error.strerror or error})."
+    return f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})."

@@ -125,6 +125,8 @@ def _segments(result: Listing, file: Path) -> list[tuple[str, int, int]]:
 def _boxes(result: Listing, file: Path, content: list[Any]) -> dict[int, tuple[str, Box]]:
     """Frame -> person and box, of the entries of a track."""
     boxes: dict[int, tuple[str, Box]] = {}
+    if not content:
+        result.drop("track without boxes", str(file))
     for row, entry in enumerate(content, start=1):
         place = f"{file}, entry {row}"
         with result.entry(place):

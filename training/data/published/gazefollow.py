@@ -83,7 +83,10 @@ def _from_json(result: Listing, file: Path) -> Iterator[_Head]:
         place = f"{file}, image {row}"
         with result.entry(place):
             path = entries.text(entries.field(image, "path"), "path")
-            for number, head in enumerate(entries.items(entries.field(image, "heads"), "heads"), start=1):
+            heads = entries.items(entries.field(image, "heads"), "heads")
+            if not heads:
+                result.drop("image without people", place)
+            for number, head in enumerate(heads, start=1):
                 with result.entry(f"{place}, head {number}"):
                     yield _json_head(path, head, f"{place}, head {number}")
 

@@ -39,7 +39,7 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     for row, name in enumerate(read_json(list_file, list), start=1):
         with result.entry(f"{list_file}, image {row}"):
             image = text(name, "the image")
-            if image not in people or image not in pairs:
+            if image not in people or pairs.get(image) in (None, {}):
                 result.drop("image without annotations", image)
                 continue
             if not isinstance(pairs[image], dict):
