@@ -5,7 +5,6 @@ from __future__ import annotations
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from sf_ros.core.camera import Camera
 from sf_ros.ros.diagnostics import Health
 from sf_ros.ros.parameters import Parameter
 
@@ -25,13 +24,13 @@ def descriptor(parameter: Parameter) -> ParameterDescriptor:
     return message
 
 
-def diagnostic_status(health: Health, name: str, camera: Camera | None) -> DiagnosticStatus:
+def diagnostic_status(health: Health, name: str, camera_frame: str) -> DiagnosticStatus:
     """The status of the node called `name`; the hardware is the camera's frame."""
     level, message, values = health.report()
     return DiagnosticStatus(
         level=bytes([level]),
         name=f"/social_perception{name}",
         message=message,
-        hardware_id=camera.frame_id if camera else "",
+        hardware_id=camera_frame,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )

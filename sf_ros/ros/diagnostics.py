@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,15 @@ OK, WARN, ERROR = 0, 1, 2  # of diagnostic_msgs/DiagnosticStatus
 WINDOW_S = 10.0  # of the percentiles
 CALM_S = 3.0  # without a fault before the level falls
 SLOW_S = 1.0  # p95 latency from the sensor's stamp that is a warning
+FEW, FEW_FPS, FEW_AFTER_S = 0.1, 1.0, 3.0  # answered share and rate of the images that are a warning, after this time
+
+
+class _Input(NamedTuple):
+    """What is wrong with an input, whether that is a warning, and what is shown where nothing is."""
+
+    problem: str
+    warn: bool
+    state: str
 
 
 class Health:
@@ -35,11 +45,15 @@ class Health:
         off: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.frames = 0
-        self.dropped = 0  # images replaced by a newer one before they were processed
-        self.repeated = 0  # images whose stamp is not newer than the last one's
+        # Of the images received, each is counted once among these, when it is done: at most two are not yet.
+        self.received = 0
+        self.frames = 0  # answered
+        self.dropped = 0  # replaced by a newer one before they were processed
+        self.repeated = 0  # with a stamp that is not newer than the last one's
         self.bad_images = 0
-        self.errors = 0
+        self.failed = 0  # lost by an error of the node
+        self.lost = 0  # by the middleware before they were received, as far as it tells
+        self.errors = 0  # of the node, those of `failed` included
         self.last_error = ""
         self.note = ""  # shown as the message while nothing is wrong, e.g. a missing calibration
         self._off = dict(off or {})
@@ -47,6 +61,8 @@ class Health:
         self._started = clock() if active else None
         self._last_image: float | None = None
         self._last_fault = -np.inf
+        self._inputs: dict[str, _Input] = {}
+        self._arrivals: deque[float] = deque()
         self._steps: deque[tuple[float, dict[str, float], float | None]] = deque()
         self._ages: dict[str, float] = {}
         self._level, self._raised, self._message = OK, -np.inf, ""
@@ -54,7 +70,14 @@ class Health:
 
     def image(self) -> None:
         """Count an incoming image."""
-        self._last_image = self._clock()
+        with self._lock:
+            self.received += 1
+            self._last_image = self._clock()
+            self._arrivals.append(self._last_image)
+
+    def lose(self, images: int) -> None:
+        """Count images that the middleware lost."""
+        self.lost += images
 
     def drop(self) -> None:
         """Count an image that was replaced by a newer one before it was processed."""
@@ -64,12 +87,18 @@ class Health:
         """Count an image that was not newer than the last one."""
         self.repeated += 1
 
-    def fault(self, text: str, *, image: bool = False) -> None:
-        """Count a broken image, or an error of the node."""
+    def input(self, name: str, problem: str, *, warn: bool = True, state: str = "ok") -> None:
+        """Show what is wrong with an input, or its state where nothing is (''); `warn` raises the level."""
+        with self._lock:
+            self._inputs[name] = _Input(problem, warn, state)
+
+    def fault(self, text: str, *, image: bool = False, failed: bool = False) -> None:
+        """Count a broken image, or an error of the node; `failed`: an image was lost by it."""
         if image:
             self.bad_images += 1
         else:
             self.errors += 1
+            self.failed += failed
         self.last_error, self._last_fault = text, self._clock()
 
     def frame(self, cues: FrameCues, timings_ms: Mapping[str, float], latency_s: float | None) -> None:
@@ -94,6 +123,8 @@ class Health:
     def _report(self, now: float) -> tuple[int, str, dict[str, str]]:
         while self._steps and now - self._steps[0][0] > WINDOW_S:
             self._steps.popleft()
+        while self._arrivals and now - self._arrivals[0] > WINDOW_S:
+            self._arrivals.popleft()
         latencies = [step[2] for step in self._steps if step[2] is not None]
         level, message = self._assess(now, latencies)
         if level >= self._level or now - self._raised > CALM_S:
@@ -102,10 +133,13 @@ class Health:
             self._raised = now
         values = {
             "fps": f"{self._fps(now):.1f}",
+            "received": str(self.received),
             "frames": str(self.frames),
             "dropped": str(self.dropped),
             "repeated stamps": str(self.repeated),
             "bad images": str(self.bad_images),
+            "failed": str(self.failed),
+            "lost before arrival": str(self.lost),
             "errors": str(self.errors),
             "last error": self.last_error,
             "latency ms p50": _percentile(latencies, 50, 1e3),
@@ -115,6 +149,7 @@ class Health:
             values[f"{stage} ms p95"] = _percentile([s[1][stage] for s in self._steps if stage in s[1]], 95)
         values |= {f"age s {name}": f"{age:.2f}" for name, age in self._ages.items()}
         values |= {f"memory MB {name}": f"{size:.0f}" for name, size in memory_mb().items()}
+        values |= {name: each.problem or each.state for name, each in self._inputs.items()}
         values |= {f"off {name}": reason for name, reason in self._off.items()}
         if self.note:
             values["note"] = self.note
@@ -130,11 +165,26 @@ class Health:
             return OK, "not active"
         if now - self._last_fault < CALM_S:
             return ERROR, self.last_error
-        if (silent := self.silent_s()) is not None:
-            return WARN, f"no image for {silent:.0f} s"
+        inputs = [each for each in self._inputs.values() if each.problem]
+        warnings = [each.problem for each in inputs if each.warn]
+        if (silent := self.silent_s()) is not None and not any("no image for" in warning for warning in warnings):
+            warnings.insert(0, f"no image for {silent:.0f} s")
         if latencies and float(np.percentile(latencies, 95)) > SLOW_S:
-            return WARN, f"slow: latency p95 is {np.percentile(latencies, 95):.1f} s"
-        return OK, self.note or "running"
+            warnings.append(f"slow: latency p95 is {np.percentile(latencies, 95):.1f} s")
+        if few := self._few_answers(now):
+            warnings.append(few)
+        if warnings:
+            return WARN, "; ".join(warnings)
+        notes = [self.note] * bool(self.note) + [each.problem for each in inputs]
+        return OK, "; ".join(notes) or "running"
+
+    def _few_answers(self, now: float) -> str:
+        """That hardly any of the images that arrive are answered, whatever the reason; '' otherwise."""
+        assert self._started is not None
+        seconds, answered = min(now - self._started, WINDOW_S), len(self._steps)
+        if seconds < FEW_AFTER_S or answered > FEW_FPS * seconds or answered > FEW * len(self._arrivals):
+            return ""
+        return f"{answered} of {len(self._arrivals)} images were answered in {seconds:.0f} s" if self._arrivals else ""
 
 
 def memory_mb() -> dict[str, float]:

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -15,26 +16,25 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
-from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sf_ros.core.bundle import BundleError
-from sf_ros.core.camera import CalibrationError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUE_OF
 from sf_ros.engines import threads
 from sf_ros.msgs.builder import MessageSettings
-from sf_ros.msgs.camera_info import camera_of, same_calibration
-from sf_ros.msgs.topics import IMAGE_TOPICS, LABEL_TASKS, QOS, SPATIAL_TOPICS, Qos
+from sf_ros.msgs.topics import IMAGE_TOPICS, LABEL_TASKS, SPATIAL_TOPICS
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
 from sf_ros.ros.conversions import descriptor, diagnostic_status
 from sf_ros.ros.diagnostics import Health
+from sf_ros.ros.inputs.calibration import Calibration
+from sf_ros.ros.inputs.camera_topics import CameraTopics
+from sf_ros.ros.inputs.depth import DepthImages
+from sf_ros.ros.inputs.persons import ExternalPersons
 from sf_ros.ros.lifecycle import logged, refuse_invalid_transitions
 from sf_ros.ros.parameters import NodeConfig, configs, parameters
-from sf_ros.ros.persons import ExternalPersons
-from sf_ros.ros.publishers import Publishers, describe, profile
+from sf_ros.ros.problems import Problems
+from sf_ros.ros.publishers import Publishers
 from sf_ros.ros.worker import WARNING_PERIOD_S, Worker
 
 CHECK_PERIOD_S = 0.5  # of checking whether images arrive
@@ -60,8 +60,9 @@ class PerceptionNode(LifecycleNode):
         self._outputs: Publishers | None = None
         self._worker: Worker | None = None
         self._external: ExternalPersons | None = None
-        self._inputs: list[Any] = []
-        self._camera_timer: Any = None
+        self._camera: CameraTopics | None = None
+        self._calibration: Calibration | None = None
+        self._check_timer: Any = None
         # Simulated time must not stop these timers. rclpy 7.1 without timers can miss the signal to shut down.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._report_timer = self.create_timer(REPORT_PERIOD_S, self._report, clock=self._steady)
@@ -103,22 +104,23 @@ class PerceptionNode(LifecycleNode):
         assert self._pipeline is not None and self._outputs is not None
         config = self._config
         self._health = Health(config.no_image_after_s, off=self._pipeline.off)
+        problems = Problems(self._health, self.get_logger().warning)
         if config.persons == "external":
-            self._external = ExternalPersons(self, self._settings.names)
-        self._worker = Worker(self, self._pipeline, self._outputs, self._health, config, self._settings, self._external)
-        self._info: CameraInfo | None = None
-        image = self.resolve_topic_name("image")
-        self._image_topic = f"{image}/compressed" if config.compressed else image
-        kind = CompressedImage if config.compressed else Image
-        self._subscribe_to(
-            kind, self._image_topic, self._on_image, profile(Qos(config.image_reliability, "volatile", 1))
+            self._external = ExternalPersons(self, self._settings.names, problems, self._on_callback_error)
+        calibration = self._calibration = Calibration(config.rectified)
+        now = time.monotonic_ns()
+        depths = DepthImages(config.depth_slop_s, config.depth_max_m, now) if config.use_depth else None
+        self._worker = Worker(
+            *(self, self._pipeline, self._outputs, self._health, config, self._settings, self._external),
+            problems=problems,
+            calibration=calibration,
+            depths=depths,
         )
-        self._subscribe_to(CameraInfo, "camera_info", self._on_info, profile(QOS["camera"]))
-        if config.use_depth:
-            self._subscribe_to(Image, "depth", self._worker.add_depth, profile(QOS["camera"]))
+        self._camera = CameraTopics(
+            *(self, config, self._health, problems, calibration, depths), self._on_image, self._on_callback_error
+        )
         self._worker.start()
-        self._warned_s = -WARNING_PERIOD_S
-        self._camera_timer = self.create_timer(CHECK_PERIOD_S, self._check_camera, clock=self._steady)
+        self._check_timer = self.create_timer(CHECK_PERIOD_S, self._check, clock=self._steady)
         return super().on_activate(state)
 
     @logged
@@ -149,16 +151,15 @@ class PerceptionNode(LifecycleNode):
         self._release()
 
     def _stop(self) -> None:
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs = []
-        if self._camera_timer is not None:
-            self.destroy_timer(self._camera_timer)
+        if self._camera is not None:
+            self._camera.close()
+        if self._check_timer is not None:
+            self.destroy_timer(self._check_timer)
         if self._worker is not None:
             self._worker.stop()
         if self._external is not None:
             self._external.close()
-        self._camera_timer = self._worker = self._external = None
+        self._camera = self._calibration = self._check_timer = self._worker = self._external = None
         self._health = Health(active=False, off=self._pipeline.off if self._pipeline else None)
 
     def _release(self) -> None:
@@ -184,17 +185,9 @@ class PerceptionNode(LifecycleNode):
         if self._worker is not None:
             self._worker.offer(message)
 
-    def _on_info(self, message: CameraInfo) -> None:
-        last = self._info
-        if self._worker is None or (last is not None and same_calibration(last, message)):
-            return
-        self._info = message
-        try:
-            self._worker.camera = camera_of(message, self._config.rectified)
-            self._health.note = ""
-        except CalibrationError as error:
-            self._worker.camera, self._health.note = None, str(error)
-            self.get_logger().warning(f"{error} Gaze is published in the image only.")
+    def _on_callback_error(self, text: str) -> None:
+        self._health.fault(text)
+        self.get_logger().error(text, throttle_duration_sec=WARNING_PERIOD_S)
 
     def _on_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
         """Check all changes together; apply live ones now, and refuse the others while a bundle is loaded."""
@@ -217,28 +210,19 @@ class PerceptionNode(LifecycleNode):
                 self._pipeline.configure(runtime)
         return SetParametersResult(successful=True)
 
-    def _check_camera(self) -> None:
-        now = self._steady.now().nanoseconds * 1e-9
-        if (silent := self._health.silent_s()) is None:
-            self._warned_s = -WARNING_PERIOD_S
-        elif now - self._warned_s >= WARNING_PERIOD_S:
-            self._warned_s = now
-            accepted = "any reliability" if self._config.image_reliability == "best_effort" else "RELIABLE only"
-            self.get_logger().warning(
-                f"No image for {silent:.0f} s on '{self._image_topic}' (this node accepts {accepted}): "
-                f"{describe(self, self._image_topic)}."
-            )
+    def _check(self) -> None:
+        """Follow the publishers of what the node receives, and report what is missing."""
+        if self._camera is not None:
+            self._camera.check()
+        if self._external is not None:
+            self._external.check()
 
     def _report(self) -> None:
-        camera = self._worker.camera if self._worker is not None else None
-        status = diagnostic_status(self._health, self.get_fully_qualified_name(), camera)
+        frame_id = self._calibration.frame_id if self._calibration is not None else ""
+        status = diagnostic_status(self._health, self.get_fully_qualified_name(), frame_id)
         array = DiagnosticArray(status=[status])
         array.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(array)
-
-    def _subscribe_to(self, kind: Any, topic: str, callback: Any, qos: QoSProfile) -> None:
-        options = QoSOverridingOptions.with_default_policies()
-        self._inputs.append(self.create_subscription(kind, topic, callback, qos, qos_overriding_options=options))
 
 
 def _has_gpu() -> bool:

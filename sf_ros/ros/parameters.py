@@ -35,6 +35,9 @@ class NodeConfig:
     depth_slop_s: float = described(
         0.1, "Largest difference in seconds between the stamps of a camera image and its depth image.", 0, 10
     )
+    depth_max_m: float = described(
+        20.0, "Depth beyond this (metres) counts as not measured, as 0, NaN and 65535 of 16 bits do.", 0.1, 1000
+    )
     humans_ns: str = described("/humans", "Namespace of the REP-155 topics; give each camera its own.")
     persons: str = described(
         "internal",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
 
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -14,6 +12,11 @@ from rosidl_runtime_py.utilities import get_message
 
 from sf_ros.msgs.builder import TopicMessage
 from sf_ros.msgs.topics import QOS, Qos, Topic
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks
 
 message_type = cache(get_message)  # 'hri_msgs/msg/Gaze' -> class
 
@@ -100,16 +103,3 @@ class Publishers:
             self._node.destroy_publisher(publisher)
         self._seen.pop(subject, None)
         self._pending = {topic: item for topic, item in self._pending.items() if item.subject != subject}
-
-
-def describe(node: Node, topic: str) -> str:
-    """The publishers of a topic with type and QoS, for a log line."""
-    infos: list[Any] = node.get_publishers_info_by_topic(topic)
-    if not infos:
-        return "no publisher"
-    publishers = [
-        f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.topic_type}, {info.qos_profile.reliability.name}, "
-        f"{info.qos_profile.durability.name})"
-        for info in infos
-    ]
-    return "published by " + ", ".join(publishers)

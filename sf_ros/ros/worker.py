@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from rclpy.node import Node
 
-from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.hri import PublisherState
-from sf_ros.msgs.images import ImageError, compressed_to_rgb, depth_to_metres, to_rgb
+from sf_ros.msgs.images import ImageError, compressed_to_rgb, to_rgb
 from sf_ros.msgs.messages import messages
 from sf_ros.msgs.topics import body_id, face_id
-from sf_ros.perception.pipeline import RESTART_S, Pipeline
+from sf_ros.perception.pipeline import Pipeline
 from sf_ros.ros.diagnostics import Health
 from sf_ros.ros.image_topics import publish_images
+from sf_ros.ros.inputs.calibration import Calibration
+from sf_ros.ros.inputs.depth import DepthImages
+from sf_ros.ros.inputs.persons import ExternalPersons
+from sf_ros.ros.inputs.stamps import ImageClock, clock_problem, nanoseconds
 from sf_ros.ros.parameters import NodeConfig
-from sf_ros.ros.persons import ExternalPersons
+from sf_ros.ros.problems import Problems
 from sf_ros.ros.publishers import Publishers, message_type
 
 WARNING_PERIOD_S = 10.0  # between two log lines with the same warning
-MAX_LATENCY_S = 60.0  # stamps further from this machine's clock are from another clock
-DEPTH_IMAGES = 5  # newest depth images kept, to find the one nearest to a camera image
+MAX_LATENCY_S = 60.0  # a longer one is a difference of clocks
 MODEL_STAGES = ("detect", "vision", "llm")  # stages that do not count as overhead
+
+
+class _Arrival(NamedTuple):
+    """An image, and when it was received: of a steady clock and of the node's, nanoseconds."""
+
+    message: Any
+    received: int
+    now: int
 
 
 class Worker:
     """Processes images from `start` to `stop`, while the node is active.
 
-    `offer`, `add_depth`, `configure` and `camera` may be used by other threads. Pipeline and publishers belong to the
-    worker's thread until it stops.
+    `offer` and `configure` may be used by other threads. Pipeline and publishers belong to the worker's thread until it
+    stops.
     """
 
     def __init__(
@@ -47,18 +55,20 @@ class Worker:
         config: NodeConfig,
         settings: MessageSettings,
         external: ExternalPersons | None = None,
+        *,
+        problems: Problems,
+        calibration: Calibration,
+        depths: DepthImages | None = None,
     ) -> None:
-        self.camera: Camera | None = None  # None until a valid camera_info arrives
+        self._problems, self._calibration, self._depths = problems, calibration, depths
         self._node, self._pipeline, self._outputs, self._health = node, pipeline, outputs, health
         self._config, self._settings, self._external = config, settings, external
         self._new_config: tuple[RuntimeConfig, MessageSettings] | None = None
-        self._newest: Any = None
+        self._newest: _Arrival | None = None
         self._stopping = False
         self._wake = threading.Condition()
-        self._depths: deque[Any] = deque(maxlen=DEPTH_IMAGES)
         self._state = PublisherState()
-        self._last_stamp_ns: int | None = None
-        self._warned_unstamped = False
+        self._clock = ImageClock()
         self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
 
     def start(self) -> None:
@@ -76,16 +86,12 @@ class Worker:
 
     def offer(self, message: Any) -> None:
         """Take a camera image; it replaces one that is still waiting."""
+        arrival = _Arrival(message, time.monotonic_ns(), self._node.get_clock().now().nanoseconds)
         with self._wake:
             if self._newest is not None:
                 self._health.drop()
-            self._newest = message
+            self._newest = arrival
             self._wake.notify()
-
-    def add_depth(self, message: Any) -> None:
-        """Take a depth image, for the camera image nearest in time."""
-        with self._wake:
-            self._depths.append(message)
 
     def configure(self, runtime: RuntimeConfig, settings: MessageSettings) -> None:
         """Use another configuration from the next image on."""
@@ -98,14 +104,15 @@ class Worker:
                 self._wake.wait_for(lambda: self._stopping or self._newest is not None)
                 if self._stopping:
                     return
-                message, self._newest = self._newest, None
+                arrival, self._newest = self._newest, None
                 new_config, self._new_config = self._new_config, None
             if new_config is not None:
                 runtime, self._settings = new_config
                 self._pipeline.configure(runtime)
             log = self._node.get_logger()
             try:
-                self._process(message)
+                assert arrival is not None
+                self._process(arrival)
             except ImageError as error:
                 self._health.fault(str(error), image=True)
                 log.warning(f"Image skipped: {error}", throttle_duration_sec=WARNING_PERIOD_S)
@@ -113,82 +120,57 @@ class Worker:
                 if not self._node.context.ok():
                     return  # Ctrl-C shut ROS down during this frame
                 text = f"{type(error).__name__}: {error}"
-                self._health.fault(text)
+                self._health.fault(text, failed=True)
                 log.error(f"Frame lost: {text}", throttle_duration_sec=WARNING_PERIOD_S)
 
-    def _process(self, message: Any) -> None:
+    def _process(self, arrival: _Arrival) -> None:
         """Run one image through the pipeline and publish its cues."""
-        start = time.perf_counter()
-        stamp_ns = self._stamp_ns(message.header)
-        if not self._is_new(stamp_ns):
+        start, message = time.perf_counter(), arrival.message
+        own_stamp = nanoseconds(message.header)
+        if own_stamp is None and arrival.now > 0:  # before the first /clock message, there is no time to give it
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(arrival.now, 1_000_000_000)
+        stamp = arrival.now if own_stamp is None else own_stamp
+        moment = self._clock.take(stamp, arrival.received, stamped=own_stamp is not None)
+        self._report_clock(stamp, arrival.now)
+        if moment is None:
             self._health.repeat()
             return
+        if moment.restart:
+            self._pipeline.restart()
         image = compressed_to_rgb(message) if self._config.compressed else to_rgb(message)
-        depth = self._depth_at(stamp_ns)
+        size, frame_id = (image.shape[1], image.shape[0]), message.header.frame_id
+        camera, depth = self._calibration.camera(size, frame_id), None
+        if self._depths is not None:
+            depth = self._depths.at(own_stamp, arrival.received, size, frame_id)
+        if camera is not None and not frame_id:
+            frame_id = message.header.frame_id = camera.frame_id
         converted = time.perf_counter()
-        frame_id = message.header.frame_id
-        cues = self._pipeline.step(Frame(image, stamp_ns * 1e-9, self._health.frames, frame_id, self.camera, depth))
+        cues = self._pipeline.step(Frame(image, moment.seconds, self._health.frames, frame_id, camera, depth))
         answered = time.perf_counter()
-        self._publish(stamp_ns, cues)
+        self._publish(cues)
         published = time.perf_counter()
         publish_images(self._outputs, self._settings.names, message.header, image, cues, self._config.crop_size)
         timings = dict(cues.timings_ms)
         timings["convert"] = (converted - start) * 1e3
         timings["publish"] = (published - answered) * 1e3
         timings["overhead"] = (published - start) * 1e3 - sum(timings.get(stage, 0.0) for stage in MODEL_STAGES)
-        latency_s = (self._node.get_clock().now().nanoseconds - stamp_ns) * 1e-9
-        self._health.frame(cues, timings, latency_s if abs(latency_s) < MAX_LATENCY_S else None)
+        # From the sensor's stamp; from its arrival, where the clocks differ.
+        latency_s = (self._node.get_clock().now().nanoseconds - stamp) * 1e-9
+        if own_stamp is None or self._clock.problem or not 0 <= latency_s < MAX_LATENCY_S:
+            latency_s = (time.monotonic_ns() - arrival.received) * 1e-9
+        self._health.frame(cues, timings, latency_s)
 
-    def _is_new(self, stamp_ns: int) -> bool:
-        """Whether a stamp is newer than the last one, or so much older that a recording was restarted."""
-        if self._last_stamp_ns is not None:
-            back_s = (self._last_stamp_ns - stamp_ns) * 1e-9
-            if 0 <= back_s <= RESTART_S:
-                return False
-            if back_s > RESTART_S:
-                self._node.get_logger().info(f"Time jumped back by {back_s:.1f} s; tracks reset.")
-                self._state = PublisherState()
-        self._last_stamp_ns = stamp_ns
-        return True
+    def _report_clock(self, stamp: int, now: int) -> None:
+        """Stamps that cannot be used are a warning, and so are stamps from the future; a recording is not."""
+        other = clock_problem(stamp, now, self._node.get_clock().ros_time_is_active)
+        problems = [problem for problem in (self._clock.problem, other) if problem]
+        self._problems.set("stamps", "; ".join(problems), warn=bool(self._clock.problem) or stamp >= now)
 
-    def _publish(self, stamp_ns: int, cues: FrameCues) -> None:
+    def _publish(self, cues: FrameCues) -> None:
         tracks = [person.person.track_id for person in cues.people]
         person_ids = self._external.of(tracks) if self._external is not None else None
         items, self._state = messages(
-            cues,
-            message_type,
-            self._settings,
-            self._state,
-            stamp_of=lambda seconds: stamp_ns - round((cues.stamp - seconds) * 1e9),
-            person_ids=person_ids,
+            cues, message_type, self._settings, self._state, stamp_of=self._clock.stamp_of, person_ids=person_ids
         )
         faces = [face_id(person.person.track_id) for person in cues.people if person.person.face]
         self._outputs.send(items, [*faces, *map(body_id, tracks), *self._state.last_seen], cues.stamp)
-
-    def _depth_at(self, stamp_ns: int) -> np.ndarray | None:
-        """The depth image nearest in time, in metres; None where none is within `depth_slop_s` or it is broken."""
-        with self._wake:
-            nearest = min(self._depths, key=lambda m: abs(_nanoseconds(m.header) - stamp_ns), default=None)
-        if nearest is None or abs(_nanoseconds(nearest.header) - stamp_ns) > self._config.depth_slop_s * 1e9:
-            return None
-        try:
-            return depth_to_metres(nearest)
-        except ImageError as error:
-            self._health.fault(str(error), image=True)
-            self._node.get_logger().warning(f"Depth skipped: {error}", throttle_duration_sec=WARNING_PERIOD_S)
-            return None
-
-    def _stamp_ns(self, header: Any) -> int:
-        """The header's stamp; where the driver left it at 0, the current time, which is written to the header."""
-        if stamp_ns := _nanoseconds(header):
-            return stamp_ns
-        if not self._warned_unstamped:
-            self._warned_unstamped = True
-            self._node.get_logger().warning("Images have no stamp; using the time of arrival.")
-        now = self._node.get_clock().now()
-        header.stamp = now.to_msg()
-        return int(now.nanoseconds)
-
-
-def _nanoseconds(header: Any) -> int:
-    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)

@@ -185,7 +185,7 @@ def test_calibrated_camera_with_depth_gives_targets_in_space(active: Rig, images
     header = image_message(images[0], 10**9).header
     matrix = [500.0, 0, 320, 0, 500, 240, 0, 0, 1]
     info.publish(CameraInfo(header=header, width=640, height=480, distortion_model="plumb_bob", k=matrix))
-    assert until(lambda: active.node._worker.camera is not None)
+    assert until(lambda: active.node._calibration.frame_id)
     for number, image in enumerate(images[:20]):
         done, stamp = active.node._health.frames, 100 * 10**9 + number * 66_000_000
         flat = np.full((480, 640), 2000, np.uint16)  # millimetres

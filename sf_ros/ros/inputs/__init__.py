@@ -1,0 +1,1 @@
+"""What the node receives: images and their time, camera_info, depth, persons of another node."""
