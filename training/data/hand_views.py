@@ -15,7 +15,7 @@ NO_GESTURE = len(GESTURES)
 DISTANCE_M = (0.35, 3.0)  # from the camera
 OFF_AXIS = 0.4  # largest tangent of a hand's direction from the image's middle
 SECOND_HAND = 0.25  # share of one-handed gestures beside which the other hand is seen at rest
-MISSING = 0.25  # share of two-handed gestures of which one hand is not found
+MISSING = 0.2  # share of two-handed gestures of which one hand is not found
 # Errors of a hand detector, in lengths from the wrist to the middle knuckle.
 JOINT_ERROR, DEPTH_ERROR = 0.035, 0.10
 DEPTH_SCALE = (0.6, 1.3)
@@ -40,7 +40,7 @@ def _views(number: int, name: str, count: int, rng: np.random.Generator) -> tupl
         away = np.stack([rng.uniform(0.2, 0.6, count), rng.uniform(0.1, 0.6, count), rng.uniform(-0.2, 0.2, count)], 1)
         other = sample_holds(REST, count, rng) * MIRROR + away[:, None]
         seen = rng.random(count) < SECOND_HAND
-    place = np.exp(rng.uniform(*np.log(DISTANCE_M), count))[:, None] * np.ones(3)
+    place = np.exp(rng.uniform(np.log(DISTANCE_M[0]), np.log(DISTANCE_M[1]), count))[:, None] * np.ones(3)
     place[:, :2] *= rng.uniform(-OFF_AXIS, OFF_AXIS, (count, 2))
     middle = first.mean(axis=1, keepdims=True)
     first, other = (hand - middle + place[:, None] for hand in (first, other))

@@ -50,7 +50,8 @@ def classify(weights: Mapping[str, np.ndarray], values: np.ndarray) -> np.ndarra
         if layer < layers - 1:
             hidden = np.maximum(hidden, 0)
     raised = np.exp(hidden - hidden.max(axis=1, keepdims=True))
-    return raised / raised.sum(axis=1, keepdims=True)
+    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 class GestureReader:
@@ -73,11 +74,13 @@ class GestureReader:
         weights = (1 - rest) + 1e-6
         labels = (weights[:, None] * answers[:, :-1] / answers[:, :-1].sum(axis=1, keepdims=True)).sum(axis=0)
         labels /= labels.sum()
-        return ((1 - rest.min()) * labels + rest.min() * even).astype(np.float32)
+        result: np.ndarray = ((1 - rest.min()) * labels + rest.min() * even).astype(np.float32)
+        return result
 
     def _of(self, hand: Hand, others: Sequence[Hand]) -> np.ndarray:
         """Probabilities (34,) of one hand: as a right and as a left one, by what is known about that."""
         other = others[0].points_px if others else np.zeros((21, 3))
         mirror = np.array([[[1.0, 1, 1]], [[-1.0, 1, 1]]])
         both = features(hand.points_px * mirror, other * mirror, np.full(2, bool(others)))
-        return np.array([hand.right, 1 - hand.right]) @ classify(self._weights, both)
+        result: np.ndarray = np.array([hand.right, 1 - hand.right]) @ classify(self._weights, both)
+        return result

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from sf_ros.core.types import Box
-from sf_ros.core.views import PAD
 from sf_ros.engines.people.network import Network
+from sf_ros.engines.people.squares import Square, view
 
 MAX_HANDS = 2
 PALM_SIDE, HAND_SIDE = 192, 224  # pixels of the two networks' square inputs
@@ -39,24 +38,6 @@ class Hand:
     score: float  # presence, 0..1
 
 
-@dataclass(frozen=True)
-class _Square:
-    """A turned square of an image: its middle, side and the angle of its upward axis."""
-
-    x: float
-    y: float
-    side: float
-    angle: float  # radians, clockwise in the image
-
-    def to_view(self, size: int) -> np.ndarray:
-        """Affine map (2, 3) from image pixels to pixels of a view of `size`."""
-        scale = size / self.side
-        cos, sin = scale * np.cos(self.angle), scale * np.sin(self.angle)
-        turn = np.array([[cos, sin], [-sin, cos]])
-        shift = np.array([size / 2, size / 2]) - turn @ [self.x, self.y]
-        return np.column_stack([turn, shift])
-
-
 class HandReader:
     """Finds the hands of one person after another."""
 
@@ -70,12 +51,12 @@ class HandReader:
         """
         for scale in VIEWS:
             side = scale * max(region.width, region.height)
-            hands = self._hands(image, _Square(*region.center, side, 0.0))
+            hands = self._hands(image, Square(*region.center, side, 0.0))
             if hands:
                 return hands
         return ()
 
-    def _hands(self, image: np.ndarray, region: _Square) -> tuple[Hand, ...]:
+    def _hands(self, image: np.ndarray, region: Square) -> tuple[Hand, ...]:
         hands: list[Hand] = []
         for square in self._palm_squares(image, region):
             hand = self._joints(image, square)
@@ -88,10 +69,9 @@ class HandReader:
                 break
         return tuple(sorted(hands, key=lambda hand: -hand.score))
 
-    def _palm_squares(self, image: np.ndarray, region: _Square) -> list[_Square]:
+    def _palm_squares(self, image: np.ndarray, region: Square) -> list[Square]:
         """Squares around the hands of the palms in a region, best first."""
-        matrix = region.to_view(PALM_SIDE)
-        answer = self._palms(_view(image, matrix, PALM_SIDE))
+        answer = self._palms(view(image, region, PALM_SIDE))
         raw = next(value for value in answer.values() if value.shape[-1] == 18)[0]
         logits = next(value for value in answer.values() if value.shape[-1] == 1)[0, :, 0]
         scores = 1 / (1 + np.exp(-np.clip(logits, -LONGEST_LOGIT, LONGEST_LOGIT)))
@@ -100,23 +80,18 @@ class HandReader:
             return []
         values = raw[chosen].reshape(-1, 9, 2) + 0.0  # middle, size, seven points
         values[:, [0, *range(2, 9)]] += _anchors()[chosen, None]
-        back = cv2.invertAffineTransform(matrix)
-        return [_around_palm(palm, back) for palm in _merged(values, scores[chosen])]
+        return [_around_palm(palm, region) for palm in _merged(values, scores[chosen])]
 
-    def _joints(self, image: np.ndarray, square: _Square) -> Hand | None:
+    def _joints(self, image: np.ndarray, square: Square) -> Hand | None:
         """The hand in a square; None where there is none."""
-        matrix = square.to_view(HAND_SIDE)
-        values = list(self._landmarks(_view(image, matrix, HAND_SIDE)).values())
+        values = list(self._landmarks(view(image, square, HAND_SIDE)).values())
         points, presence, right, world = (np.asarray(value, np.float32).reshape(-1) for value in values)
         if not np.isfinite(points).all() or presence[0] < HAND_SCORE:
             return None
-        points = points.reshape(21, 3)
-        back = cv2.invertAffineTransform(matrix)
-        flat = points[:, :2] @ back[:, :2].T + back[:, 2]
-        pixels = np.column_stack([flat, points[:, 2] * square.side / HAND_SIDE])
         cos, sin = np.cos(square.angle), np.sin(square.angle)
         metres = world.reshape(21, 3) @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-        return Hand(pixels.astype(np.float32), metres.astype(np.float32), float(right[0]), float(presence[0]))
+        pixels = square.to_image(points.reshape(21, 3), HAND_SIDE)
+        return Hand(pixels, metres.astype(np.float32), float(right[0]), float(presence[0]))
 
 
 def _anchors() -> np.ndarray:
@@ -146,39 +121,25 @@ def _merged(palms: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
     return merged
 
 
-def _around_palm(palm: np.ndarray, back: np.ndarray) -> _Square:
-    """The square around the hand of a palm (9, 2) in a view; `back` maps the view to the image."""
-    middle, wrist, knuckle = (
-        back[:, :2] @ point + back[:, 2] for point in (palm[0], palm[2 + WRIST], palm[2 + MIDDLE_KNUCKLE])
-    )
-    side = float(max(palm[1]) * np.hypot(back[0, 0], back[0, 1]))
-    return _shifted(middle, knuckle - wrist, side, PALM_SHIFT, PALM_SCALE)
+def _around_palm(palm: np.ndarray, region: Square) -> Square:
+    """The square around the hand of a palm (9, 2), found in the view of a region."""
+    side = max(palm[1]) * region.side / PALM_SIDE
+    middle, wrist, knuckle = region.to_image(palm[[0, 2 + WRIST, 2 + MIDDLE_KNUCKLE]], PALM_SIDE)
+    square = Square(float(middle[0]), float(middle[1]), float(side), _upright(knuckle - wrist))
+    return replace(square.moved_down(PALM_SHIFT), side=PALM_SCALE * square.side)
 
 
-def _around_joints(points: np.ndarray) -> _Square:
+def _around_joints(points: np.ndarray) -> Square:
     """The square around a hand of known joints (21, 3), pixels."""
     flat = points[:, :2].astype(float)
     knuckles = 0.25 * flat[5] + 0.5 * flat[9] + 0.25 * flat[13]
-    up = knuckles - flat[0]
-    angle = float(np.arctan2(up[0], -up[1]))
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    turned = flat[FINGER_BASES] @ turn.T
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    return _shifted(turn.T @ ((low + high) / 2), up, float(max(high - low)), HAND_SHIFT, HAND_SCALE)
+    square = Square.around(flat[FINGER_BASES], _upright(knuckles - flat[0]), 1.0)
+    return replace(square.moved_down(HAND_SHIFT), side=HAND_SCALE * square.side)
 
 
-def _shifted(middle: np.ndarray, up: np.ndarray, side: float, shift: float, scale: float) -> _Square:
-    """A square turned so that `up` (2,) points upwards, moved by `shift` sides downwards and `scale` times as large."""
-    angle = float(np.arctan2(up[0], -up[1]))
-    down = np.array([-np.sin(angle), np.cos(angle)])
-    x, y = middle + shift * side * down
-    return _Square(float(x), float(y), scale * max(side, 1.0), angle)
-
-
-def _view(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The pixels of a view as the networks read them: float32 (1, size, size, 3) in 0..1."""
-    view = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=(PAD, PAD, PAD))
-    return view[None].astype(np.float32) / 255
+def _upright(up: np.ndarray) -> float:
+    """The angle of a square in which a direction (2,) of the image points upwards."""
+    return float(np.arctan2(up[0], -up[1]))
 
 
 def _box(hand: Hand) -> Box:

@@ -84,7 +84,11 @@ HOLDS: dict[str, tuple[Hold, ...]] = {
         Hold(_straight(""), ("side", "out"), along=INWARD, palm=FRONT, turn=_SIDE_TURN, share=0.7),
         Hold(_straight(""), ("side", "out"), along=-INWARD, palm=BACK, turn=_SIDE_TURN, share=0.4),
     ),
-    "fist": (Hold(_straight(""), _HIDDEN), Hold(_straight(""), ("across", "along"), palm=SIDEWAYS, share=0.3)),
+    "fist": (  # the thumb across the fingers, beside the index, or between
+        Hold(_straight(""), (*_HIDDEN, "along")),
+        Hold(_straight("", LOOSE), (*_HIDDEN, "along"), share=0.5),
+        Hold(_straight(""), ("across", "along"), palm=SIDEWAYS, share=0.3),
+    ),
     "one": (Hold(_straight("i"), _HIDDEN),),
     "three": (Hold(_straight("imr"), _HIDDEN, (13, 0, -13, 0), (0.15, 1.4)),),
     "three2": (Hold(_straight("im"), ("out", "side"), _V, (0.3, 1.6)),),
@@ -117,8 +121,9 @@ REST: tuple[Hold, ...] = (
     Hold((IN,) * 4, ("along", *_HIDDEN), along=DOWN, palm=INWARD, turn=(30, 30, 60), share=1),
     Hold((ROUND,) * 4, ("along", "out", "claw"), along=INWARD, palm=BACK, turn=(40, 40, 60), share=2),
     Hold((RELAXED,) * 4, ("along", "folded", "out"), along=INWARD, palm=DOWN, turn=(40, 40, 60), share=2),
+    Hold((RELAXED,) * 4, ("along", "out", "side"), along=INWARD, palm=BACK, turn=(30, 30, 40), share=2),
     Hold((RELAXED, RELAXED, LOOSE, LOOSE), ("along", "out", "across"), turn=_ANY, share=1),
-    Hold((LOOSE,) * 4, ("along", "out", "across"), along=DOWN, palm=INWARD, turn=_ANY, share=1),
+    Hold((LOOSE,) * 4, ("along", "out", "across"), along=DOWN, palm=INWARD, turn=(50, 50, 90), share=1),
 )  # fmt: skip
 
 
