@@ -111,6 +111,36 @@ def test_drops_and_repeats_are_counted(watch: Watch) -> None:
     assert (values["dropped"], values["repeated stamps"]) == ("2", "1")
 
 
+def test_every_image_is_counted_once(watch: Watch) -> None:
+    health = run(Health(clock=watch), watch, 2.0)
+    for _ in range(5):
+        health.image()
+    health.drop()
+    health.repeat()
+    health.fault("broken", image=True)
+    health.fault("out of luck", failed=True)
+    health.fault("a message of somebody else")
+    health.lose(7)
+    values = health.report()[2]
+    counted = ("frames", "dropped", "repeated stamps", "bad images", "failed")
+    assert values["received"] == "25" and sum(int(values[name]) for name in counted) == 24  # one is being processed
+    assert (values["lost before arrival"], values["errors"]) == ("7", "2")
+
+
+def test_hardly_any_answers_are_a_warning(watch: Watch) -> None:
+    health = Health(clock=watch)
+    for i in range(120):
+        watch.now = i / 20
+        health.image()
+        if i % 40 == 0:
+            health.frame(frame(i), {}, 0.1)
+        else:
+            health.repeat()
+    assert health.report()[:2] == (WARN, "3 of 120 images were answered in 6 s")
+    slow = run(Health(clock=watch), watch, 20.0, fps=2)  # a slow camera is fine
+    assert slow.report()[0] == OK
+
+
 def test_cues_that_are_off_are_listed_with_the_reason() -> None:
     level, _, values = Health(off={"gesture": "no task"}).report()
     assert level == OK and values["off gesture"] == "no task"

@@ -132,7 +132,7 @@ def clock_problem(stamp: int, now: int, simulated: bool) -> str:
     `simulated`: the node's time comes from /clock, and is 0 before the first message.
     """
     if simulated and now == 0:
-        return "use_sim_time is true and nothing arrived on /clock"
+        return "no time: use_sim_time is true and nothing arrived on /clock"
     behind_s = (now - stamp) / SECOND
     if behind_s < -AHEAD_S:
         return f"stamps of the images are {-behind_s:.1f} s ahead of this node's clock"

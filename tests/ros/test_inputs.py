@@ -1,0 +1,170 @@
+"""Subscriptions follow their publishers, say why they are silent, and no message ends the node. Needs ROS."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sf_ros.msgs.topics import QOS, Names
+from sf_ros.ros.diagnostics import Health
+from sf_ros.ros.problems import Problems
+from tests.ros.rig import until
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[SimpleNamespace]:
+    """`node` receives, `other` publishes."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=(os.getpid() + 50) % 100 + 1)
+    made = SimpleNamespace(node=rclpy.create_node("node", context=context))
+    made.other = rclpy.create_node("other", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(made.node)
+    executor.add_node(made.other)
+    thread = threading.Thread(target=executor.spin, daemon=True)
+    thread.start()
+    yield made
+    executor.shutdown()
+    thread.join(5)
+    context.try_shutdown()
+
+
+def publisher(nodes: SimpleNamespace, kind: Any, topic: str, qos: str) -> Any:
+    from sf_ros.ros.publishers import profile
+
+    return nodes.other.create_publisher(kind, topic, profile(QOS[qos]))
+
+
+def subscription(nodes: SimpleNamespace, kind: Any, topic: str, received: list[Any], **options: Any) -> Any:
+    from sf_ros.ros.inputs.subscription import Input
+
+    errors: list[str] = []
+    made = Input(nodes.node, kind, topic, received.append, QOS["camera"], errors.append, override=False, **options)
+    made.errors = errors
+    return made
+
+
+def test_a_latched_message_sent_before_arrives(nodes: SimpleNamespace) -> None:
+    from sensor_msgs.msg import CameraInfo
+
+    publisher(nodes, CameraInfo, "info", "latched").publish(CameraInfo(width=640))
+    received: list[Any] = []
+    made = subscription(nodes, CameraInfo, "info", received)
+    assert until(lambda: made.check() or received)
+    assert received[0].width == 640 and "TRANSIENT_LOCAL only" in made.describe()
+    made.close()
+
+
+@pytest.mark.parametrize("qos", ["camera", "stream", "latched"])
+def test_any_publisher_is_received(nodes: SimpleNamespace, qos: str) -> None:
+    from std_msgs.msg import String
+
+    received: list[Any] = []
+    made = subscription(nodes, String, f"any_{qos}", received)
+    sender = publisher(nodes, String, f"any_{qos}", qos)
+    assert until(lambda: made.check() or sender.publish(String(data="x")) or received)
+    made.close()
+
+
+def test_a_driver_that_restarts_without_latching_is_received(nodes: SimpleNamespace) -> None:
+    from std_msgs.msg import String
+
+    received: list[Any] = []
+    latched = publisher(nodes, String, "restarted", "latched")
+    made = subscription(nodes, String, "restarted", received)
+    assert until(lambda: made.check() or latched.publish(String(data="latched")) or received)
+    nodes.other.destroy_publisher(latched)
+    volatile = publisher(nodes, String, "restarted", "camera")
+    assert until(lambda: made.check() or volatile.publish(String(data="volatile")) or received[-1].data == "volatile")
+    made.close()
+
+
+def test_silence_is_explained(nodes: SimpleNamespace) -> None:
+    from sensor_msgs.msg import CompressedImage, Image
+
+    made = subscription(nodes, Image, "depth", [])
+    assert made.describe() == "'/depth' (this node accepts any reliability): no publisher"
+    wrong = publisher(nodes, CompressedImage, "depth", "camera")
+    assert until(lambda: "published by /other (sensor_msgs/msg/CompressedImage, BEST_EFFORT" in made.describe())
+    assert made.describe().endswith(": another type than sensor_msgs/msg/Image")
+    nodes.other.destroy_publisher(wrong)
+    made.close()
+
+
+def test_an_incompatible_publisher_is_named(nodes: SimpleNamespace) -> None:
+    from sensor_msgs.msg import Image
+
+    from sf_ros.ros.inputs.subscription import Input
+
+    made = Input(nodes.node, Image, "wanted", print, QOS["stream"], print, follow=False, override=False)
+    publisher(nodes, Image, "wanted", "camera")
+    assert until(lambda: made.describe().endswith("BEST_EFFORT, VOLATILE): incompatible RELIABILITY"))
+    assert "this node accepts RELIABLE only" in made.describe()
+    made.close()
+
+
+def test_an_exception_is_told_and_the_next_message_received(nodes: SimpleNamespace) -> None:
+    from std_msgs.msg import String
+
+    from sf_ros.ros.inputs.subscription import Input
+
+    received, errors = [], []
+
+    def read(message: String) -> None:
+        received.append(int(message.data))
+
+    made = Input(nodes.node, String, "numbers", read, QOS["stream"], errors.append, override=False)
+    sender = publisher(nodes, String, "numbers", "stream")
+    assert until(sender.get_subscription_count)
+    for text in ("1", "one", "2"):
+        sender.publish(String(data=text))
+    assert until(lambda: received == [1, 2])
+    assert errors == ["A message on '/numbers' was skipped: ValueError: invalid literal for int() with base 10: 'one'"]
+    made.close()
+
+
+@pytest.mark.parametrize("qos", ["camera", "stream", "latched"])
+def test_persons_of_another_node_are_understood(nodes: SimpleNamespace, qos: str) -> None:
+    """Latched or not; ids that cannot be names in ROS 2, such as REP-155's own example, are ignored by name."""
+    from hri_msgs.msg import IdsList
+    from std_msgs.msg import String
+
+    from sf_ros.ros.inputs.persons import MAX_PERSONS, ExternalPersons
+
+    names, health, lines, errors = Names(humans=f"/{qos}"), Health(), [], []
+    persons = ExternalPersons(nodes.node, names, Problems(health, lines.append), errors.append)
+    tracked = publisher(nodes, IdsList, f"/{qos}/persons/tracked", qos)
+    links = {
+        name: publisher(nodes, String, f"/{qos}/persons/{name}", qos)
+        for name in ("anna/face_id", "anna/body_id", "bob/body_id", "eve/face_id")
+    }
+    strange = ["76c0c", "", "anna", "anna", "a/b", "~", "{node}", "ä", "a" * 500, "x y", "bob", "eve", "a__b"]
+    values = {"anna/face_id": "f00001", "anna/body_id": "b00002", "bob/body_id": "b00003", "eve/face_id": "f00001"}
+
+    def of() -> dict[int, str]:
+        persons.check()
+        tracked.publish(IdsList(ids=strange))
+        for name, value in values.items():
+            links[name].publish(String(data=value))
+        return persons.of([1, 2, 3, 4])
+
+    # The face says more than the body, of two with one face the first is taken, and one person is one track.
+    assert until(lambda: of() == {1: "anna", 3: "bob"})
+    assert lines == ["Person id '76c0c' cannot be part of a topic's name in ROS 2; it is ignored."] and not errors
+    assert "76c0c" in health.report()[2]["persons"]
+    tracked.publish(IdsList(ids=["anna", *(f"q{i}" for i in range(5000))]))
+    assert until(lambda: "the node follows 64" in health.report()[2]["persons"])
+    assert until(lambda: len(persons._inputs) == MAX_PERSONS) and persons.of([1]) == {1: "anna"}
+    tracked.publish(IdsList(ids=[]))
+    assert until(lambda: not persons._inputs and persons.of([1, 3]) == {})
+    persons.close()
