@@ -49,17 +49,19 @@ def subscription(nodes: SimpleNamespace, kind: Any, topic: str, received: list[A
     from sf_ros.ros.inputs.subscription import Input
 
     errors: list[str] = []
-    made = Input(nodes.node, kind, topic, received.append, QOS["camera"], errors.append, override=False, **options)
+    options = {"override": False, **options}
+    made = Input(nodes.node, kind, topic, received.append, QOS["camera"], errors.append, **options)
     made.errors = errors
     return made
 
 
-def test_a_latched_message_sent_before_arrives(nodes: SimpleNamespace) -> None:
+@pytest.mark.parametrize("override", [False, True])
+def test_a_latched_message_sent_before_arrives(nodes: SimpleNamespace, override: bool) -> None:
     from sensor_msgs.msg import CameraInfo
 
-    publisher(nodes, CameraInfo, "info", "latched").publish(CameraInfo(width=640))
+    publisher(nodes, CameraInfo, f"info_{override}", "latched").publish(CameraInfo(width=640))
     received: list[Any] = []
-    made = subscription(nodes, CameraInfo, "info", received)
+    made = subscription(nodes, CameraInfo, f"info_{override}", received, override=override)
     assert until(lambda: made.check() or received)
     assert received[0].width == 640 and "TRANSIENT_LOCAL only" in made.describe()
     made.close()
@@ -110,6 +112,21 @@ def test_an_incompatible_publisher_is_named(nodes: SimpleNamespace) -> None:
     publisher(nodes, Image, "wanted", "camera")
     assert until(lambda: made.describe().endswith("BEST_EFFORT, VOLATILE): incompatible RELIABILITY"))
     assert "this node accepts RELIABLE only" in made.describe()
+    made.close()
+
+
+def test_the_users_qos_stays_when_publishers_are_followed(nodes: SimpleNamespace) -> None:
+    from rclpy.qos import ReliabilityPolicy
+    from sensor_msgs.msg import CameraInfo
+
+    name = "qos_overrides./chosen.subscription.reliability"
+    nodes.node.declare_parameter(name, "reliable")
+    received: list[Any] = []
+    made = subscription(nodes, CameraInfo, "chosen", received, override=True)
+    publisher(nodes, CameraInfo, "chosen", "latched").publish(CameraInfo())
+    assert until(lambda: made.check() or received)
+    assert made._profile.reliability == ReliabilityPolicy.RELIABLE
+    assert nodes.node.get_parameter(name).value == "reliable"
     made.close()
 
 
@@ -166,5 +183,6 @@ def test_persons_of_another_node_are_understood(nodes: SimpleNamespace, qos: str
     assert until(lambda: "the node follows 64" in health.report()[2]["persons"])
     assert until(lambda: len(persons._inputs) == MAX_PERSONS) and persons.of([1]) == {1: "anna"}
     tracked.publish(IdsList(ids=[]))
-    assert until(lambda: not persons._inputs and persons.of([1, 3]) == {})
+    assert until(lambda: persons.of([1, 3]) == {})
     persons.close()
+    assert not persons._inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from sf_ros.ros.publishers import message_type
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")  # one token of a topic's name in ROS 2
 MAX_PERSONS = 64  # each takes two subscriptions
+FORGET_S = 5.0  # without being tracked; lists that flicker cost no new subscriptions
 LINKS = ("person_face_id", "person_body_id")  # a face, where both are known, says more than a body
 
 
@@ -25,12 +27,15 @@ class ExternalPersons:
         self._node, self._names, self._problems, self._on_error = node, names, problems, on_error
         self._links: dict[str, dict[str, str]] = {}  # person -> {'person_face_id': ..., 'person_body_id': ...}
         self._inputs: dict[str, list[Input]] = {}  # person -> subscriptions
+        self._seen: dict[str, float] = {}  # person -> time of the last list with it
+        self._present: frozenset[str] = frozenset()  # in the newest list
         self._tracked = self._subscribe("hri_msgs/msg/IdsList", names.topic("persons_tracked"), self._update)
 
     def of(self, track_ids: Iterable[int]) -> dict[int, str]:
         """Track id -> person id, for the tracks whose face or body belongs to a person; each person has one track."""
         # Copies: the executor's thread changes these dictionaries.
-        links, tracks = {person: dict(parts) for person, parts in list(self._links.items())}, list(track_ids)
+        present, tracks = self._present, list(track_ids)
+        links = {person: dict(parts) for person, parts in list(self._links.items()) if person in present}
         persons: dict[int, str] = {}
         for key, name in zip(LINKS, (face_id, body_id), strict=True):
             owners = {parts[key]: person for person, parts in sorted(links.items(), reverse=True) if parts.get(key)}
@@ -41,7 +46,11 @@ class ExternalPersons:
         return persons
 
     def check(self) -> None:
-        """Follow the publishers' durability."""
+        """Follow the publishers' durability, and forget persons who are no longer tracked."""
+        now = time.monotonic()
+        for person in [name for name, seen in self._seen.items() if now - seen > FORGET_S]:
+            if person not in self._present:
+                self._remove(person)
         for each in (self._tracked, *(each for inputs in list(self._inputs.values()) for each in inputs)):
             each.check()
 
@@ -53,15 +62,15 @@ class ExternalPersons:
 
     def _update(self, message: Any) -> None:
         valid = sorted(person for person in set(message.ids) if NAME.fullmatch(person))
-        tracked = [
-            *(person for person in valid if person in self._inputs),
-            *(p for p in valid if p not in self._inputs),
-        ]
         self._report(message.ids, valid)
-        for person in set(self._inputs) - set(tracked[:MAX_PERSONS]):
-            self._remove(person)
-        for person in tracked[:MAX_PERSONS]:
+        # Those who are known already go first.
+        tracked = sorted(valid, key=lambda person: person not in self._inputs)[:MAX_PERSONS]
+        self._present, now = frozenset(tracked), time.monotonic()
+        self._seen.update(dict.fromkeys(tracked, now))
+        for person in tracked:
             if person not in self._inputs:
+                if len(self._inputs) >= MAX_PERSONS:
+                    self._remove(min(set(self._inputs) - self._present, key=self._seen.__getitem__))
                 self._links[person] = {}
                 self._inputs[person] = [
                     self._subscribe("std_msgs/msg/String", self._names.topic(key, person), self._set_link(person, key))
@@ -89,6 +98,7 @@ class ExternalPersons:
         for each in self._inputs.pop(person):
             each.close()
         self._links.pop(person, None)
+        self._seen.pop(person, None)
 
     def _subscribe(self, kind: str, topic: str, callback: Callable[[Any], None]) -> Input:
         return Input(self._node, message_type(kind), topic, callback, QOS["stream"], self._on_error, override=False)

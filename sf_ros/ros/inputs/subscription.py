@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy, qos_policy_name_from_kind
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
@@ -48,6 +48,7 @@ class Input:
         self._wanted = self._qos = qos
         self._since_s = time.monotonic()
         self._incompatible = ""
+        self._own: QoSProfile | None = None  # of the first subscription, with the user's overrides
         self._subscription = self._subscribe()
         self.check()
 
@@ -92,8 +93,14 @@ class Input:
         return Qos(reliability, "transient_local" if latched else "volatile", self._wanted.depth)
 
     def _subscribe(self) -> Subscription:
-        options = QoSOverridingOptions.with_default_policies() if self._override else None
         self._profile = profile(self._qos)
+        options = None
+        if self._override and self._own is None:
+            options = QoSOverridingOptions.with_default_policies()  # changes the profile
+        elif self._own is not None:
+            self._profile.history, self._profile.depth = self._own.history, self._own.depth
+            if self._own.reliability != profile(self._wanted).reliability:  # the user's choice
+                self._profile.reliability = self._own.reliability
 
         def create(events: SubscriptionEventCallbacks) -> Subscription:
             return self._node.create_subscription(
@@ -107,13 +114,15 @@ class Input:
 
         on_qos = self._on_incompatible_qos
         try:
-            return create(
+            made = create(
                 SubscriptionEventCallbacks(
                     incompatible_qos=on_qos, message_lost=self._lost, use_default_callbacks=False
                 )
             )
         except UnsupportedEventTypeError:
-            return create(SubscriptionEventCallbacks(incompatible_qos=on_qos, use_default_callbacks=False))
+            made = create(SubscriptionEventCallbacks(incompatible_qos=on_qos, use_default_callbacks=False))
+        self._own = self._own or self._profile
+        return made
 
     def _receive(self, message: Any) -> None:
         self.received_s = time.monotonic()
