@@ -107,7 +107,7 @@ def test_annotations_beyond_the_maximum_are_dropped(tmp_path: Path) -> None:
     assert not np.isnan(views.points[-1]).any() and views.points[-1, -1, 0] == pytest.approx(1.9)
 
 
-def test_features_are_the_encoders_in_bfloat16(tmp_path: Path) -> None:
+def test_features_are_the_encoders_in_half_precision(tmp_path: Path) -> None:
     views = build(Images("gaze", 5), tmp_path)
     encoder = build_encoder(ENCODER).eval()
     features = cache.load_or_encode(views, encoder, ENCODER, tmp_path, batch_size=2).features
@@ -127,7 +127,7 @@ def test_exact_features_are_float32_in_a_file_of_their_own(tmp_path: Path) -> No
         with torch.no_grad():
             alone = encoder(torch.from_numpy(normalise(np.asarray(views.views[index : index + 1]), ENCODER)))[0]
         assert exact[index] == pytest.approx(alone.numpy(), abs=1e-5)
-    assert np.abs(half - exact).max() > 1e-3
+    assert 0 < np.abs(half - exact).max() < 0.1
 
 
 def test_features_are_valid_for_one_encoder(tmp_path: Path) -> None:
