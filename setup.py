@@ -74,8 +74,8 @@ setup(
     entry_points={
         "console_scripts": [
             "sf_ros_perceive = sf_ros.perceive:main",
-            "perception_node = sf_ros.ros.node:main",
-            "demo_camera = sf_ros.ros.demo_camera:main",
+            "perception_node = sf_ros.ros.programs:perception_node",
+            "demo_camera = sf_ros.ros.programs:demo_camera",
         ]
     },
 )

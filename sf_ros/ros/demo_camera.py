@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class DemoCamera(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the camera until Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     rclpy.init(args=args)
     try:
         rclpy.spin(DemoCamera())
@@ -54,6 +56,7 @@ def main(args: list[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the shutdown
         rclpy.try_shutdown()
     return 0
 

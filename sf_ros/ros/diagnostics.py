@@ -162,7 +162,7 @@ class Health:
 
     def _assess(self, now: float, latencies: list[float]) -> tuple[int, str]:
         if self._started is None:
-            return OK, "not active"
+            return OK, self.note or "not active"
         if now - self._last_fault < CALM_S:
             return ERROR, self.last_error
         inputs = [each for each in self._inputs.values() if each.problem]

@@ -1,16 +1,24 @@
-"""Lifecycle transitions that log their errors and refuse what the state does not allow."""
+"""Lifecycle transitions that log their errors, refuse what the state does not allow, and load beside the executor."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from lifecycle_msgs.msg import Transition as TransitionMessage
 from lifecycle_msgs.srv import ChangeState
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.task import Future
 
 AnyNode = TypeVar("AnyNode", bound=LifecycleNode)
 Transition = Callable[[AnyNode, LifecycleState], TransitionCallbackReturn]
+Result = TypeVar("Result")
 
 
 def logged(transition: Transition[AnyNode]) -> Transition[AnyNode]:
@@ -28,18 +36,49 @@ def logged(transition: Transition[AnyNode]) -> Transition[AnyNode]:
     return logged_transition
 
 
-def refuse_invalid_transitions(node: LifecycleNode) -> None:
-    """Answer the caller of a transition that the state does not allow; in rclpy 7.1 its error ends the process."""
+async def beside_the_executor(node: Node, function: Callable[[], Result]) -> Result:
+    """The result of a function that runs in a thread, while the node's executor goes on with other callbacks."""
+    future = Future(executor=node.executor)
+    future.add_done_callback(_wake)
+
+    def run() -> None:
+        with contextlib.suppress(InvalidHandle):  # the node ended meanwhile
+            try:
+                future.set_result(function())
+            except Exception as error:  # raised where the future is awaited
+                future.set_exception(error)
+
+    threading.Thread(target=run, name="transition", daemon=True).start()  # a signal does not wait for it
+    return await future
+
+
+def _wake(future: Future) -> None:
+    """Does nothing; in rclpy 7.1, a future without a callback does not wake the executor that awaits it."""
+
+
+def serve_transitions(node: LifecycleNode) -> None:
+    """Configure beside the executor, and answer the caller of a transition that the state does not allow.
+
+    In rclpy 7.1, the error of such a transition ends the process.
+    """
     (service,) = (s for s in node.services if s.srv_name.endswith("/change_state"))
     change_state = service.callback
 
-    def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+    async def answer(request: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        wanted = request.transition
         try:
+            # A label, where there is one, goes before the number.
+            if wanted.label == "configure" or (
+                not wanted.label and wanted.id == TransitionMessage.TRANSITION_CONFIGURE
+            ):
+                return await beside_the_executor(node, functools.partial(change_state, request, response))
             return change_state(request, response)
         except RuntimeError as error:  # from rcl; rclpy handles exceptions of the transitions themselves
             if node.context.ok():
-                node.get_logger().error(f"Transition {request.transition.id} refused: {error}")
+                node.get_logger().error(f"Transition {wanted.id} refused: {error}")
             response.success = False
             return response
 
     service.callback = answer
+    service.callback_group = ReentrantCallbackGroup()  # else the node's other callbacks wait for the answer
+    service.callback_group.add_entity(service)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 import time
@@ -13,8 +14,9 @@ from typing import Any
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 
 from sf_ros.core.bundle import BundleError
@@ -25,14 +27,16 @@ from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.topics import IMAGE_TOPICS, LABEL_TASKS, SPATIAL_TOPICS
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.pipeline import Pipeline, load_pipeline
-from sf_ros.ros.conversions import descriptor, diagnostic_status
+from sf_ros.ros.bond import Bond, bond_is_installed
+from sf_ros.ros.conversions import diagnostic_status
 from sf_ros.ros.diagnostics import Health
 from sf_ros.ros.inputs.calibration import Calibration
 from sf_ros.ros.inputs.camera_topics import CameraTopics
 from sf_ros.ros.inputs.depth import DepthImages
 from sf_ros.ros.inputs.persons import ExternalPersons
-from sf_ros.ros.lifecycle import logged, refuse_invalid_transitions
-from sf_ros.ros.parameters import NodeConfig, configs, parameters
+from sf_ros.ros.lifecycle import beside_the_executor, logged, serve_transitions
+from sf_ros.ros.parameter_node import ParameterNode
+from sf_ros.ros.parameters import NodeConfig, configs
 from sf_ros.ros.problems import Problems
 from sf_ros.ros.publishers import Publishers
 from sf_ros.ros.worker import WARNING_PERIOD_S, Worker
@@ -42,7 +46,7 @@ REPORT_PERIOD_S = 1.0  # of diagnostics
 Result = TransitionCallbackReturn
 
 
-class PerceptionNode(LifecycleNode):
+class PerceptionNode(ParameterNode):
     """Configure loads and verifies the bundle, activate subscribes and starts the worker; the others undo this.
 
     The image callback only passes the image to the worker's thread: parameters and services respond while a model runs.
@@ -50,11 +54,9 @@ class PerceptionNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("sf_ros", **options)
-        self._parameters_by_name = parameters()
-        for parameter in self._parameters_by_name.values():
-            self.declare_parameter(parameter.name, parameter.default, descriptor(parameter))
         self.add_on_set_parameters_callback(self._on_parameters)
-        refuse_invalid_transitions(self)
+        serve_transitions(self)
+        self.loading = False  # on_configure runs, in a thread of its own
         self._health = Health(active=False)
         self._pipeline: Pipeline | None = None
         self._outputs: Publishers | None = None
@@ -63,20 +65,41 @@ class PerceptionNode(LifecycleNode):
         self._camera: CameraTopics | None = None
         self._calibration: Calibration | None = None
         self._check_timer: Any = None
+        self._bond: Bond | None = None
         # Simulated time must not stop these timers. rclpy 7.1 without timers can miss the signal to shut down.
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._report_timer = self.create_timer(REPORT_PERIOD_S, self._report, clock=self._steady)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        if self.get_parameter("autostart").value:
+            alone = ReentrantCallbackGroup()
+            self._start_timer = self.create_timer(0.0, self._start, clock=self._steady, callback_group=alone)
 
     # --- lifecycle ---------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Configure and activate, once."""
+        self.destroy_timer(self._start_timer)
+        try:
+            if await beside_the_executor(self, self.trigger_configure) == Result.SUCCESS:
+                self.trigger_activate()
+        except RuntimeError as error:  # from rcl: somebody else was faster with a transition
+            if self.context.ok():
+                self.get_logger().warning(f"Not started: {error}")
 
     @logged
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and verify the bundle; FAILURE, with the reason in the log, where that is not possible."""
+        self.loading, self._health = True, Health(active=False)
+        self._health.note = "configuring"
+        try:
+            return self._configure()
+        finally:
+            self.loading = False
+
+    def _configure(self) -> TransitionCallbackReturn:
         log = self.get_logger()
         try:
-            values = {name: self.get_parameter(name).value for name in self._parameters_by_name}
-            self._config, runtime = configs(values)
+            self._config, runtime = configs(self.values())
             pipeline = self._pipeline = load_pipeline(self._config.bundle or None, runtime)
         except (BundleError, DetectorError, ValueError, OSError) as error:
             log.error(f"Cannot configure: {' '.join(str(error).split())}")
@@ -89,6 +112,8 @@ class PerceptionNode(LifecycleNode):
             log.warning("No GPU that torch can use; running on the CPU.")
         for name, reason in pipeline.off.items():
             log.warning(f"{name} is off: {reason}.")
+        self._config, runtime = configs(self.values())  # live parameters may have changed meanwhile
+        pipeline.configure(runtime)
         self._settings = self._message_settings(self._config, runtime)
         self._health = Health(active=False, off=pipeline.off)
         fixed = self._settings.fixed_topics() | self._settings.names.fixed(IMAGE_TOPICS | SPATIAL_TOPICS)
@@ -121,6 +146,9 @@ class PerceptionNode(LifecycleNode):
         )
         self._worker.start()
         self._check_timer = self.create_timer(CHECK_PERIOD_S, self._check, clock=self._steady)
+        if config.bond_period_s and bond_is_installed():
+            self._bond = Bond(self, config.bond_period_s, self._steady)
+        self.get_logger().info(f"Active: images from '{self._camera.image_topic}', people on '{config.humans_ns}'.")
         return super().on_activate(state)
 
     @logged
@@ -151,6 +179,8 @@ class PerceptionNode(LifecycleNode):
         self._release()
 
     def _stop(self) -> None:
+        if self._bond is not None:
+            self._bond.close()
         if self._camera is not None:
             self._camera.close()
         if self._check_timer is not None:
@@ -159,7 +189,7 @@ class PerceptionNode(LifecycleNode):
             self._worker.stop()
         if self._external is not None:
             self._external.close()
-        self._camera = self._calibration = self._check_timer = self._worker = self._external = None
+        self._camera = self._calibration = self._check_timer = self._worker = self._external = self._bond = None
         self._health = Health(active=False, off=self._pipeline.off if self._pipeline else None)
 
     def _release(self) -> None:
@@ -191,16 +221,15 @@ class PerceptionNode(LifecycleNode):
 
     def _on_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
         """Check all changes together; apply live ones now, and refuse the others while a bundle is loaded."""
-        declared = self._parameters_by_name
+        declared = self.parameters_by_name
         values = {p.name: p.value for p in changes if p.name in declared}
         not_live = [name for name in values if not declared[name].live]
-        if not_live and self._pipeline is not None:
+        if not_live and (self.loading or self._pipeline is not None):
             reason = f"'{not_live[0]}' takes effect when the node is configured; clean up the node first."
             return SetParametersResult(successful=False, reason=reason)
-        current = {name: self.get_parameter(name).value for name in declared if self.has_parameter(name)}
         try:
-            config, runtime = configs(current | values)
-        except (ValueError, TypeError) as error:
+            config, runtime = configs(self.values() | values)
+        except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if self._pipeline is not None and values:
             self._settings = self._message_settings(config, runtime)
@@ -239,15 +268,21 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until Ctrl-C."""
+    """Run the node until Ctrl-C or SIGTERM. Returns 0, or 2 where a parameter or a file of parameters is wrong."""
     threads.prepare()
     signal.signal(signal.SIGINT, _interrupt)  # rclpy's handler calls it
-    rclpy.init(args=args)
     node: PerceptionNode | None = None
     try:
         with contextlib.suppress(KeyboardInterrupt):  # it may arrive while another exception is handled
             try:
-                node = PerceptionNode()
+                rclpy.init(args=args)
+            except RuntimeError as error:  # from rcl
+                return _failed(error)
+            try:
+                try:
+                    node = PerceptionNode()
+                except ValueError as error:
+                    return _failed(error)
                 rclpy.spin(node)
             except Exception:
                 if rclpy.ok():  # else a signal shut ROS down, perhaps during construction
@@ -255,10 +290,18 @@ def main(args: list[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the shutdown
         if node is not None:
-            node.close()
+            if not node.loading:
+                node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+        if node is not None and node.loading and sys.exc_info()[0] is None:
+            os._exit(0)  # a library that loads cannot be told to stop
     return 0
+
+
+def _failed(error: Exception) -> int:
+    print(f"sf_ros perception_node: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES, CueConfig
-from sf_ros.core.fields import build, check_ranges, described, known
+from sf_ros.core.fields import build, check_ranges, described, known, require
 from sf_ros.msgs.builder import CONTEMPT, PERSONS, MessageSettings
 from sf_ros.msgs.topics import LABEL_TASKS, Names
 
@@ -60,6 +61,10 @@ class NodeConfig:
     )
     crop_size: int = described(128, "Side in pixels of the cropped face and body images.", 16, 2048)
     no_image_after_s: float = described(2.0, "Seconds without an image before a warning.", 0.1, 3600)
+    autostart: bool = described(False, "Configure and activate the node when it starts.")
+    bond_period_s: float = described(
+        0.25, "Seconds between heartbeats to nav2's lifecycle manager, where ROS has the package bond; 0: none.", 0, 10
+    )
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -106,14 +111,39 @@ def parameters() -> dict[str, Parameter]:
     return {parameter.name: parameter for parameter in described_fields}
 
 
+def fitted(parameter: Parameter, value: Any) -> Value:
+    """A value in the type of a parameter: 60 is taken as 60.0, 6.0 as 6, and YAML's unquoted off as 'off'.
+
+    ValueError for a value of another type or outside the range.
+    """
+    kind = type(parameter.default)
+    if kind is str and value is False:
+        value = "off"
+    elif kind is float and type(value) is int:
+        value = float(value)
+    elif kind is int and type(value) is float and value.is_integer():
+        value = int(value)
+    words = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+    require(type(value) is kind, f"{parameter.name} is {value!r}; expected {words[kind]}")
+    low, high = parameter.low, parameter.high
+    if low is not None and high is not None:
+        require(low <= value <= high, f"{parameter.name} is {value}; it must lie in {low:g}..{high:g}")
+    return value
+
+
+def unknown_parameter(name: str) -> str:
+    """The sentence about a parameter that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, parameters(), n=1)
+    return f"Unknown parameter '{name}'." + (f" Did you mean '{near[0]}'?" if near else "")
+
+
 def configs(values: Mapping[str, Value]) -> tuple[NodeConfig, RuntimeConfig]:
     """The configurations of parameter values; parameters left out have their defaults.
 
     ValueError names an invalid value, or an unknown parameter and the nearest known one.
     """
     names = parameters()
-    for name in values:
-        known(name, names, "parameter")
+    values = {name: fitted(names[known(name, names, "parameter")], value) for name, value in values.items()}
     node_fields = {field.name for field in dataclasses.fields(NodeConfig)}
     node = {name: value for name, value in values.items() if name in node_fields}
     runtime: dict[str, Any] = {

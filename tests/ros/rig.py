@@ -91,6 +91,14 @@ class Rig:
         self.client.destroy_client(client)
         return future.result()
 
+    def set(self, **values: Any) -> list[Any]:
+        """Set parameters by the service; the result of each."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        changes = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        return self.call(SetParameters, "/sf_ros/set_parameters", SetParameters.Request(parameters=changes)).results
+
     def listen(self, topic: str, kind: str, qos: str = "stream", raw: bool = False) -> None:
         """Collect the messages of a topic in `received`."""
         from sf_ros.ros.publishers import message_type, profile
@@ -150,7 +158,7 @@ def stamp_ns(message: Any) -> int:
 
 
 @contextmanager
-def node_process(namespace: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
+def node_process(namespace: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
     """The node in its own process once it is up, and a client of its change_state service; stdout is its log.
 
     It has its own namespace: the middleware may list a node for a while after its end.
@@ -160,7 +168,7 @@ def node_process(namespace: str) -> Iterator[tuple[subprocess.Popen[str], Any]]:
 
     namespace = f"{namespace}_{os.getpid()}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-r", f"__ns:=/{namespace}"],
+        [sys.executable, "-m", "sf_ros.ros.node", "--ros-args", "-r", f"__ns:=/{namespace}", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

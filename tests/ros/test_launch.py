@@ -129,6 +129,66 @@ def test_demo_launch_publishes_and_ctrl_c_ends_it(launch: Callable[..., Launched
     assert launched.processes() == []
 
 
+def test_parameters_come_from_given_arguments_then_file_then_defaults(
+    launch: Callable[..., Launched], environment: dict[str, str], tmp_path: Path
+) -> None:
+    lines = ["device: cpu", "persons: external", "humans_ns: /file", "use_depth: true", "budget_ms: 50"]
+    file = tmp_path / "parameters.yaml"
+    file.write_text("\n".join(["/**:", "  ros__parameters:", *(f"    {line}" for line in lines)]))
+    launched = launch(f"params_file:={file}", "persons:=off", "autostart:=false")
+    launched.wait_for(lambda: state(environment).startswith("unconfigured"))
+    dump = run(["ros2", "param", "dump", "/sf_ros", "--no-daemon", "--spin-time", "3"], environment)
+    for line in ("device: cpu", "persons: 'off'", "humans_ns: /file", "use_depth: true", "budget_ms: 50.0"):
+        assert f" {line}\n" in dump, dump
+    assert " image_reliability: best_effort\n" in dump and " autostart: false\n" in dump
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("source:=usb_cam", "package 'usb_cam' not found"),
+        ("params_file:=/no/such.yaml", "params_file is '/no/such.yaml'; expected an existing YAML file."),
+        ("rviz:=true", "package 'rviz2' not found"),
+        ("name:=left-eye", "left-eye"),
+    ],
+)
+def test_launch_that_cannot_start_leaves_no_process(launch: Callable[..., Launched], argument: str, words: str) -> None:
+    launched = launch(argument, *([] if argument.startswith("source") else ["source:=demo"]))
+    assert launched.process.wait(60) == 1
+    assert words in launched.output and "process started" not in launched.output
+    assert launched.processes() == []
+
+
+def test_launch_ends_with_its_camera(
+    launch: Callable[..., Launched], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """A driver that finds no device; it lies in a prefix of its own."""
+    driver, marker = tmp_path / "lib/usb_cam/usb_cam_node_exe", "share/ament_index/resource_index/packages/usb_cam"
+    for path, text in ((driver, "#!/bin/sh\necho no device\nexit 1\n"), (tmp_path / marker, "")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    driver.chmod(0o755)
+    environment["AMENT_PREFIX_PATH"] = f"{tmp_path}:{environment['AMENT_PREFIX_PATH']}"
+    launched = launch("source:=usb_cam")
+    launched.process.wait(60)
+    assert "no device" in launched.output and "The launch ends: the camera of usb_cam ended." in launched.output
+    assert "Traceback" not in launched.output and launched.processes() == [], launched.output
+
+
+def test_respawn_starts_a_killed_node_again(launch: Callable[..., Launched]) -> None:
+    launched = launch("respawn:=true", "autostart:=false")
+
+    def nodes() -> list[int]:
+        return [
+            int(pid) for pid in re.findall(r"perception_node-1\]: process started with pid \[(\d+)\]", launched.output)
+        ]
+
+    launched.wait_for(lambda: len(nodes()) == 1)
+    os.kill(nodes()[0], signal.SIGKILL)
+    launched.wait_for(lambda: len(nodes()) == 2)
+    assert any("perception_node" in line for line in launched.processes())
+
+
 def test_bad_bundle_is_logged_and_the_node_stays_unconfigured(
     launch: Callable[..., Launched], environment: dict[str, str]
 ) -> None:

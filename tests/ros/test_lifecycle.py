@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sf_ros.core.bundle import BundleError
 from sf_ros.ros.diagnostics import memory_mb
 from tests.ros.conftest import FRAMES
 from tests.ros.rig import WAIT_S, Rig, image_message, node_process, resources, until
@@ -99,6 +100,49 @@ def test_invalid_parameters_are_refused_with_a_reason(active: Rig) -> None:
     assert active.node.set_parameters([Parameter("gaze.period_s", value=0.7)])[0].successful
 
 
+def test_node_answers_and_reports_while_it_configures(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lifecycle_msgs.msg import State, Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    loaded = threading.Event()
+
+    def load(*_: object) -> None:
+        assert loaded.wait(60)
+        raise BundleError("no such bundle")
+
+    monkeypatch.setattr("sf_ros.ros.node.load_pipeline", load)
+    rig.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    client = rig.client.create_client(ChangeState, "/sf_ros/change_state")
+    assert client.wait_for_service(WAIT_S)
+    configured = client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    try:
+        reports = rig.received["/diagnostics"]
+        assert until(lambda: sum(report.status[0].message == "configuring" for report in list(reports)) >= 2)
+        state = rig.call(GetState, "/sf_ros/get_state", GetState.Request()).current_state
+        assert state.id == State.TRANSITION_STATE_CONFIGURING
+        assert not rig.go("configure") and not configured.done()
+        (result,) = rig.set(bundle="/other")
+        assert not result.successful and "takes effect when the node is configured" in result.reason
+        assert rig.set(budget_ms=50)[0].successful
+    finally:
+        loaded.set()
+    assert until(configured.done) and not configured.result().success
+    assert rig.set(bundle="/other")[0].successful
+
+
+@pytest.mark.parametrize("rig", [{"autostart": True, "bundle": "/nowhere/at/all"}], indirect=True)
+def test_autostart_configures_the_node_once(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+    text = ""
+
+    def logged() -> bool:
+        nonlocal text
+        text += capfd.readouterr().err
+        return "Cannot configure: /nowhere/at/all" in text
+
+    assert until(logged)
+    assert not rig.go("activate") and rig.set(bundle="")[0].successful
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_node_without_a_traceback(sent: signal.Signals) -> None:
     with node_process(f"signal_{sent.value}") as (process, _):
@@ -107,16 +151,17 @@ def test_signals_end_the_node_without_a_traceback(sent: signal.Signals) -> None:
     assert process.returncode == 0 and "Traceback" not in output, output
 
 
-def test_ctrl_c_while_configuring_ends_the_node() -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_signals_while_configuring_end_the_node(sent: signal.Signals) -> None:
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState
 
-    with node_process("configuring") as (process, change):
+    with node_process(f"configuring_{sent.value}") as (process, change):
         request = ChangeState.Request()
         request.transition.id = Transition.TRANSITION_CONFIGURE
         change.call_async(request)
         time.sleep(1.0)  # far less than it takes to load the models
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     for word in ("Traceback", "Configured with", "context is invalid"):

@@ -10,7 +10,7 @@ import pytest
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES, CueConfig
 from sf_ros.msgs.builder import MessageSettings
-from sf_ros.ros.parameters import NodeConfig, configs, parameters
+from sf_ros.ros.parameters import NodeConfig, configs, fitted, parameters, unknown_parameter
 
 
 def test_no_values_are_the_defaults() -> None:
@@ -65,6 +65,45 @@ def test_values_reach_their_fields() -> None:
 def test_invalid_values_are_refused_with_a_reason(values: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         configs(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "value"),
+    [
+        ("budget_ms", 60, 60.0),
+        ("gaze.half_life_s", 1, 1.0),
+        ("max_pairs", 4.0, 4),
+        ("persons", False, "off"),  # YAML's unquoted off
+        ("use_depth", True, True),
+    ],
+)
+def test_values_as_people_write_them_in_yaml_are_taken(name: str, written: object, value: object) -> None:
+    taken = fitted(parameters()[name], written)
+    assert taken == value and type(taken) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "words"),
+    [
+        ("budget_ms", "60", "budget_ms is '60'; expected a number"),
+        ("budget_ms", True, "expected a number"),
+        ("budget_ms", float("nan"), "must lie in"),
+        ("max_pairs", 4.5, "expected a whole number"),
+        ("max_pairs", float("inf"), "expected a whole number"),
+        ("use_depth", 1, "expected true or false"),
+        ("bundle", 3, "expected text"),
+        ("bundle", None, "expected text"),
+        ("bundle", ["a"], "expected text"),
+    ],
+)
+def test_values_of_another_type_are_refused(name: str, written: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fitted(parameters()[name], written)
+
+
+def test_unknown_names_get_the_nearest_known_one_if_it_is_near() -> None:
+    assert unknown_parameter("gaze.leaf") == "Unknown parameter 'gaze.leaf'. Did you mean 'gaze.leave'?"
+    assert unknown_parameter("robot_radius_of_base") == "Unknown parameter 'robot_radius_of_base'."
 
 
 def test_live_parameters_are_those_the_pipeline_can_change() -> None:
