@@ -39,3 +39,14 @@ def messages(
     if not state.labels_sent:
         items += arrays.labels()
     return items, after
+
+
+def departure(
+    stamp_ns: int, frame_id: str, types: MessageTypes, settings: MessageSettings, state: PublisherState
+) -> tuple[list[TopicMessage], PublisherState]:
+    """The messages that say that everybody has left, without an image: empty lists, ids and groups; and the state."""
+    nobody = FrameCues(0.0, 0, 1, 1, frame_id=frame_id)
+    builder = MessageBuilder(nobody, types, settings, lambda _: stamp_ns, {})
+    left = PublisherState(links=dict.fromkeys(state.links, ("", "")), labels_sent=state.labels_sent)
+    items = [*hri_messages(builder, state, left), *CueArrays(builder).messages()]
+    return items, PublisherState(labels_sent=state.labels_sent)

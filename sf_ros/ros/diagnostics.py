@@ -194,7 +194,9 @@ def memory_mb() -> dict[str, float]:
     with contextlib.suppress(FileNotFoundError), open("/proc/self/statm", encoding="ascii") as file:
         sizes["resident"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
+    # Another thread may be importing it.
+    importing = torch is not None and getattr(torch.__spec__, "_initializing", False)
+    if torch is not None and not importing and torch.cuda.is_available():
         sizes["gpu"] = torch.cuda.memory_allocated() / 1e6
     return sizes
 

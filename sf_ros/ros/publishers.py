@@ -36,14 +36,14 @@ class Publishers:
 
     Messages without a subscriber are neither built nor published, except on latched topics. A subject's topics are
     created in the `appear_after`-th frame with it and removed `vanish_after_s` after its last one. Earlier latched
-    messages are published when their topic is created.
+    messages are published when their topic is created. Times are of a steady clock, in seconds.
     """
 
     def __init__(self, node: Node, fixed: dict[str, Topic], appear_after: int, vanish_after_s: float) -> None:
         self._node, self._appear_after, self._vanish_after_s = node, appear_after, vanish_after_s
         self._fixed = {name: self._create(name, topic.type, topic.qos) for name, topic in fixed.items()}
         self._of: dict[str, dict[str, Publisher]] = {}  # subject -> topic -> publisher
-        self._seen: dict[str, tuple[int, float]] = {}  # subject -> frames present, stamp of the last
+        self._seen: dict[str, tuple[int, float]] = {}  # subject -> frames present, time of the last
         self._pending: dict[str, TopicMessage] = {}  # latched topic not yet created -> its newest message
 
     def send(self, items: Iterable[TopicMessage], present: Iterable[str], now_s: float) -> None:
@@ -62,8 +62,12 @@ class Publishers:
             if (publisher := self.of(item.subject, item.topic, item.type, item.qos)) is not None:
                 publisher.publish(item.message)
                 del self._pending[topic]
+        self.expire(now_s)
+
+    def expire(self, now_s: float) -> None:
+        """Remove the topics of the subjects whose last frame is too long ago."""
         for subject, (_, last) in list(self._seen.items()):
-            if not 0 <= now_s - last <= self._vanish_after_s:
+            if now_s - last > self._vanish_after_s:
                 self._forget(subject)
 
     def of(self, subject: str, topic: str, kind: str, qos: str) -> Publisher | None:

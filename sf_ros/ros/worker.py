@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rclpy.node import Node
@@ -13,7 +14,7 @@ from sf_ros.core.types import Frame, FrameCues
 from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.hri import PublisherState
 from sf_ros.msgs.images import ImageError, compressed_to_rgb, to_rgb
-from sf_ros.msgs.messages import messages
+from sf_ros.msgs.messages import departure, messages
 from sf_ros.msgs.topics import body_id, face_id
 from sf_ros.perception.pipeline import Pipeline
 from sf_ros.ros.diagnostics import Health
@@ -28,6 +29,7 @@ from sf_ros.ros.publishers import Publishers, message_type
 
 WARNING_PERIOD_S = 10.0  # between two log lines with the same warning
 MAX_LATENCY_S = 60.0  # a longer one is a difference of clocks
+TICK_S = 0.1  # between looks at the clock while no image arrives
 MODEL_STAGES = ("detect", "vision", "llm")  # stages that do not count as overhead
 
 
@@ -39,8 +41,17 @@ class _Arrival(NamedTuple):
     now: int
 
 
+class _Published(NamedTuple):
+    """The last frame: when it was published (steady clock, seconds), its image's stamp, arrival and frame id."""
+
+    at_s: float
+    stamp: int
+    now: int
+    frame_id: str
+
+
 class Worker:
-    """Processes images from `start` to `stop`, while the node is active.
+    """Processes images from `start` to `stop`, while the node is active. Without images, people leave by the clock.
 
     `offer` and `configure` may be used by other threads. Pipeline and publishers belong to the worker's thread until it
     stops.
@@ -68,6 +79,7 @@ class Worker:
         self._stopping = False
         self._wake = threading.Condition()
         self._state = PublisherState()
+        self._published: _Published | None = None  # None before the first frame, and after people have left
         self._clock = ImageClock()
         self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
 
@@ -76,11 +88,13 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the current image, then reset tracks and per-person topics."""
+        """Finish the current image, then let people leave, and reset tracks and per-person topics."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
         self._thread.join()
+        if self._node.context.ok():
+            self._guarded(self._leave)
         self._pipeline.reset()
         self._outputs.reset()
 
@@ -101,7 +115,7 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._stopping or self._newest is not None)
+                self._wake.wait_for(lambda: self._stopping or self._newest is not None, TICK_S)
                 if self._stopping:
                     return
                 arrival, self._newest = self._newest, None
@@ -109,19 +123,38 @@ class Worker:
             if new_config is not None:
                 runtime, self._settings = new_config
                 self._pipeline.configure(runtime)
-            log = self._node.get_logger()
-            try:
-                assert arrival is not None
-                self._process(arrival)
-            except ImageError as error:
-                self._health.fault(str(error), image=True)
-                log.warning(f"Image skipped: {error}", throttle_duration_sec=WARNING_PERIOD_S)
-            except Exception as error:  # an error in one frame must not end the node
-                if not self._node.context.ok():
-                    return  # Ctrl-C shut ROS down during this frame
-                text = f"{type(error).__name__}: {error}"
-                self._health.fault(text, failed=True)
-                log.error(f"Frame lost: {text}", throttle_duration_sec=WARNING_PERIOD_S)
+            if arrival is not None:
+                self._guarded(self._process, arrival)
+            self._guarded(self._expire, time.monotonic())
+
+    def _guarded(self, step: Callable[..., None], *arguments: Any) -> None:
+        """A step whose errors are logged and counted: one in a single frame must not end the node."""
+        log = self._node.get_logger()
+        try:
+            step(*arguments)
+        except ImageError as error:
+            self._health.fault(str(error), image=True)
+            log.warning(f"Image skipped: {error}", throttle_duration_sec=WARNING_PERIOD_S)
+        except Exception as error:
+            if not self._node.context.ok():
+                return  # Ctrl-C shut ROS down during this step
+            text = f"{type(error).__name__}: {error}"
+            self._health.fault(text, failed=step == self._process)
+            log.error(f"Frame lost: {text}", throttle_duration_sec=WARNING_PERIOD_S)
+
+    def _expire(self, now_s: float) -> None:
+        """Let people leave who are known from a frame too long ago, and remove the topics of those who left."""
+        if self._published is not None and now_s - self._published.at_s > self._config.no_image_after_s:
+            self._leave()
+        self._outputs.expire(now_s)
+
+    def _leave(self) -> None:
+        """Say that everybody has left, at the stamp of the last image plus the time since it arrived."""
+        last, self._published = self._published, None
+        if last is not None:
+            stamp = last.stamp + max(self._node.get_clock().now().nanoseconds - last.now, 0)
+            items, self._state = departure(stamp, last.frame_id, message_type, self._settings, self._state)
+            self._outputs.send(items, (), time.monotonic())
 
     def _process(self, arrival: _Arrival) -> None:
         """Run one image through the pipeline and publish its cues."""
@@ -148,6 +181,7 @@ class Worker:
         cues = self._pipeline.step(Frame(image, moment.seconds, self._health.frames, frame_id, camera, depth))
         answered = time.perf_counter()
         self._publish(cues)
+        self._published = _Published(time.monotonic(), stamp, arrival.now, frame_id)
         published = time.perf_counter()
         publish_images(self._outputs, self._settings.names, message.header, image, cues, self._config.crop_size)
         timings = dict(cues.timings_ms)
@@ -173,4 +207,4 @@ class Worker:
             cues, message_type, self._settings, self._state, stamp_of=self._clock.stamp_of, person_ids=person_ids
         )
         faces = [face_id(person.person.track_id) for person in cues.people if person.person.face]
-        self._outputs.send(items, [*faces, *map(body_id, tracks), *self._state.last_seen], cues.stamp)
+        self._outputs.send(items, [*faces, *map(body_id, tracks), *self._state.last_seen], time.monotonic())

@@ -12,7 +12,8 @@ import pytest
 from sf_ros.core.types import Box, Gaze, Gaze3D, Label, Person
 from sf_ros.msgs import topics
 from sf_ros.msgs.builder import MessageSettings
-from sf_ros.msgs.messages import messages
+from sf_ros.msgs.hri import PublisherState
+from sf_ros.msgs.messages import departure, messages
 from tests.msgs.frames import EMPTY, FULL, HUMBLE, JAZZY, frame, on, only, person, sent
 
 
@@ -25,6 +26,26 @@ def test_empty_frame_sends_empty_lists():
         assert only(items, f"~/{name}").detections == []
     assert on(items, "/humans/interactions/gazing") == []
     assert {item.topic for item in items} <= set(topics.Names().fixed())
+
+
+def test_departure_empties_what_a_frame_published():
+    _, state = messages(FULL, JAZZY.types.__getitem__)
+    assert state.links and state.groups
+    settings = MessageSettings()
+    items, after = departure(5 * 10**9 + 1, "lens", JAZZY.types.__getitem__, settings, state)
+    assert {item.topic for item in sent(EMPTY)} - {f"~/labels/{task}" for task in settings.label_tasks} <= {
+        item.topic for item in items
+    }
+    for item in items:
+        message = item.message
+        if hasattr(message, "header"):
+            assert (message.header.stamp.sec, message.header.stamp.nanosec, message.header.frame_id) == (5, 1, "lens")
+        for field in ("ids", "detections", "members", "data"):
+            assert not getattr(message, field, None), item.topic
+    cleared = {f"/humans/persons/{name}/face_id" for name, (face, _) in state.links.items() if face}
+    cleared |= {f"/humans/persons/{name}/body_id" for name in state.links}
+    assert cleared <= {item.topic for item in items}
+    assert after == PublisherState(labels_sent=True)
 
 
 def test_headers_are_the_frames_and_detections_have_the_cues_time():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import sys
 import threading
+import types
 
 import pytest
 
 from sf_ros.core.types import Box, FrameCues, Label, Person, PersonCues
-from sf_ros.ros.diagnostics import CALM_S, ERROR, OK, WARN, WINDOW_S, Health
+from sf_ros.ros.diagnostics import CALM_S, ERROR, OK, WARN, WINDOW_S, Health, memory_mb
 
 
 def frame(index: int = 0, age_s: float = 0.1) -> FrameCues:
@@ -144,6 +147,14 @@ def test_hardly_any_answers_are_a_warning(watch: Watch) -> None:
 def test_cues_that_are_off_are_listed_with_the_reason() -> None:
     level, _, values = Health(off={"gesture": "no task"}).report()
     assert level == OK and values["off gesture"] == "no task"
+
+
+def test_memory_is_reported_while_another_thread_imports_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = types.ModuleType("torch")  # without torch.cuda, as after the first half of its import
+    half.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    half.__spec__._initializing = True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", half)
+    assert set(memory_mb()) == {"resident"}
 
 
 def test_threads_may_write_during_a_report() -> None:
