@@ -97,8 +97,8 @@ class VideoRecorder:
 class BagRecorder:
     """A rosbag2 in MCAP with the topics of the ROS node and their QoS, and the images as JPEG.
 
-    Version 9 is the format of Jazzy; 8 is that of Humble, with Gesture of hri_msgs 2.1.0. RecorderError where `path`
-    exists. A killed process leaves a file without an index, which `mcap recover` reads.
+    Version 9 is the format of Jazzy, 8 that of Humble. RecorderError where `path` exists. A killed process leaves a
+    file without an index, which `mcap recover` reads.
     """
 
     def __init__(self, path: str | Path, version: int = 9) -> None:

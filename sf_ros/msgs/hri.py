@@ -8,8 +8,9 @@ from typing import Any
 
 from sf_ros.core.attention import looks_at_camera
 from sf_ros.core.cues import TASKS
-from sf_ros.core.types import Box
+from sf_ros.core.types import Box, PersonCues
 from sf_ros.msgs.builder import MessageBuilder, TopicMessage
+from sf_ros.msgs.engagement import Engagement, next_engagement
 from sf_ros.msgs.topics import body_id, face_id, person_id
 
 # AffectNet class -> constant of hri_msgs/Expression, which has none for contempt (MessageSettings.contempt).
@@ -23,7 +24,8 @@ EXPRESSIONS: dict[str, str | None] = {
     "anger": "ANGRY",
     "contempt": None,
 }
-# HaGRIDv2 class -> constant of hri_msgs/Gesture (2.2.0 or newer). The other classes are OTHER.
+# HaGRIDv2 class -> constant of hri_msgs/Gesture (2.2.0 or newer). The other classes are OTHER. Of hand shapes, 2.1.0
+# has none.
 GESTURES_EXACT = {
     "fist": "CLOSED_FIST",
     "palm": "OPEN_PALM",
@@ -47,6 +49,7 @@ class PublisherState:
     links: Links = field(default_factory=dict)
     last_seen: Mapping[str, float] = field(default_factory=dict)  # person id -> stamp of its last frame
     groups: Groups = field(default_factory=dict)
+    engagement: Mapping[str, Engagement] = field(default_factory=dict)  # by person id
     labels_sent: bool = False
 
 
@@ -55,12 +58,15 @@ def next_state(builder: MessageBuilder, state: PublisherState) -> PublisherState
     now = builder.cues.stamp
     last_seen = {name: stamp for name, stamp in state.last_seen.items() if abs(now - stamp) <= FORGET_AFTER_S}
     links = dict.fromkeys(last_seen, ("", ""))
+    looking: dict[str, bool | None] = {}
     for cues in builder.cues.people:
         track = cues.person.track_id
         if (name := builder.person(track)) is not None:
             last_seen[name] = now
             links[name] = (face_id(track) if cues.person.face else "", body_id(track))
-    return PublisherState(links, last_seen, _groups(builder), True)
+            looking[name] = _looking(builder, cues)
+    engagement = {name: next_engagement(state.engagement.get(name), looking.get(name), now) for name in last_seen}
+    return PublisherState(links, last_seen, _groups(builder), engagement, labels_sent=True)
 
 
 def hri_messages(builder: MessageBuilder, before: PublisherState, after: PublisherState) -> Iterator[TopicMessage]:
@@ -70,6 +76,7 @@ def hri_messages(builder: MessageBuilder, before: PublisherState, after: Publish
     yield from _matches(builder)
     if builder.settings.persons == "internal":
         yield from _persons(builder, before.links, after)
+        yield from _engagement(builder, before.engagement, after.engagement)
     if builder.settings.persons != "off":
         yield from _gazing(builder)
         yield from _changed_groups(builder, before.groups, after.groups)
@@ -132,14 +139,32 @@ def _persons(builder: MessageBuilder, before: Links, after: PublisherState) -> I
             yield builder.send("person_body_id", name, data=body)
 
 
+def _engagement(
+    builder: MessageBuilder, before: Mapping[str, Engagement], after: Mapping[str, Engagement]
+) -> Iterator[TopicMessage]:
+    """The engagement of every known person; who is no longer known is disengaged, and said to be so once."""
+    try:
+        kind = builder.types("hri_msgs/msg/EngagementLevel")
+    except (ImportError, AttributeError, KeyError):  # another hri_msgs may lack it
+        return
+    for name, engagement in {**dict.fromkeys(before, Engagement("DISENGAGED")), **after}.items():
+        level = getattr(kind, engagement.level)
+        yield builder.send("engagement", name, header=builder.header, level=level)
+
+
+def _looking(builder: MessageBuilder, cues: PersonCues) -> bool | None:
+    """Whether a person looks at the robot; None where no answer is recent enough."""
+    # `leave`, not `enter`: the smoother has applied the hysteresis between them.
+    minimum = builder.settings.cues["looking_at_me"].leave
+    return looks_at_camera(cues, minimum) if builder.fresh(cues.label("looking_at_me")) else None
+
+
 def _gazing(builder: MessageBuilder) -> Iterator[TopicMessage]:
     """Who looks at whom. An empty receiver is the robot; who looks at the robot has no other receiver."""
-    # `leave`, not `enter`: the smoother has applied the hysteresis between them.
-    looking_min = builder.settings.cues["looking_at_me"].leave
     for cues in builder.cues.people:
-        looking, gaze = cues.label("looking_at_me"), cues.gaze
+        gaze = cues.gaze
         receiver: str | None = None
-        if builder.fresh(looking) and looks_at_camera(cues, looking_min):
+        if _looking(builder, cues):
             receiver = ""
         elif builder.fresh(gaze) and gaze.target_id is not None:
             receiver = builder.person(gaze.target_id)
@@ -192,7 +217,10 @@ def _expression(builder: MessageBuilder, label: str) -> str:
 
 
 def _gesture(builder: MessageBuilder, subject: str, label: str) -> TopicMessage:
-    """Hand shapes and `handedness` exist since hri_msgs 2.2.0; with Humble's 2.1.0 every gesture is OTHER."""
+    """A gesture in the constants of the installed message; which hand it is, the classes do not say.
+
+    Hand shapes and `handedness` exist since hri_msgs 2.2.0; before, every gesture is OTHER.
+    """
     kind = builder.types("hri_msgs/msg/Gesture")
     table = GESTURES if builder.settings.loose_gestures else GESTURES_EXACT
     value = getattr(kind, table.get(label, "OTHER"), kind.OTHER)

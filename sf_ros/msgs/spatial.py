@@ -19,7 +19,7 @@ IDENTITY = np.array([0.0, 0.0, 0.0, 1.0])
 
 def spatial_messages(builder: MessageBuilder) -> Iterator[TopicMessage]:
     """Rays and points per face, and on /tf the frames `gaze_<face>` (z along the gaze) and `focus_<face>` (target)."""
-    types, header = builder.types, builder.header
+    types, header, frame = builder.types, builder.header, builder.settings.names.frame
     transforms: list[Any] = []
     for cues in builder.cues.people:
         gaze_3d = cues.gaze_3d
@@ -32,10 +32,10 @@ def spatial_messages(builder: MessageBuilder) -> Iterator[TopicMessage]:
         if gaze_3d.target is not None:
             point = types("geometry_msgs/msg/Point")(**_xyz(gaze_3d.target))
             yield builder.send("face_gaze_point", face, header=header, point=point)
-            transforms.append(_transform(types, header, f"focus_{face}", gaze_3d.target, IDENTITY))
+            transforms.append(_transform(types, header, frame(f"focus_{face}"), gaze_3d.target, IDENTITY))
         unit = direction(gaze_3d)
         if unit is not None and gaze_3d.head is not None:
-            transforms.append(_transform(types, header, f"gaze_{face}", gaze_3d.head, along(unit)))
+            transforms.append(_transform(types, header, frame(f"gaze_{face}"), gaze_3d.head, along(unit)))
     if transforms:
         yield builder.send("tf", transforms=transforms)
 

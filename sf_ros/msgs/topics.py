@@ -57,6 +57,7 @@ TOPICS: dict[str, Topic] = {
     "person_anonymous": Topic("{humans}/persons/{id}/anonymous", "std_msgs/msg/Bool", "latched"),
     "person_face_id": Topic("{humans}/persons/{id}/face_id", "std_msgs/msg/String", "latched"),
     "person_body_id": Topic("{humans}/persons/{id}/body_id", "std_msgs/msg/String", "latched"),
+    "engagement": Topic("{humans}/persons/{id}/engagement_status", "hri_msgs/msg/EngagementLevel"),
     "gazing": Topic("{humans}/interactions/gazing", "hri_msgs/msg/Gaze"),
     "groups": Topic("{humans}/interactions/groups", "hri_msgs/msg/Group", "groups"),
     "persons": Topic("{node}/persons", DETECTIONS),
@@ -86,6 +87,11 @@ class Names:
 
     humans: str = "/humans"  # of REP-155; one per camera
     node: str = "~"  # the node's private namespace
+    frames: str = ""  # before the names of TF frames
+
+    def frame(self, name: str) -> str:
+        """The TF frame called `name` in REP-155."""
+        return self.frames + name
 
     def topic(self, key: str, subject: str = "") -> str:
         """The full name of an entry of ALL_TOPICS, for one id where its name has {id}."""

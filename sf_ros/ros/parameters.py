@@ -17,6 +17,7 @@ from sf_ros.msgs.topics import LABEL_TASKS, Names
 
 RELIABILITY = ("best_effort", "reliable")
 NAMESPACE = re.compile(r"(/[A-Za-z_][A-Za-z0-9_]*)+")  # valid in ROS 2, without the root
+FRAME_PREFIX = re.compile(r"(?!/)[A-Za-z0-9_./-]*")  # tf2 refuses names that start with a slash
 Value = bool | int | float | str
 
 
@@ -40,6 +41,11 @@ class NodeConfig:
         20.0, "Depth beyond this (metres) counts as not measured, as 0, NaN and 65535 of 16 bits do.", 0.1, 1000
     )
     humans_ns: str = described("/humans", "Namespace of the REP-155 topics; give each camera its own.")
+    frame_prefix: str = described(
+        "auto",
+        "Before the names of TF frames: auto (none for humans_ns /humans, else humans_ns without a final /humans: "
+        "'left/gaze_f00001' for /left/humans), or a prefix; '' for none.",
+    )
     persons: str = described(
         "internal",
         "Person ids: internal (one per track) | external (from persons/ topics of another node) | off (no persons).",
@@ -71,17 +77,29 @@ class NodeConfig:
         for name, choices in (("image_reliability", RELIABILITY), ("persons", PERSONS), ("contempt", CONTEMPT)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(map(repr, choices))}.")
+        if FRAME_PREFIX.fullmatch(self.frame_prefix) is None:
+            raise ValueError(
+                f"frame_prefix is '{self.frame_prefix}'; expected letters, digits, '_', '-', '.', '/', not '/' first."
+            )
         if NAMESPACE.fullmatch(self.humans_ns) is None:
             raise ValueError(
                 f"humans_ns is '{self.humans_ns}'; expected a namespace like '/humans', no part starting with a digit."
             )
+
+    @property
+    def frames(self) -> str:
+        """What stands before the names of TF frames. Faces have unique ids within one `humans_ns`, not beyond it."""
+        if self.frame_prefix != "auto":
+            return self.frame_prefix
+        own = self.humans_ns.removesuffix("/humans").strip("/")
+        return f"{own}/" if own else ""
 
     def messages(
         self, node: str, runtime: RuntimeConfig, label_tasks: tuple[str, ...] = LABEL_TASKS
     ) -> MessageSettings:
         """The settings of the messages. `node` is the node's full name; `label_tasks` have their labels announced."""
         return MessageSettings(
-            names=Names(humans=self.humans_ns, node=node),
+            names=Names(humans=self.humans_ns, node=node, frames=self.frames),
             persons=self.persons,
             contempt=self.contempt,
             loose_gestures=self.loose_gestures,

@@ -220,7 +220,7 @@ def test_qos_of_topics_is_in_the_metadata(folder: Path, topic: str, durability: 
     assert metadata[topic]["type_description_hash"].startswith("RIHS01_")
 
 
-def test_humble_bag_has_its_version_and_gesture(tmp_path: Path):
+def test_humble_bag_has_its_version(tmp_path: Path):
     bag = BagRecorder(tmp_path / "bag", version=8)
     bag.write(*clip()[0])
     bag.close()
@@ -231,7 +231,7 @@ def test_humble_bag_has_its_version_and_gesture(tmp_path: Path):
     with AnyReader([tmp_path / "bag"]) as reader:
         connections = [c for c in reader.connections if c.topic == "/humans/bodies/b00001/gesture"]
         ((connection, _, data),) = reader.messages(connections)
-        assert not hasattr(reader.deserialize(data, connection.msgtype), "handedness")
+        assert reader.deserialize(data, connection.msgtype).handedness == 0  # Humble has hri_msgs 2.3, too
 
 
 def test_unknown_bag_version_is_an_error(tmp_path: Path):

@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rosbags.typesys import get_types_from_msg
 
 from sf_ros.core.cues import CUES, TASKS
 from sf_ros.core.types import Gaze, Label, PairCues
 from sf_ros.msgs.builder import MessageSettings
-from sf_ros.msgs.hri import EXPRESSIONS, FORGET_AFTER_S, GESTURES
-from sf_ros.msgs.messages import messages
-from tests.msgs.frames import ANN, BEN, EMPTY, FULL, HUMBLE, JAZZY, TYPES, frame, label, on, only, person, sent
+from sf_ros.msgs.hri import EXPRESSIONS, FORGET_AFTER_S, GESTURES, PublisherState
+from sf_ros.msgs.messages import departure, messages
+from sf_ros.msgs.typestore import typestore
+from tests.msgs.frames import ANN, BEN, EMPTY, FULL, JAZZY, TYPES, frame, label, on, only, person, sent
 
 
 def test_boxes_are_clipped_and_normalised():
@@ -48,7 +50,7 @@ def test_lists_matches_and_links_agree():
 def test_latched_links_are_sent_only_when_they_change():
     first, state = messages(FULL, TYPES)
     second, state = messages(FULL, TYPES, state=state)
-    latched = re.compile(r"/humans/persons/p|~/labels/")
+    latched = re.compile(r"/humans/persons/p\d+/(?!engagement)|~/labels/")
     assert any(latched.match(item.topic) for item in first)
     assert not any(latched.match(item.topic) for item in second)
     hidden = frame(person(replace(ANN, face=None)), person(BEN))
@@ -150,12 +152,45 @@ def test_gestures_are_the_constants_of_hri_msgs(name: str, exact: int, loose: in
         assert only(items, "~/gestures").detections[0].results[0].hypothesis.class_id == name
 
 
-def test_every_gesture_is_other_on_humble():
+def test_every_gesture_is_other_before_hand_shapes_existed():
+    old = typestore()  # with Gesture of hri_msgs 2.1.0
+    old.types.pop("hri_msgs/msg/Gesture"), old.fielddefs.pop("hri_msgs/msg/Gesture")
+    text = "std_msgs/Header header\nuint8 OTHER=0\nuint8 HANDS_ON_FACE=1\nuint8 WAVING=6\nuint8 gesture\n"
+    old.register(get_types_from_msg(text, "hri_msgs/msg/Gesture"))
     for name in TASKS["gesture"].labels:
         cues = frame(person(BEN, gesture=label("gesture", name)))
-        message = only(messages(cues, HUMBLE.types.__getitem__)[0], "/humans/bodies/b00002/gesture")
+        message = only(messages(cues, old.types.__getitem__)[0], "/humans/bodies/b00002/gesture")
         assert message.gesture == 0
         assert not hasattr(message, "handedness")
+
+
+def test_engagement_is_published_for_every_known_person():
+    level = JAZZY.types["hri_msgs/msg/EngagementLevel"]
+    looking = person(BEN, looking_at_me=label("looking_at_me", "yes", 0.9))
+    state = PublisherState()
+    seen = []
+    for second, people in enumerate([(person(ANN), looking)] * 4 + [()] * 4):
+        cues = replace(frame(*people), stamp=float(second))
+        items, state = messages(cues, TYPES, state=state)
+        assert only(items, "/humans/persons/p00001/engagement_status").level == level.UNKNOWN
+        seen.append(only(items, "/humans/persons/p00002/engagement_status").level)
+    assert seen == [level.DISENGAGED, level.ENGAGING, level.ENGAGED, level.ENGAGED] + (
+        [level.ENGAGED, level.DISENGAGING, level.DISENGAGED, level.DISENGAGED]
+    )
+    left, _ = departure(9 * 10**9, "lens", TYPES, MessageSettings(), state)
+    assert only(left, "/humans/persons/p00002/engagement_status").level == level.DISENGAGED
+
+
+@pytest.mark.parametrize("persons", ["external", "off"])
+def test_engagement_belongs_to_the_node_that_publishes_persons(persons: str):
+    items, _ = messages(FULL, TYPES, MessageSettings(persons=persons), person_ids={1: "ann"})
+    assert not any("engagement" in item.topic for item in items)
+
+
+def test_engagement_is_left_out_where_the_message_is_missing():
+    types = {name: kind for name, kind in JAZZY.types.items() if not name.endswith("EngagementLevel")}
+    items, _ = messages(FULL, types.__getitem__)
+    assert items and not any("engagement" in item.topic for item in items)
 
 
 def test_tables_cover_every_label_with_existing_constants():

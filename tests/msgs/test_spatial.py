@@ -9,7 +9,9 @@ from sf_ros.core import gaze
 from sf_ros.core.attention import resolve_gaze
 from sf_ros.core.camera import Camera
 from sf_ros.core.types import Box, FrameCues, Gaze, Label, Person, PersonCues
+from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.messages import messages
+from sf_ros.msgs.topics import Names
 from tests.msgs.frames import HUMBLE, JAZZY, person
 
 CAMERA = Camera.from_info(640, 480, (500.0, 0, 320, 0, 500, 240, 0, 0, 1), (), "plumb_bob", "lens")
@@ -17,10 +19,12 @@ FACE = Box(300, 220, 340, 260)  # in the middle of the image
 POINT, RAY = "/humans/faces/f00003/gaze_target_point", "/humans/faces/f00003/gaze_target_ray"
 
 
-def by_topic(people: tuple[PersonCues, ...], depth: np.ndarray | None, store=JAZZY) -> dict:
+def by_topic(
+    people: tuple[PersonCues, ...], depth: np.ndarray | None, store=JAZZY, settings: MessageSettings | None = None
+) -> dict:
     """Messages by topic of a frame at 5 s, whose gaze is resolved as the pipeline does; all can be serialised."""
     cues = FrameCues(5.0, 0, 640, 480, resolve_gaze(people, (640, 480), CAMERA, depth, 0.35), frame_id="lens")
-    items = messages(cues, store.types.__getitem__)[0]
+    items = messages(cues, store.types.__getitem__, settings or MessageSettings())[0]
     for item in items:
         store.serialize_cdr(item.message, item.type)
     return {item.topic: item.message for item in items}
@@ -110,3 +114,10 @@ def forward(rotation) -> np.ndarray:
     axis, w = np.array([rotation.x, rotation.y, rotation.z]), rotation.w
     z = np.array([0.0, 0.0, 1.0])
     return z + 2 * np.cross(axis, np.cross(axis, z) + w * z)
+
+
+def test_frames_have_the_prefix_of_the_settings():
+    settings = MessageSettings(names=Names(frames="left/"))
+    looking = someone(gaze=at(0.5, 0.5))
+    frames = {t.child_frame_id for t in by_topic((looking,), flat(2.0), settings=settings)["/tf"].transforms}
+    assert frames == {"left/" + name for name in spatial(looking, flat(2.0))[1]} and frames

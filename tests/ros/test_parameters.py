@@ -59,6 +59,7 @@ def test_values_reach_their_fields() -> None:
         ({"image_reliability": "x"}, "'best_effort', 'reliable'"),
         ({"humans_ns": "humans"}, "expected a namespace like '/humans'"),
         ({"humans_ns": "/humans/2"}, "expected a namespace like '/humans'"),
+        ({"frame_prefix": "/left/"}, "not '/' first"),
         ({"humans_ns": "/left humans"}, "expected a namespace like '/humans'"),
     ],
 )
@@ -120,6 +121,22 @@ def test_message_settings_follow_the_parameters() -> None:
     assert settings.names.topic("persons") == "/robot/sf_ros/persons"
     assert (settings.persons, settings.contempt, settings.cues["expression"].enter) == ("off", "", 0.7)
     assert NodeConfig().messages("~", RuntimeConfig()) == MessageSettings()
+
+
+@pytest.mark.parametrize(
+    ("values", "frame"),
+    [
+        ({}, "gaze_f00001"),
+        ({"humans_ns": "/left/humans"}, "left/gaze_f00001"),
+        ({"humans_ns": "/robot/left/humans"}, "robot/left/gaze_f00001"),
+        ({"humans_ns": "/humans_left"}, "humans_left/gaze_f00001"),
+        ({"humans_ns": "/left/humans", "frame_prefix": ""}, "gaze_f00001"),
+        ({"frame_prefix": "eye_"}, "eye_gaze_f00001"),
+    ],
+)
+def test_frames_have_the_names_of_rep_155_unless_humans_ns_is_another(values: dict, frame: str) -> None:
+    node, runtime = configs(values)
+    assert node.messages("/sf_ros", runtime).names.frame("gaze_f00001") == frame
 
 
 def test_documentation_lists_the_parameters_of_the_node() -> None:
