@@ -26,17 +26,18 @@ _DOMAINS = (number % 100 + 1 for number in itertools.count(os.getpid()))
 class Rig:
     """The node, and a client that publishes its images and subscribes to its topics; each is spun by a thread."""
 
-    def __init__(self, **parameters: Any) -> None:
+    def __init__(self, namespace: str = "", domain: int | None = None, **parameters: Any) -> None:
         import rclpy
         from rclpy.parameter import Parameter
 
         from sf_ros.ros.node import PerceptionNode
 
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context, domain_id=next(_DOMAINS))
+        self.context, self.domain = rclpy.Context(), next(_DOMAINS) if domain is None else domain
+        rclpy.init(context=self.context, domain_id=self.domain)
         self._spinning: list[tuple[Any, threading.Thread]] = []
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        self.node = PerceptionNode(context=self.context, parameter_overrides=overrides)
+        self.node = PerceptionNode(namespace=namespace, context=self.context, parameter_overrides=overrides)
+        self.name = self.node.get_fully_qualified_name()
         self._spin(self.node)
         self.connect()
 
@@ -80,7 +81,7 @@ class Rig:
 
         request = ChangeState.Request()
         request.transition.id = getattr(Transition, f"TRANSITION_{transition.upper()}")
-        return self.call(ChangeState, "/sf_ros/change_state", request).success
+        return self.call(ChangeState, f"{self.name}/change_state", request).success
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """The response of a service."""
@@ -97,7 +98,9 @@ class Rig:
         from rclpy.parameter import Parameter
 
         changes = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        return self.call(SetParameters, "/sf_ros/set_parameters", SetParameters.Request(parameters=changes)).results
+        return self.call(
+            SetParameters, f"{self.name}/set_parameters", SetParameters.Request(parameters=changes)
+        ).results
 
     def listen(self, topic: str, kind: str, qos: str = "stream", raw: bool = False) -> None:
         """Collect the messages of a topic in `received`."""

@@ -24,7 +24,9 @@ def rigs() -> Iterator[list[Rig]]:
     made: list[Rig] = []
     try:
         for side in SIDES:
-            rig = Rig(namespace=side, domain=made[0].domain if made else None, use_depth=True, humans_ns=f"/{side}/humans")
+            rig = Rig(
+                namespace=side, domain=made[0].domain if made else None, use_depth=True, humans_ns=f"/{side}/humans"
+            )
             made.append(rig)
             assert rig.go("configure") and rig.go("activate")
         yield made
