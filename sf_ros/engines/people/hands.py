@@ -13,9 +13,10 @@ from sf_ros.engines.people.squares import Square, view
 MAX_HANDS = 2
 PALM_SIDE, HAND_SIDE = 192, 224  # pixels of the two networks' square inputs
 PALM_SCORE = 0.2  # of a palm that is looked at; the joints' own presence decides
-# Sides of the looked-at square relative to the region: palms at the edge are found with room around them; the closer
-# view is for hands that the first one misses.
-VIEWS = (1.25, 1.0)
+# Sides of the looked-at square relative to the region. Palms are found with room around them; a close person's box
+# ends at the image's edge, or holds little but the hand.
+VIEWS = (1.5, 2.2)
+REACH = 1.3  # of the middles of a person's own hands from the region's, in halves of its side
 HAND_SCORE = 0.5  # presence from which joints are taken for a hand
 SAME_PALM = 0.3  # intersection over union of boxes of one palm
 SAME_HAND = 0.5  # of boxes around joints: found twice
@@ -51,9 +52,9 @@ class HandReader:
         """
         for scale in VIEWS:
             side = scale * max(region.width, region.height)
-            hands = self._hands(image, Square(*region.center, side, 0.0))
+            hands = [hand for hand in self._hands(image, Square(*region.center, side, 0.0)) if _within(hand, region)]
             if hands:
-                return hands
+                return tuple(hands)
         return ()
 
     def _hands(self, image: np.ndarray, region: Square) -> tuple[Hand, ...]:
@@ -140,6 +141,12 @@ def _around_joints(points: np.ndarray) -> Square:
 def _upright(up: np.ndarray) -> float:
     """The angle of a square in which a direction (2,) of the image points upwards."""
     return float(np.arctan2(up[0], -up[1]))
+
+
+def _within(hand: Hand, region: Box) -> bool:
+    """Whether a hand is in reach of the person in a region."""
+    offset = np.abs(hand.points_px[:, :2].mean(axis=0) - region.center)
+    return bool(offset.max() <= REACH * max(region.width, region.height) / 2)
 
 
 def _box(hand: Hand) -> Box:
