@@ -37,6 +37,7 @@ setup(
     install_requires=[
         "numpy>=1.23",
         "opencv-python>=4.7",
+        "pillow>=10",
         "safetensors>=0.4",
         "transformers>=5.0",
         "scipy>=1.8",
@@ -60,7 +61,6 @@ setup(
             "onnxscript>=0.5",
             "onnxslim>=0.1.60",
             "matplotlib>=3.9",
-            "pillow>=10",
             "accelerate>=1.10",
             "filelock>=3.16",
             "scikit-learn>=1.5",

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sf_ros.core.text import abandon_output, prepare_output, printable
+
 T = TypeVar("T")
 UNITS = ("px", "m", "mm", "deg")  # suffixes of field names
 
@@ -30,12 +32,14 @@ def command(
 
     Returns the exit status: 0, 1 if the result's field `holds` is false, 2 after one of `user_errors`.
     """
+    prepare_output()
     try:
         result = run(tyro.cli(arguments, prog=f"python -m calibration.{name}", args=argv, description=about))
-    except user_errors as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(json.dumps(result), flush=True)
+    except (*user_errors, OSError) as error:
+        abandon_output()
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
-    print(json.dumps(result))
     return 0 if result.get("holds", True) else 1
 
 

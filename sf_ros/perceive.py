@@ -1,4 +1,7 @@
-"""Social cues from a camera, a video, images or a rosbag, without ROS: python -m sf_ros.perceive SOURCE --out DIR."""
+"""Social cues from a camera, a stream, a video, images or a rosbag, without ROS:
+
+python -m sf_ros.perceive SOURCE --out DIR
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -24,12 +28,13 @@ from sf_ros.core.bundle import BundleError
 from sf_ros.core.camera import CalibrationError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.demo import demo_file
+from sf_ros.core.text import abandon_output, prepare_output, printable
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.engines import threads
 from sf_ros.io.camera_info import read_camera_info
 from sf_ros.io.recorders import OUTPUTS, RecorderError, open_recorders
 from sf_ros.io.source import Source, SourceError
-from sf_ros.io.sources import open_source
+from sf_ros.io.sources import KINDS, open_source
 from sf_ros.io.summary import Summary, print_summary
 from sf_ros.io.truth import compare
 from sf_ros.io.window import WindowError, show
@@ -53,6 +58,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, or 2 after a user error (one line on stderr)."""
     threads.prepare()
+    prepare_output()
     try:
         try:
             options = _parser().parse_args(argv)
@@ -63,13 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return _perceive(options)
     except (OptionError, *USER_ERRORS) as error:
-        print(f"sf_ros.perceive: error: {' '.join(str(error).split())}", file=sys.stderr)
+        abandon_output()
+        print(f"sf_ros.perceive: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sf_ros.perceive", description=__doc__)
-    parser.add_argument("source", metavar="SOURCE", help="demo | camera index | video file | image | folder | rosbag")
+    parser.add_argument("source", metavar="SOURCE", help=KINDS)
     parser.add_argument("--topic", help="image topic of a rosbag that has several")
     parser.add_argument("--depth-topic", help="topic of aligned depth images in a rosbag: gaze targets in space")
     parser.add_argument("--camera-info", type=Path, metavar="FILE", help="camera_info YAML: gaze as rays in space")
@@ -88,8 +95,11 @@ def _parser() -> argparse.ArgumentParser:
 def _perceive(options: argparse.Namespace) -> int:
     if options.max_frames is not None and options.max_frames < 1:
         raise OptionError(f"--max-frames is {options.max_frames}; it must be 1 or more.")
-    replaced = [(options.out / name).resolve() for name in OUTPUTS] if options.replace else []
-    if any(Path(options.source).resolve().is_relative_to(path) for path in replaced):
+    for path in (options.source, options.out, options.bundle, options.camera_info):
+        if "\0" in str(path):
+            raise OptionError(f"'{path}' is no name of a file: it contains a NUL.")
+    replaced = [os.path.realpath(options.out / name) for name in OUTPUTS] if options.replace else []
+    if any(Path(os.path.realpath(options.source)).is_relative_to(path) for path in replaced):
         raise OptionError(f"--replace would remove {options.source} before it is read. Name another --out.")
     try:
         config = RuntimeConfig(device=options.device, budget_ms=options.budget_ms)
@@ -107,8 +117,8 @@ def _perceive(options: argparse.Namespace) -> int:
     if truth is not None and truth.is_file():
         result["truth"] = compare(json.loads(truth.read_text(encoding="utf-8")), summary.cues)
     print_summary(result, source)
-    print(f"Results in {options.out}: {', '.join(OUTPUTS)}")
-    print(json.dumps(result))
+    print(f"Results in {printable(str(options.out))}: {', '.join(OUTPUTS)}")
+    print(json.dumps(result), flush=True)  # an error of the output must not come after status 0
     return 0
 
 
@@ -123,11 +133,11 @@ def _run(
 ) -> None:
     """Process every frame and record it, until the source ends or Ctrl-C."""
     expected = min(source.expected or sys.maxsize, options.max_frames or sys.maxsize)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    summary.start()
     with Progress(*columns, console=Console(stderr=True)) as progress, contextlib.suppress(KeyboardInterrupt):
         task = progress.add_task(source.name, total=expected if expected < sys.maxsize else None)
-        summary.start()
-        for frame in frames:
+        for frame in warmed_up(frames, pipeline, summary):
             with interrupt.held():
                 cues = pipeline.step(frame)
                 write(frame, cues)
@@ -136,6 +146,15 @@ def _run(
             if summary.frames == options.max_frames or (options.show and not _show(frame.image, cues)):
                 break
     summary.stop()
+
+
+def warmed_up(frames: Iterable[Frame], pipeline: Pipeline, summary: Summary) -> Iterator[Frame]:
+    """The frames; detector and engine have run on the first one before its time counts."""
+    for number, frame in enumerate(frames):
+        if number == 0:
+            pipeline.warm_up(frame)
+            summary.start()
+        yield frame
 
 
 def _show(image: np.ndarray, cues: FrameCues) -> bool:

@@ -1,7 +1,7 @@
 """Intrinsics of a camera from images of a board:  python -m calibration.camera SOURCE --out DIR
 
-SOURCE is a folder of images, a video, a rosbag, a camera index or topic:/camera/image_raw (with ROS 2 sourced). The
-command selects good views that differ from each other. It writes camera_info.yaml for camera_info_manager, and
+SOURCE is a folder of images, a video, a rosbag, a camera index, an address (rtsp://...) or topic:/camera/image_raw
+(with ROS 2 sourced). The command selects good views that differ from each other. It writes camera_info.yaml for camera_info_manager, and
 report.png. --validate FILE measures the error of a calibration on other images and fits nothing. The last line of
 stdout is one JSON object.
 """
@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 
 from calibration.camera import camera_info, quality, report
@@ -45,7 +46,7 @@ USER_ERRORS = (ViewsError, BoardError, CalibrationError, SourceError, WindowErro
 class Arguments:
     """Command line of the intrinsics."""
 
-    # folder of images | video | rosbag | camera index | topic:/camera/image_raw
+    # folder of images | video | rosbag | camera index or /dev path | rtsp://... | topic:/camera/image_raw
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]  # folder for camera_info.yaml and report.png
     board: Annotated[Board, tyro.conf.arg(name="")] = field(default_factory=Board)
@@ -110,7 +111,7 @@ def collect(source: Source, arguments: Arguments) -> Collection:
     window = Window(collection, arguments.model) if arguments.show else None
     interval_s = 0.0 if isinstance(source, ImagesSource) else INTERVAL_S
     due_s = -np.inf
-    frames = track(source, source.name, source.expected, console=Console(stderr=True), transient=True)
+    frames = track(source, escape(source.name), source.expected, console=Console(stderr=True), transient=True)
     try:
         for frame in frames:
             if frame.stamp >= due_s:
@@ -118,7 +119,7 @@ def collect(source: Source, arguments: Arguments) -> Collection:
                 view = collection.add(to_grey(frame.image), source.label(frame))
                 if window is not None and not window.show(frame.image, view):
                     break
-            if frame.index + 1 == arguments.max_frames or (source.expected is None and collection.enough):
+            if frame.index + 1 == arguments.max_frames or (source.live and collection.enough):
                 break
     except KeyboardInterrupt:
         print("Interrupted; calibrating with the views collected so far.", file=sys.stderr)

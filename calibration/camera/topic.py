@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from sf_ros.core.bit_depth import BitDepth
 from sf_ros.core.types import Frame
 from sf_ros.io.camera import STOPPED_AFTER_S
 from sf_ros.io.source import UNKNOWN_FPS, Source, SourceError
@@ -22,6 +23,8 @@ class TopicSource(Source):
 
     Unreadable images are skipped and counted. SourceError if ROS 2 is missing or no image arrives.
     """
+
+    live = True
 
     def __init__(self, topic: str, first_s: float = FIRST_S) -> None:
         try:
@@ -53,13 +56,13 @@ class TopicSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         from sf_ros.msgs.images import ImageError, compressed_to_rgb, to_rgb
 
-        index = 0
+        index, depth = 0, BitDepth(self.name)
         while True:
             message = self._next(self._first_s if index == 0 else None)
             try:
-                image = compressed_to_rgb(message) if self._compressed else to_rgb(message)
+                image = compressed_to_rgb(message, depth) if self._compressed else to_rgb(message, depth)
             except ImageError as error:
-                self.skipped[str(error)] += 1
+                self.skip(self.name, str(error))
                 continue
             stamp = message.header.stamp
             yield Frame(image, stamp.sec + 1e-9 * stamp.nanosec or time.time(), index)

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from calibration.camera.board.collection import to_grey
 from calibration.extrinsics.transforms import PoseError, TransformLog, pose_from_quaternion
 from sf_ros.io.bag import BagSource
-from sf_ros.io.images import read_image
+from sf_ros.io.images import ImageFileError, read_image
 
 POSES = "poses.jsonl"
 INTERVAL_S = 0.5  # between the images used
@@ -50,9 +50,10 @@ def read_folder(folder: Path) -> Iterator[Shot]:
             head = pose_from_quaternion(_numbers(fields, "translation_m", 3), _numbers(fields, "rotation_xyzw", 4))
         except (KeyError, TypeError, ValueError) as error:
             raise PoseError(f"{path}, line {number}: {error!s} is missing or wrong.") from error
-        image = read_image(folder / name) if (folder / name).is_file() else None
-        if image is None:
-            raise PoseError(f"{path}, line {number}: {folder / name} is not a readable image.")
+        try:
+            image = read_image(folder / name)
+        except ImageFileError as error:
+            raise PoseError(f"{path}, line {number}: {folder / name} is not a readable image ({error}).") from error
         yield Shot(name, to_grey(image), head)
 
 

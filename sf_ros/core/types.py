@@ -72,7 +72,7 @@ class Frame:
     """One image of a stream. `image` is RGB uint8 (H, W, 3); `stamp` is seconds on the source's own clock.
 
     `camera` and `depth` place gaze in space where they are known: `depth` is an aligned image (h, w) of z in metres,
-    NaN where nothing was measured, of any resolution.
+    NaN where nothing was measured, of any resolution. `still`: a photograph, of which everything is asked at once.
     """
 
     image: np.ndarray
@@ -81,6 +81,7 @@ class Frame:
     frame_id: str = "camera"
     camera: Camera | None = None
     depth: np.ndarray | None = None
+    still: bool = False
 
     @property
     def width(self) -> int:

@@ -12,9 +12,11 @@ import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 
+from sf_ros.core.bit_depth import BitDepth
 from sf_ros.core.camera import same_aspect
+from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
-from sf_ros.io.source import IMAGES_FPS, Source, SourceError
+from sf_ros.io.source import IMAGES_FPS, MAX_FPS, Source, SourceError
 from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
 
 DEPTH = "depth"  # in a topic's name: its images are distances
@@ -42,8 +44,8 @@ class BagSource(Source):
             self._bag.open()
         except READ_ERRORS as error:
             raise SourceError(
-                f"{path}: not a readable recording ({_reason(error)}). Expected a rosbag2 folder with its "
-                "metadata.yaml ('ros2 bag reindex' writes one), an .mcap or .db3 file, or a rosbag1 .bag."
+                f"{printable(str(path))}: not a readable recording ({_reason(error)}). Expected a rosbag2 folder "
+                "with its metadata.yaml ('ros2 bag reindex' writes one), an .mcap or .db3 file, or a rosbag1 .bag."
             ) from error
         try:
             topics = {c.topic for c in self._bag.connections if c.msgtype in READERS and c.msgcount}
@@ -60,7 +62,7 @@ class BagSource(Source):
         self._count = sum(connection.msgcount for connection in self._connections)
         seconds = self._bag.duration / 1e9
         fps = (self._count - 1) / seconds if self._count > 1 and seconds > 0 else IMAGES_FPS
-        super().__init__(f"{path}, {self.topic}", min(fps, 1000.0))
+        super().__init__(f"{path}, {self.topic}", min(fps, MAX_FPS))
         self._closed = False
 
     @property
@@ -70,6 +72,7 @@ class BagSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         taken = read = 0
         depth: tuple[float, np.ndarray] | None = None  # stamp and newest depth image
+        bits = BitDepth(self.topic)
         try:
             for connection, recorded_ns, data in self._bag.messages([*self._connections, *self._depth]):
                 is_depth = connection in self._depth
@@ -81,9 +84,9 @@ class BagSource(Source):
                     if is_depth:
                         depth = seconds, depth_to_metres(message)
                         continue
-                    image = READERS[connection.msgtype](message)
+                    image = READERS[connection.msgtype](message, bits)
                 except (AnyReaderError, ImageError, AttributeError) as error:
-                    self.skipped[f"{connection.topic}: {_reason(error)}"] += 1
+                    self.skip(connection.topic, _reason(error))
                     continue
                 read += 1
                 near = depth[1] if depth is not None and abs(depth[0] - seconds) <= DEPTH_SLOP_S else None
@@ -92,7 +95,7 @@ class BagSource(Source):
                     near = None
                 yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id, depth=near)
         except READ_ERRORS as error:
-            self.skipped[f"{self.topic}: the recording is truncated ({_reason(error)})"] += max(self._count - taken, 1)
+            self.skip(self.topic, f"the recording is truncated ({_reason(error)})", max(self._count - taken, 1))
         if not read:
             raise SourceError(f"{self.name}: none of {self._count} messages is an image. {_first(self.skipped)}.")
 

@@ -1,23 +1,57 @@
-"""Image files and folders of them."""
+"""Image files, folders of them, and animated images."""
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import os
+import stat
+import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps, features
 
+from sf_ros.core.bit_depth import BitDepth, significant_bits, to_8_bits
 from sf_ros.core.types import Frame
-from sf_ros.io.source import IMAGES_FPS, Source, SourceError
+from sf_ros.io.source import IMAGES_FPS, Source, SourceError, natural_order
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# Pillow warns of what is read or refused here anyway: large images, odd EXIF.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+    | {".avif", ".heic", ".heif"}
+)
+ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # other formats hold several pictures that are no animation
+GROUND = "white"  # behind transparent pixels
+DEFAULT_DURATION_S = 0.1  # of an animation's frame without one, as browsers show it
+BROKEN = "empty, broken or truncated"
+PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, OverflowError)
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a block device"),
+)
 
 
-def to_rgb(image: np.ndarray) -> np.ndarray:
-    """RGB uint8 (H, W, 3) of what OpenCV decodes: grey repeated, alpha dropped, 16 bit and 0..1 floats scaled."""
+class ImageFileError(OSError):
+    """An image file that cannot be read: says why, without the file's name."""
+
+
+def to_rgb(image: np.ndarray, depth: BitDepth | None = None) -> np.ndarray:
+    """RGB uint8 (H, W, 3) of what OpenCV decodes: grey repeated, a camera's fourth channel dropped, floats of 0..1.
+
+    16-bit pixels keep their upper 8 bits, or with `depth` those of the significant ones.
+    """
     if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+        image = to_8_bits(image, 16) if depth is None else depth.reduce(image)
     elif image.dtype != np.uint8:
         image = (np.clip(np.nan_to_num(image), 0, 1) * 255).astype(np.uint8)
     channels = 1 if image.ndim == 2 else image.shape[2]
@@ -27,29 +61,105 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(image, code)
 
 
-def read_image(path: Path) -> np.ndarray | None:
-    """An image file as RGB uint8 (H, W, 3), upright by its EXIF; None when it is empty, broken or truncated."""
-    data = path.read_bytes()
-    # OpenCV silently fills the rest of a truncated JPEG with grey: the end marker must follow the last start of scan.
-    if not data or (data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")):
-        return None
+def kind_of(path: Path) -> str:
+    """What a path is that is no regular file: "a folder", "a FIFO"; empty for a file. OSError where it is missing."""
+    mode = path.stat().st_mode
+    return next((name for test, name in KINDS if test(mode)), "")
+
+
+def read_image(path: Path, *, upright: bool = True, depth: BitDepth | None = None) -> np.ndarray:
+    """An image file as RGB uint8 (H, W, 3): the first frame of an animation, transparent pixels on white.
+
+    `upright` turns it by its EXIF. 16-bit grey is scaled by `depth`, else by the bits that its own values use.
+    ImageFileError where it is missing, no file, empty, broken or truncated.
+    """
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-    return None if image is None else to_rgb(image)
+        kind = kind_of(path)
+        data = b"" if kind else path.read_bytes()
+    except ValueError as error:  # a NUL in the name
+        raise ImageFileError(str(error)) from error
+    except OSError as error:
+        raise ImageFileError((error.strerror or str(error)).lower()) from error
+    if kind:
+        raise ImageFileError(f"not a file but {kind}")
+    # A JPEG's end marker must follow its last start of scan, whatever another library told Pillow about truncated ones.
+    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise ImageFileError(BROKEN)
+    _prepare(data)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _to_rgb(_turned(image) if upright else image, depth)
+    except Image.DecompressionBombError as error:
+        raise ImageFileError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
+    except PILLOW_ERRORS as error:
+        raise ImageFileError(BROKEN) from error
+
+
+def _prepare(data: bytes) -> None:
+    """ImageFileError for formats that need what is not installed, by the file's content."""
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in HEIF_BRANDS:
+        if importlib.util.find_spec("pillow_heif") is None:
+            raise ImageFileError(
+                "HEIC; install pillow-heif to read it (pip install pillow-heif), or convert it to JPEG"
+            )
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    elif brand in (b"avif", b"avis") and not features.check("avif"):
+        raise ImageFileError("AVIF; install Pillow 11.3 or later to read it, or convert it to JPEG")
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """The image upright by its EXIF; as it is where that is broken."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except PILLOW_ERRORS:
+        image.load()  # raises again where the fault was the image's
+    return image
+
+
+def _to_rgb(image: Image.Image, depth: BitDepth | None) -> np.ndarray:
+    image.load()
+    if image.mode.startswith("I"):  # 16 or 32 bits of grey, which Pillow would clip at 255
+        pixels = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF).astype(np.uint16)
+        grey = to_8_bits(pixels, significant_bits(pixels)) if depth is None else depth.reduce(pixels)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image))
+        return to_rgb(values / max(float(values.max()), 1.0))
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, GROUND)
+        image = Image.alpha_composite(ground, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether an image file has several frames that are shown one after the other."""
+    try:
+        with Image.open(path) as image:
+            return image.format in ANIMATED and getattr(image, "n_frames", 1) > 1
+    except (*PILLOW_ERRORS, Image.DecompressionBombError):
+        return False
 
 
 class ImagesSource(Source):
-    """Image files in the order given, at a nominal 10 per second; broken ones are skipped, counted and named."""
+    """Image files in the order given, at a nominal 10 per second; others are skipped, counted and named."""
 
     def __init__(self, path: Path, files: list[Path]) -> None:
-        super().__init__(str(path), IMAGES_FPS)
+        super().__init__(path, IMAGES_FPS)
         if not files:
             raise SourceError(
-                f"{path}: no images in this folder. Expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}."
+                f"{self.name}: no images in this folder. Expected files ending in {', '.join(sorted(IMAGE_SUFFIXES))}."
             )
         self._files = files
+
+    @classmethod
+    def of_folder(cls, path: Path) -> ImagesSource:
+        """The images of a folder in natural order: 2.jpg before 10.jpg."""
+        names = [name for name in os.listdir(path) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        return cls(path, [path / name for name in sorted(names, key=natural_order)])
 
     @property
     def expected(self) -> int | None:
@@ -60,18 +170,58 @@ class ImagesSource(Source):
 
     def __iter__(self) -> Iterator[Frame]:
         read = 0
+        depth = BitDepth(self.name)
         for index, path in enumerate(self._files):
-            image = read_image(path)
-            if image is None:
-                self.skipped[f"{path.name}: empty, broken or truncated"] += 1
+            try:
+                image = read_image(path, depth=depth)
+            except ImageFileError as error:
+                self.skip(path.name, str(error))
                 continue
             read += 1
-            yield Frame(image, index / self.fps, index)
+            yield Frame(image, index / self.fps, index, still=True)
         if not read:
             raise SourceError(
-                f"{self.name}: none of {len(self._files)} images can be decoded. "
+                f"{self.name}: none of {len(self._files)} images can be decoded ({next(iter(self.skipped))}). "
                 "Open one in a viewer, or copy them again."
             )
 
     def close(self) -> None:
         """Nothing stays open between images."""
+
+
+class AnimationSource(Source):
+    """An animated GIF, PNG, WebP or AVIF: every frame, with stamps from their durations."""
+
+    def __init__(self, path: Path) -> None:
+        self._image = Image.open(path)
+        # An APNG may have a still picture in front for programs that know no animation.
+        self._first = int(bool(self._image.info.get("default_image")))
+        self._count = getattr(self._image, "n_frames", 1) - self._first
+        self._path = path
+        super().__init__(path, 1 / _duration_s(self._image))
+
+    @property
+    def expected(self) -> int | None:
+        return self._count
+
+    def __iter__(self) -> Iterator[Frame]:
+        stamp = 0.0
+        for index in range(self._count):
+            try:
+                self._image.seek(self._first + index)
+                image = _to_rgb(self._image, None)
+            except PILLOW_ERRORS:
+                self.skip(self._path.name, "frames that cannot be decoded", self._count - index)
+                if not index:
+                    raise SourceError(f"{self.name}: no frame can be decoded. Copy the file again.") from None
+                return
+            yield Frame(image, stamp, index)
+            stamp += _duration_s(self._image)
+
+    def close(self) -> None:
+        self._image.close()
+
+
+def _duration_s(image: Image.Image) -> float:
+    """How long the current frame is shown."""
+    return float(image.info.get("duration") or 0) / 1000 or DEFAULT_DURATION_S

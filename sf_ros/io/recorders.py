@@ -18,6 +18,8 @@ from rosbags.interfaces import Qos as BagQos
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sf_ros.core.types import Frame, FrameCues
+from sf_ros.io.capture import file_name, quiet
+from sf_ros.io.containers import listing
 from sf_ros.io.cues_json import from_json, to_json
 from sf_ros.io.draw import draw
 from sf_ros.msgs.builder import MessageSettings
@@ -31,6 +33,7 @@ IMAGE_TOPIC = "/camera/image/compressed"
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 NODE = "/sf_ros"  # namespace of the node's private topics in a bag
 MAX_PENDING = 8  # frames accepted and not written yet
+FREE_SPACE = "The disk may be full: free some space, or choose another folder."
 OUTPUTS = ("cues.jsonl", "annotated.mp4", "bag")
 _INFINITE = QosTime(9_223_372_036, 854_775_807)  # RMW_DURATION_INFINITE, as rosbag2 writes it
 
@@ -51,19 +54,23 @@ class CuesRecorder:
     """One JSON object per frame, as documented in `cues_json`. A killed process leaves complete frames."""
 
     def __init__(self, path: str | Path) -> None:
-        self._file = Path(path).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115  closed by close()
+        self._path, self._bytes = Path(path), 0
+        self._file = self._path.open("w", encoding="utf-8", buffering=1)
 
     def write(self, frame: Frame, cues: FrameCues) -> None:
-        self._file.write(json.dumps(to_json(cues)) + "\n")
+        self._bytes += self._file.write(json.dumps(to_json(cues)) + "\n")  # JSON is ASCII: characters are bytes
 
     def close(self) -> None:
         self._file.close()
+        if (size := self._path.stat().st_size) != self._bytes:
+            raise RecorderError(f"{self._path}: {size} of {self._bytes} bytes are on the disk. {FREE_SPACE}")
 
 
 class VideoRecorder:
     """The overlay of every frame as MPEG-4 part 2, in the size of the first frame.
 
-    ValueError where fps is not above 0; RecorderError where OpenCV cannot write the file.
+    ValueError where fps is not above 0; RecorderError where OpenCV cannot write the file. OpenCV tells nobody about a
+    full disk: close() reads what was written and raises RecorderError where frames are missing.
     """
 
     def __init__(self, path: str | Path, fps: float) -> None:
@@ -72,11 +79,13 @@ class VideoRecorder:
         self.path, self.fps = Path(path), fps
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._written = 0
 
     def write(self, frame: Frame, cues: FrameCues) -> None:
         if self._writer is None:
             self._size = (frame.width, frame.height)
-            self._writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self._size)
+            with file_name(self.path, folder=True) as name, quiet():
+                self._writer = cv2.VideoWriter(name, cv2.VideoWriter.fourcc(*"mp4v"), self.fps, self._size)
             if not self._writer.isOpened():
                 self._writer = None
                 raise RecorderError(
@@ -87,11 +96,17 @@ class VideoRecorder:
         if (frame.width, frame.height) != self._size:
             overlay = cv2.resize(overlay, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(overlay)
+        self._written += 1
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        writer.release()
+        video = listing(self.path)
+        stored = 0 if video is None else video.stored
+        if stored < self._written:
+            raise RecorderError(f"{self.path}: {stored} of {self._written} frames are on the disk. {FREE_SPACE}")
 
 
 class BagRecorder:

@@ -60,6 +60,7 @@ class Summary:
             "latency_ms": stages.pop("total", _percentiles((), 50, 95, 99)),
             "persons": len(self._ids),
             "dropped": source.dropped,
+            "reconnects": source.reconnects,
             "skipped": sum(source.skipped.values()),
             "skipped_reasons": dict(source.skipped),
             "age_ms": {name: _percentiles(values, 50, 95) for name, values in self._ages.items()},
@@ -73,11 +74,14 @@ def print_summary(result: dict[str, Any], source: Source) -> None:
     console.print(
         f"{result['source']}: {result['frames']} frames at {result['fps']} per second, {result['persons']} persons, "
         f"{result['dropped']} dropped, {result['skipped']} skipped"
+        + (f", {result['reconnects']} times reconnected" if result["reconnects"] else ""),
+        markup=False,
+        soft_wrap=True,  # names stay whole where the output is piped
     )
     for reason, count in source.skipped.items():
-        console.print(f"  skipped {count} x {reason}")
+        console.print(f"  skipped {count} x {reason}", markup=False, soft_wrap=True)
     for cue, reason in result["off"].items():
-        console.print(f"  off: {cue}, {reason}")
+        console.print(f"  off: {cue}, {reason}", markup=False, soft_wrap=True)
     table = Table("stage", "p50 ms", "p95 ms")
     for name, values in {**result["stages_ms"], "total": result["latency_ms"]}.items():
         table.add_row(name, str(values["p50"]), str(values["p95"]))

@@ -15,6 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sf_ros.core.bit_depth import BitDepth, significant_bits, to_8_bits
+
 MAX_PIXELS = 100_000_000  # a header with more is corrupt; checked before anything is allocated
 JPEG_QUALITY = 85
 MAX_DEPTH_M = 20.0  # the range of usual depth cameras, with room; further is not measured
@@ -75,10 +77,11 @@ _DEPTH = {
 }  # dtype, metres per unit
 
 
-def to_rgb(message: Any) -> np.ndarray:
+def to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
     """sensor_msgs/Image -> RGB uint8 (H, W, 3); shares the message's memory where its encoding is rgb8.
 
-    16-bit channels keep their upper 8 bits. ImageError for empty, truncated or inconsistent messages and for encodings
+    16-bit channels are scaled by `depth`, which belongs to the topic, else by the bits that this image's values use
+    (infrared cameras send 10 or 12 in 16). ImageError for empty, truncated or inconsistent messages and for encodings
     that are neither colour nor grey.
     """
     height, width, name = int(message.height), int(message.width), str(message.encoding)
@@ -94,22 +97,30 @@ def to_rgb(message: Any) -> np.ndarray:
     if encoding.channels == 2 and width % 2:
         raise ImageError(f"{name} image of {width}x{height}: the width must be even.")
     pixels = _rows(message, height, width, encoding.dtype, encoding.channels)
-    if encoding.to_rgb is not None:
-        pixels = cv2.cvtColor(pixels, encoding.to_rgb)
-    return pixels if pixels.dtype == np.uint8 else (pixels >> 8).astype(np.uint8)
+    pixels = _to_8_bits(pixels, depth)
+    return pixels if encoding.to_rgb is None else cv2.cvtColor(pixels, encoding.to_rgb)
 
 
-def compressed_to_rgb(message: Any) -> np.ndarray:
-    """sensor_msgs/CompressedImage (JPEG, PNG, other formats of OpenCV) -> RGB uint8 (H, W, 3), or ImageError."""
+def compressed_to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
+    """sensor_msgs/CompressedImage (JPEG, PNG, other formats of OpenCV) -> RGB uint8 (H, W, 3), or ImageError.
+
+    16-bit PNG is scaled as in `to_rgb`.
+    """
     data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if image is None:
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(_to_8_bits(np.asarray(image), depth), cv2.COLOR_BGR2RGB)
+
+
+def _to_8_bits(pixels: np.ndarray, depth: BitDepth | None) -> np.ndarray:
+    if pixels.dtype == np.uint8:
+        return pixels
+    return to_8_bits(pixels, significant_bits(pixels)) if depth is None else depth.reduce(pixels)
 
 
 # Type of an image message -> its converter.
-READERS: dict[str, Callable[[Any], np.ndarray]] = {
+READERS: dict[str, Callable[[Any, BitDepth | None], np.ndarray]] = {
     "sensor_msgs/msg/Image": to_rgb,
     "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
 }

@@ -73,7 +73,7 @@ class Pipeline:
             with _timed(timings, "track"):
                 people = self._tracker.update(detections, frame)
             with _timed(timings, "schedule"):
-                queries = self._scheduler.pick(people, frame.stamp, frame.size)
+                queries = self._scheduler.pick(people, frame.stamp, frame.size, everything=frame.still)
             with _timed(timings, "answer"):
                 answers = self._engine.answer(frame.image, queries) if queries else []
             self._scheduler.report(queries, timings["answer"])
@@ -90,6 +90,10 @@ class Pipeline:
             frame.stamp, frame.index, frame.width, frame.height, cues, pairs, timings, frame.frame_id
         )
         return self._last
+
+    def warm_up(self, frame: Frame) -> None:
+        """Run detector and engine once on a frame, so that the first one is not slow; nothing is remembered."""
+        Pipeline(self._detector, self._engine, self._config, self.thresholds).step(frame)
 
     def configure(self, config: RuntimeConfig) -> None:
         """Apply the fields that are described as live; the others keep the values they were loaded with."""

@@ -75,10 +75,19 @@ class Scheduler:
         self._seen: dict[int, tuple[float, float]] = {}  # id -> first and last stamp
         self._newcomers_went_first = False
 
-    def pick(self, people: Sequence[Person], stamp: float, frame_size: tuple[int, int]) -> list[Query]:
-        """The queries for this frame of (width, height) pixels; they count as asked at `stamp`."""
+    def pick(
+        self, people: Sequence[Person], stamp: float, frame_size: tuple[int, int], *, everything: bool = False
+    ) -> list[Query]:
+        """The queries for this frame of (width, height) pixels; they count as asked at `stamp`.
+
+        With `everything`, every task about every person and pair, whatever the rates, the budget and `max_pairs`.
+        """
         self._remember(people, stamp)
-        candidates = sorted(self._due(people, stamp, frame_size), key=lambda candidate: -candidate.lateness)
+        if everything:
+            self._asked.clear()
+        limit = len(people) ** 2 if everything else self._config.max_pairs
+        due = self._due(people, stamp, frame_size, limit)
+        candidates = sorted(due, key=lambda candidate: -candidate.lateness)
         newcomers = [candidate for candidate in candidates if candidate.first]
         others = [candidate for candidate in candidates if not candidate.first]
         order = [*newcomers, *others]
@@ -88,7 +97,7 @@ class Scheduler:
         left_ms = self._config.budget_ms - self._call_ms
         for candidate in order:
             cost = sum(self._cost_ms[task] for task in candidate.query.tasks)
-            if cost <= left_ms or not chosen:
+            if cost <= left_ms or not chosen or everything:
                 chosen.append(candidate.query)
                 left_ms -= cost
         self._newcomers_went_first = bool(order) and order[0].first
@@ -128,7 +137,9 @@ class Scheduler:
             self._seen = {i: times for i, times in self._seen.items() if i not in lost}
             self._asked = {key: asked for key, asked in self._asked.items() if lost.isdisjoint(key[1])}
 
-    def _due(self, people: Sequence[Person], stamp: float, frame_size: tuple[int, int]) -> list[Candidate]:
+    def _due(
+        self, people: Sequence[Person], stamp: float, frame_size: tuple[int, int], max_pairs: int
+    ) -> list[Candidate]:
         candidates: list[Candidate | None] = []
         for person in people:
             boxes = {"body": person.body.clipped(*frame_size)}
@@ -138,7 +149,7 @@ class Scheduler:
             for group in self._person_groups:
                 if box := boxes.get(group.evidence):
                     candidates.append(self._candidate(group, (person.track_id,), (box,), stamp))
-        for a, b in nearest_pairs(people, self._config.max_pairs) if self._pair_groups else ():
+        for a, b in nearest_pairs(people, max_pairs) if self._pair_groups else ():
             first, second = a.body.clipped(*frame_size), b.body.clipped(*frame_size)
             if first and second:
                 for group in self._pair_groups:

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from sf_ros.core.types import Box
+from sf_ros.io.images import ImageFileError, read_image
 from training.data.entries import EntryError, kind
 from training.data.folders import Folders
 from training.data.sample import Sample
@@ -169,10 +170,9 @@ def read_rgb(path: Path) -> np.ndarray:
     OSError, with the path, when it is missing, truncated or not an image.
     """
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path}: cannot be read ({str(error).splitlines()[0] if str(error) else error!r}).") from error
+        return read_image(path, upright=False)
+    except ImageFileError as error:
+        raise OSError(f"{path}: cannot be read ({error}).") from error
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
