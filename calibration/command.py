@@ -36,9 +36,9 @@ def command(
     try:
         result = run(tyro.cli(arguments, prog=f"python -m calibration.{name}", args=argv, description=about))
         print(json.dumps(result), flush=True)
-    except (*user_errors, OSError) as error:
+    except user_errors as error:
         abandon_output()
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     return 0 if result.get("holds", True) else 1
 

@@ -1,9 +1,9 @@
 """Intrinsics of a camera from images of a board:  python -m calibration.camera SOURCE --out DIR
 
 SOURCE is a folder of images, a video, a rosbag, a camera index, an address (rtsp://...) or topic:/camera/image_raw
-(with ROS 2 sourced). The command selects good views that differ from each other. It writes camera_info.yaml for camera_info_manager, and
-report.png. --validate FILE measures the error of a calibration on other images and fits nothing. The last line of
-stdout is one JSON object.
+(with ROS 2 sourced). The command selects good views that differ from each other. It writes camera_info.yaml for
+camera_info_manager, and report.png. --validate FILE measures the error of a calibration on other images and fits
+nothing. The last line of stdout is one JSON object.
 """
 
 from __future__ import annotations

@@ -30,7 +30,11 @@ ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # other formats hold sever
 GROUND = "white"  # behind transparent pixels
 DEFAULT_DURATION_S = 0.1  # of an animation's frame without one, as browsers show it
 BROKEN = "empty, broken or truncated"
-PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, OverflowError)
+PILLOW_ERRORS = (
+    *(OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, OverflowError),
+    ImportError,  # of pi-heif, which ultralytics makes Image.open import for a broken file
+)
+_open = Image.open  # before ultralytics, where it comes later, has put its own in this place
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -87,7 +91,7 @@ def read_image(path: Path, *, upright: bool = True, depth: BitDepth | None = Non
         raise ImageFileError(BROKEN)
     _prepare(data)
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _open(io.BytesIO(data)) as image:
             return _to_rgb(_turned(image) if upright else image, depth)
     except Image.DecompressionBombError as error:
         raise ImageFileError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
@@ -138,7 +142,7 @@ def _to_rgb(image: Image.Image, depth: BitDepth | None) -> np.ndarray:
 def is_animated(path: Path) -> bool:
     """Whether an image file has several frames that are shown one after the other."""
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             return image.format in ANIMATED and getattr(image, "n_frames", 1) > 1
     except (*PILLOW_ERRORS, Image.DecompressionBombError):
         return False
@@ -193,7 +197,7 @@ class AnimationSource(Source):
     """An animated GIF, PNG, WebP or AVIF: every frame, with stamps from their durations."""
 
     def __init__(self, path: Path) -> None:
-        self._image = Image.open(path)
+        self._image = _open(path)
         # An APNG may have a still picture in front for programs that know no animation.
         self._first = int(bool(self._image.info.get("default_image")))
         self._count = getattr(self._image, "n_frames", 1) - self._first

@@ -13,6 +13,7 @@ from sf_ros.io.images import IMAGE_SUFFIXES, AnimationSource, ImagesSource, is_a
 from sf_ros.io.source import Source, SourceError
 from sf_ros.io.video import VideoSource
 
+VIDEO_MAJOR = 81  # of Linux's video devices
 BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
 KINDS = (
     "'demo', a camera index or /dev path, an address (rtsp://, http://, udp://), a GStreamer pipeline, a video, an "
@@ -90,4 +91,4 @@ def _of_path(path: Path, kind: str) -> Source:
 
 def _is_camera(path: Path) -> bool:
     """Whether a device is one of Video4Linux (/dev/video0, /dev/v4l/by-id/...)."""
-    return os.major(path.stat().st_rdev) == 81
+    return os.major(path.stat().st_rdev) == VIDEO_MAJOR

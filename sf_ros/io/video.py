@@ -12,7 +12,7 @@ from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
 from sf_ros.io.capture import fourcc, open_file, read
 from sf_ros.io.containers import is_cut_off, listing
-from sf_ros.io.images import to_rgb
+from sf_ros.io.images import kind_of, to_rgb
 from sf_ros.io.source import Source, SourceError, nominal_fps
 
 LATE_S = 1.0  # a frame up to this late is one out of order; a later one starts the recording's clock again
@@ -29,6 +29,12 @@ class VideoSource(Source):
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        try:
+            kind = kind_of(path)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{printable(str(path))}: {getattr(error, 'strerror', None) or error}.") from error
+        if kind:
+            raise SourceError(f"{printable(str(path))}: not a file but {kind}.")
         self._capture = open_file(path)
         super().__init__(path, nominal_fps(self._capture.get(cv2.CAP_PROP_FPS)))
         self._first = read(self._capture) if self._capture.isOpened() else None

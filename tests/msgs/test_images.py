@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sf_ros.core.bit_depth import BitDepth
 from sf_ros.msgs import images
 from sf_ros.msgs.images import ENCODINGS, ImageError
 
@@ -91,6 +92,31 @@ def test_16_bit_images_have_the_byte_order_of_the_message() -> None:
     raw = np.full((HEIGHT, WIDTH), 0x5A01, ">u2")
     assert (images.to_rgb(message("mono16", raw, is_bigendian=1)) == 0x5A).all()
     assert (images.to_rgb(message("mono16", raw.astype("<u2"))) == 0x5A).all()
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "16UC1", "bayer_rggb16", "rgb16"])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_infrared_is_scaled_by_the_bits_it_uses(encoding: str, bits: int) -> None:
+    channels = 3 if encoding == "rgb16" else 1
+    ramp = np.repeat(np.linspace(0, 2**bits - 1, 6400).astype(np.uint16), channels).reshape(80, -1)
+    decoded = images.to_rgb(message(encoding, ramp, 80, 80))
+    assert decoded.min() <= 3 and decoded.max() >= 252  # a Bayer pattern has no edge
+    assert decoded.mean() == pytest.approx(127.5, abs=1.5)
+
+
+def test_a_topics_bits_stay_when_it_gets_dark(caplog: pytest.LogCaptureFixture) -> None:
+    depth = BitDepth("/ir/image_raw")
+    bright, dark = np.full((6, 8), 4001, np.uint16), np.full((6, 8), 401, np.uint16)
+    assert images.to_rgb(message("mono16", bright), depth)[0, 0, 0] == 250
+    assert images.to_rgb(message("mono16", dark), depth)[0, 0, 0] == 25
+    assert caplog.messages == ["/ir/image_raw: the 16-bit images hold values of 12 bits and are scaled by that."]
+    assert images.to_rgb(message("mono16", bright), BitDepth("/ir/image_raw", bits=16))[0, 0, 0] == 15
+
+
+def test_compressed_infrared_is_scaled_like_the_raw_image() -> None:
+    ramp = np.linspace(0, 4095, 6400).astype(np.uint16).reshape(80, 80)
+    sent = SimpleNamespace(format="mono16; png compressed", data=bytes(cv2.imencode(".png", ramp)[1]))
+    assert np.array_equal(images.compressed_to_rgb(sent), images.to_rgb(message("mono16", ramp, 80, 80)))
 
 
 @pytest.mark.parametrize(

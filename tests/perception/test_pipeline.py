@@ -15,7 +15,7 @@ from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError, OperatingPoint
 from sf_ros.core.camera import Camera
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.cues import CUES, TASKS, CueConfig
+from sf_ros.core.cues import CUES, TASKS, CueConfig, tasks_of
 from sf_ros.core.demo import demo_file
 from sf_ros.core.types import Frame, Gaze3D
 from sf_ros.perception.detectors.base import Detections
@@ -201,3 +201,24 @@ def test_a_bundle_brings_its_operating_points_and_its_unknown_tasks(
     assert pipeline.thresholds == {"gesture": 0.4}
     assert pipeline.cues == tuple(CUES)
     assert pipeline.off == {"hand_raised": "this installation does not know the bundle's task"}
+
+
+def test_a_still_image_is_asked_everything_whatever_the_budget() -> None:
+    engine = FixedAnswers()
+    pipeline = Pipeline(TwoPeople(), engine, RuntimeConfig(budget_ms=0.1))
+    for index in range(2):
+        cues = pipeline.step(frame(index / 10, index, still=True))
+        assert all(set(person.values) == {task.name for task in tasks_of("person")} for person in cues.people)
+        assert set(cues.pairs[0].values) == {task.name for task in tasks_of("pair")}
+        assert {value.age_s for person in cues.people for value in person.values.values()} == {0.0}
+
+
+def test_a_warm_up_runs_the_models_and_leaves_no_trace() -> None:
+    detector, engine = TwoPeople(), FixedAnswers()
+    pipeline = Pipeline(detector, engine, RuntimeConfig())
+    pipeline.warm_up(frame(5.0))
+    assert (detector.calls, len(engine.calls)) == (1, 1)
+    cues = pipeline.step(frame(5.0))
+    assert [person.person.track_id for person in cues.people] == [1, 2]
+    assert (detector.calls, len(engine.calls)) == (2, 2)
+    assert engine.calls[0] == engine.calls[1]  # the same shapes

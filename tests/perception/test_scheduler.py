@@ -243,3 +243,13 @@ def test_without_people_there_are_no_queries() -> None:
     assert scheduler.pick([], 0.0, SIZE) == []
     scheduler.report([], 0.0)
     assert scheduler.estimate_ms([]) == pytest.approx(Scheduler(RuntimeConfig()).estimate_ms([]))
+
+
+@pytest.mark.parametrize("budget_ms", [0.1, 60.0])
+def test_everything_is_asked_at_once_about_a_still_image(budget_ms: float) -> None:
+    scheduler, people = Scheduler(RuntimeConfig(budget_ms=budget_ms, max_pairs=1)), [person(i) for i in range(1, 6)]
+    for stamp in (0.0, 0.1):  # also about the next image of a folder, where nothing is due yet
+        queries = scheduler.pick(people, stamp, SIZE, everything=True)
+        asked = [(task, query.ids) for query in queries for task in query.tasks]
+        assert len(asked) == len(set(asked)) == 5 * 4 + 10 * 2
+        assert tasks_of(queries) == set(TASKS)
