@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _FOLDER = tempfile.TemporaryDirectory(prefix="sf_ros_ws_")  # goes with the process
 
 

@@ -27,7 +27,7 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 
 from sf_ros.msgs.topics import QOS, TOPICS, Names
 from sf_ros.ros.publishers import message_type, profile
-from tests.ros import workspace
+from tests.ros.launching import workspace
 
 pytestmark = pytest.mark.ros
 WAIT_S = 90.0

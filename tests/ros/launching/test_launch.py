@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ros import workspace
+from tests.ros.launching import workspace
 
 pytestmark = pytest.mark.ros
 LAUNCH = ["ros2", "launch", "sf_ros", "perception.launch.py"]
