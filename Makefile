@@ -1,4 +1,6 @@
 # make demo           set-up, then the main job on the embedded default: results in out/demo
+# make people         fetch the models of real people (16 MB), then read camera 0: results in out/people
+#                     SOURCE=clip.mp4 make people: a video, an image, a folder or a camera's number in its place
 # make test           set-up, then the tests
 # make check          format, lint and types
 # make test-robot     the robot package under Python 3.10 with the robot's packages only
@@ -13,10 +15,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check format test-robot python310 demo-bundle clean
+.PHONY: help setup demo people test check format test-robot python310 demo-bundle clean
 
 VENV := .venv
 ROBOT := .venv-robot
+PEOPLE := .venv-people
 PIP_INSTALL := -W ignore -m pip install --quiet --disable-pip-version-check
 DISK_GB ?= 8
 
@@ -65,6 +68,20 @@ $(VENV)/.installed: setup.py constraints.txt
 demo: setup
 	$(VENV)/bin/python -m sf_ros.perceive demo --out out/demo --replace
 
+# An environment of its own, without torch: a tenth of the workstation's.
+$(PEOPLE)/.installed: setup.py constraints.txt
+	@$(call check_machine,$(PYTHON),$(PEOPLE),3.11 or 3.12,python3-venv)
+	@[ -x $(PEOPLE)/bin/python ] || "$(PYTHON)" -m venv $(PEOPLE)
+	@echo "sf_ros set-up: installing onnxruntime, LiteRT and OpenCV into $(PEOPLE) (about 0.5 GB the first time) ..."
+	@$(PEOPLE)/bin/python $(PIP_INSTALL) -c constraints.txt -e '.[people]'
+	@touch $@
+	@echo "sf_ros set-up: done"
+
+SOURCE ?= 0
+people: $(PEOPLE)/.installed
+	@$(PEOPLE)/bin/python -m export.people
+	$(PEOPLE)/bin/python -m sf_ros.perceive $(SOURCE) --bundle people --out out/people --replace $(if $(DISPLAY)$(WAYLAND_DISPLAY),--show)
+
 test: setup
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
@@ -95,5 +112,5 @@ demo-bundle: setup
 	$(VENV)/bin/python -m training.tools.demo_bundle sf_ros/demo
 
 clean:
-	rm -rf $(VENV) $(ROBOT) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(ROBOT) $(PEOPLE) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find sf_ros training export calibration tests -name __pycache__ -type d -prune -exec rm -rf {} +

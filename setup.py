@@ -60,6 +60,7 @@ setup(
             "onnx>=1.18",
             "onnxscript>=0.5",
             "onnxslim>=0.1.60",
+            "open_clip_torch>=2.30",
             "matplotlib>=3.9",
             "accelerate>=1.10",
             "filelock>=3.16",

@@ -24,7 +24,7 @@ ARGUMENTS = (
     ("image", "/camera/image_raw", "Topic of the camera images; with compressed:=true, '<image>/compressed'.", None),
     ("camera_info", "/camera/camera_info", "Topic of the camera's calibration, for gaze in space.", None),
     ("depth", "/camera/depth/image_raw", "Topic of depth images aligned with the camera's (use_depth:=true).", None),
-    ("bundle", "", "Folder of the exported model; empty: the demo bundle (drawn people only).", None),
+    ("bundle", "", "demo (drawn people only) | people (public models) | folder of a model; empty: demo.", None),
     ("device", "auto", "auto | cpu | cuda[:N]; auto uses the CPU, with a warning, where there is no GPU.", None),
     ("source", "none", "Camera to start: the demo clip, or an installed driver; its end is the end of the launch.",
      ["none", "demo", "usb_cam", "v4l2_camera"]),

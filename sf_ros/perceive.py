@@ -82,7 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--camera-info", type=Path, metavar="FILE", help="camera_info YAML: gaze as rays in space")
     parser.add_argument("--out", required=True, type=Path, help="folder for cues.jsonl, annotated.mp4 and bag/")
     parser.add_argument("--replace", action="store_true", help="replace an earlier recording in --out")
-    parser.add_argument("--bundle", type=Path, help="exported model (default: the demo bundle)")
+    parser.add_argument(
+        "--bundle", metavar="NAME|DIR", help="demo | people | folder of an exported model (default: demo)"
+    )
+    parser.add_argument(
+        "--detector",
+        metavar="yolox|yolo|FILE",
+        help="of persons and faces (default: the bundle's own; yolo is AGPL-3.0)",
+    )
     parser.add_argument("--max-frames", type=int, help="stop after this many frames")
     parser.add_argument(
         "--budget-ms", type=float, default=RuntimeConfig.budget_ms, help="engine time per frame (default: %(default)s)"
@@ -102,7 +109,7 @@ def _perceive(options: argparse.Namespace) -> int:
     if any(Path(os.path.realpath(options.source)).is_relative_to(path) for path in replaced):
         raise OptionError(f"--replace would remove {options.source} before it is read. Name another --out.")
     try:
-        config = RuntimeConfig(device=options.device, budget_ms=options.budget_ms)
+        config = RuntimeConfig(device=options.device, budget_ms=options.budget_ms, detector=options.detector)
     except ValueError as error:
         raise OptionError(str(error)) from error
     truth = demo_file("truth.json") if options.source == "demo" else None

@@ -54,6 +54,8 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--slow"):
         _skip(items, "slow", "slow: give --slow to run it")
+    if not os.environ.get("SF_ROS_PEOPLE"):
+        _skip(items, "people", "needs public weights and photographs: name their folder in SF_ROS_PEOPLE")
     if importlib.util.find_spec("rclpy") is None:
         _skip(items, "ros", "needs ROS 2 (rclpy)")
     if any(item.get_closest_marker("gpu") for item in items) and not _cuda():
@@ -113,6 +115,22 @@ def fused_engine(exported: Path, fused_model: Any) -> Any:
     from export.parity import engine_without_manifest
 
     return engine_without_manifest(exported, fused_model.config, fused_model.prompts)
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of public weights, photographs and clips of people; for tests marked `people`."""
+    return Path(os.environ["SF_ROS_PEOPLE"])
+
+
+@pytest.fixture(scope="session")
+def light_bundle(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The set light, made from those weights."""
+    from export.people.__main__ import main
+
+    root = tmp_path_factory.mktemp("people") / "light"
+    assert main([str(root), "--from", str(real / "weights")]) == 0
+    return root
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:

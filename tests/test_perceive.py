@@ -217,13 +217,13 @@ def test_a_source_inside_a_replaced_output_is_refused(
     assert len(pipelines) == 3
 
 
-def test_options_reach_the_pipeline(tmp_path: Path, pipelines: list[tuple[Path | None, RuntimeConfig]]) -> None:
+def test_options_reach_the_pipeline(tmp_path: Path, pipelines: list[tuple[str | None, RuntimeConfig]]) -> None:
     clip = write_video(tmp_path / "clip.mp4")
-    options = ["--bundle", "b", "--budget-ms", "25", "--device", "cpu", "--max-frames", "3"]
+    options = ["--bundle", "b", "--budget-ms", "25", "--device", "cpu", "--max-frames", "3", "--detector", "yolox"]
     assert perceive.main([str(clip), "--out", str(tmp_path / "out"), *options]) == 0
     ((bundle, config),) = pipelines
-    assert bundle == Path("b")
-    assert (config.budget_ms, config.device) == (25, "cpu")
+    assert bundle == "b"
+    assert (config.budget_ms, config.device, config.detector) == (25, "cpu", "yolox")
     assert len(read_cues(tmp_path / "out" / "cues.jsonl")) == 3
 
 

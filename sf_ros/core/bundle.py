@@ -105,6 +105,11 @@ class Bundle:
         """Tasks of the bundle that this installation does not know; they are off."""
         return tuple(name for name in self.manifest.tasks if name not in TASKS)
 
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability from which a task's answer is published, by task."""
+        return {name: point.threshold for name, point in self.manifest.operating_points.items()}
+
     def path(self, name: str) -> Path:
         """The absolute path of one of the bundle's files; BundleError when the manifest does not list it."""
         if name not in self.manifest.files:
@@ -165,12 +170,14 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if (kind := data.get("kind", "fused")) != "fused":
+            raise BundleError(f"{path}: a bundle of kind '{kind}', and a trained one is expected here. Name another.")
         if data["format"] != FORMAT:
             remedy = f"Run: python -m export.upgrade {root}" if data["format"] == 1 else "Export the checkpoint again."
             raise BundleError(f"{path}: format {data['format']}, this version reads format {FORMAT}. {remedy}")
         manifest = _manifest(data)
         _check_calibration(manifest)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{path}: not a readable manifest ({error}). Export the checkpoint again.") from error
     _check_tasks(path, manifest)
     if missing := _missing(manifest.files):

@@ -213,7 +213,9 @@ class RuntimeConfig:
     )
     cuda_graphs: bool = described(True, "On a GPU, record the LLM's kernels once per shape and replay them.")
     detector: str | None = described(
-        None, "Detector file: .onnx, .engine or .pt (a pickle, loaded only when named here); none: the bundle's."
+        None,
+        "yolox (YOLOX and YuNet of the bundle people) | yolo (the bundle's YOLO, run by ultralytics: AGPL-3.0) | a "
+        "YOLO file, .onnx, .engine or .pt (a pickle, loaded only when named here); none: the bundle's own.",
     )
     detector_size: int = described(320, "Longer side of the detector's input in pixels, a multiple of 32.", 32, 4096)
     person_score: float = described(0.35, "Person detections with a lower score are dropped.", 0, 1)

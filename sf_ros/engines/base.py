@@ -23,6 +23,7 @@ class Query:
     boxes: tuple[Box, ...]
     tasks: tuple[str, ...]
     ids: tuple[int, ...]  # track ids of the person or pair
+    others: tuple[Box, ...] = ()  # gaze: faces of the other people in the frame, for engines that weigh targets
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class PeopleTracker:
     """Tracks people through a stream of frames."""
 
     def __init__(self, config: RuntimeConfig) -> None:
+        self._score = config.person_score
         self._tracker = PersonTracker(config.person_score, config.lost_after_s)
         self._source: tuple[tuple[int, int], str] | None = None  # size and frame id of the last frame
 
@@ -28,31 +29,27 @@ class PeopleTracker:
         if self._source is not None and self._source != (frame.size, frame.frame_id):
             self._tracker.lose_all()
         self._source = frame.size, frame.frame_id
-        faces = _rows([box for box, _ in detections.faces])
-        face_rows = distinct(faces)
-        body_rows = distinct(detections.bodies, faces[face_rows])
-        tracks = self._tracker.update(detections.bodies[body_rows], detections.scores[body_rows], frame.stamp)
+        face_rows = distinct(_rows([box for box, _ in detections.faces]))
+        faces = [detections.faces[row] for row in face_rows]
+        rows = distinct(detections.bodies, _rows([box for box, _ in faces]))
+        sure = [row for row in rows if detections.scores[row] >= self._score]
+        shown = {rows.index(row): box for row, (box, _) in _faces_of(sure, detections, faces).items()}
+        tracks = self._tracker.update(detections.bodies[rows], detections.scores[rows], frame.stamp, shown)
         bodies = detections.bodies.tolist()
         people = [
-            (track_id, body_rows[index], body)
+            (track_id, rows[index], body)
             for track_id, index in sorted(tracks)
-            if (body := Box(*bodies[body_rows[index]]).clipped(frame.width, frame.height))
+            if (body := Box(*bodies[rows[index]]).clipped(frame.width, frame.height))
         ]
-        if detections.owners:
-            face_by_row = dict(zip(detections.owners, detections.faces, strict=True))
-            face_of = {i: face_by_row[row] for i, (_, row, _) in enumerate(people) if row in face_by_row}
-        else:
-            face_scores = np.array([score for _, score in detections.faces])
-            pairs = match_faces(_rows([body for _, _, body in people]), faces[face_rows], face_scores[face_rows])
-            face_of = {i: detections.faces[face_rows[face]] for i, face in pairs}
+        face_of = _faces_of([row for _, row, _ in people], detections, faces)
         clipped = {
-            i: (inside, score)
-            for i, (face, score) in face_of.items()
+            row: (inside, score)
+            for row, (face, score) in face_of.items()
             if (inside := face.clipped(frame.width, frame.height))
         }
         return tuple(
-            Person(track_id, body, float(detections.scores[row]), *clipped.get(i, (None, 0.0)))
-            for i, (track_id, row, body) in enumerate(people)
+            Person(track_id, body, float(detections.scores[row]), *clipped.get(row, (None, 0.0)))
+            for track_id, row, body in people
         )
 
     def lose_all(self) -> None:
@@ -62,6 +59,17 @@ class PeopleTracker:
     def reset(self) -> None:
         """Forget all people; track ids start at 1 again."""
         self._tracker.reset()
+
+
+def _faces_of(
+    rows: Sequence[int], detections: Detections, faces: Sequence[tuple[Box, float]]
+) -> dict[int, tuple[Box, float]]:
+    """Row of a body -> its face and score, for those of `rows` that have one: the detector's word, else geometry."""
+    if detections.owners:
+        return {row: face for row, face in zip(detections.owners, detections.faces, strict=True) if row in rows}
+    scores = np.array([score for _, score in faces])
+    pairs = match_faces(detections.bodies[list(rows)], _rows([box for box, _ in faces]), scores)
+    return {rows[body]: faces[face] for body, face in pairs}
 
 
 def _rows(boxes: Sequence[Box]) -> np.ndarray:

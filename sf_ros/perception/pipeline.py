@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sf_ros.core import bundle as bundles
 from sf_ros.core.attention import resolve_gaze
 from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import RuntimeConfig
-from sf_ros.core.cues import CUES, available_cues
-from sf_ros.core.demo import demo_file
+from sf_ros.core.cues import CUE_OF, CUES, available_cues
+from sf_ros.core.people_bundle import PeopleBundle, bundle_folder, load_any
 from sf_ros.core.types import Frame, FrameCues, Person
 from sf_ros.engines.base import Answers, Engine, Query
 from sf_ros.perception.detectors.base import Detector
+from sf_ros.perception.detectors.load import load_detector
 from sf_ros.perception.people import PeopleTracker
 from sf_ros.perception.scheduler import Scheduler
 from sf_ros.perception.smoothing import Smoother
@@ -118,24 +118,33 @@ class Pipeline:
 
 
 def load_pipeline(
-    bundle: Bundle | str | Path | None, config: RuntimeConfig, detector: Detector | None = None
+    bundle: Bundle | PeopleBundle | str | Path | None, config: RuntimeConfig, detector: Detector | None = None
 ) -> Pipeline:
-    """The pipeline of a bundle (None: the demo bundle) with `detector`, else `config.detector`, else the bundle's own.
+    """The pipeline of a bundle with `detector`, else `config.detector`, else the bundle's own.
 
-    BundleError and DetectorError where one of them cannot be used.
+    bundle: a folder, `people` or `demo` (also None) of sf_ros.core.people_bundle.bundle_folder. BundleError and
+    DetectorError where one of them cannot be used.
     """
-    if not isinstance(bundle, Bundle):
-        bundle = bundles.load(bundle if bundle is not None else demo_file("bundle"))
+    if not isinstance(bundle, (Bundle, PeopleBundle)):
+        bundle = load_any(bundle_folder(bundle))
     if detector is None:
-        from sf_ros.perception.detectors.yolo import YoloDetector
-
-        detector = YoloDetector(config.detector or bundle.path(bundles.DETECTOR), config)
-    from sf_ros.engines.fused.engine import load_engine  # imports torch, which a bad bundle need not wait for
-
-    thresholds = {name: point.threshold for name, point in bundle.manifest.operating_points.items()}
-    pipeline = Pipeline(detector, load_engine(bundle, config), config, thresholds)
+        detector = load_detector(bundle, config)
+    engine = _engine(bundle, config)
+    pipeline = Pipeline(detector, engine, config, bundle.thresholds)
+    pipeline.off |= {CUE_OF[task]: reason for task, reason in getattr(engine, "off", {}).items()}
     pipeline.off |= dict.fromkeys(bundle.unknown_tasks, "this installation does not know the bundle's task")
     return pipeline
+
+
+def _engine(bundle: Bundle | PeopleBundle, config: RuntimeConfig) -> Engine:
+    # Imported here: torch, which neither a bad bundle nor public models need to wait for.
+    if isinstance(bundle, PeopleBundle):
+        from sf_ros.engines.people import engine as people
+
+        return people.load_engine(bundle, config)
+    from sf_ros.engines.fused import engine as fused
+
+    return fused.load_engine(bundle, config)
 
 
 @contextmanager

@@ -141,14 +141,17 @@ class Scheduler:
         self, people: Sequence[Person], stamp: float, frame_size: tuple[int, int], max_pairs: int
     ) -> list[Candidate]:
         candidates: list[Candidate | None] = []
+        faces = {person.track_id: person.face.clipped(*frame_size) for person in people if person.face}
         for person in people:
             boxes = {"body": person.body.clipped(*frame_size)}
-            face = person.face.clipped(*frame_size) if person.face else None
+            face = faces.get(person.track_id)
             if face and min(face.width, face.height) >= self._config.min_face_px:
                 boxes["face"] = face
             for group in self._person_groups:
                 if box := boxes.get(group.evidence):
-                    candidates.append(self._candidate(group, (person.track_id,), (box,), stamp))
+                    others = [other for i, other in faces.items() if other and i != person.track_id]
+                    looks = tuple(others) if group.view == "frame" else ()
+                    candidates.append(self._candidate(group, (person.track_id,), (box,), stamp, looks))
         for a, b in nearest_pairs(people, max_pairs) if self._pair_groups else ():
             first, second = a.body.clipped(*frame_size), b.body.clipped(*frame_size)
             if first and second:
@@ -156,7 +159,9 @@ class Scheduler:
                     candidates.append(self._candidate(group, (a.track_id, b.track_id), (first, second), stamp))
         return [candidate for candidate in candidates if candidate]
 
-    def _candidate(self, group: Group, ids: tuple[int, ...], boxes: tuple[Box, ...], stamp: float) -> Candidate | None:
+    def _candidate(
+        self, group: Group, ids: tuple[int, ...], boxes: tuple[Box, ...], stamp: float, others: tuple[Box, ...] = ()
+    ) -> Candidate | None:
         """The group's query if one of its tasks is due; the others join from JOIN_AGE on."""
         due: list[str] = []
         joining: list[str] = []
@@ -175,7 +180,7 @@ class Scheduler:
                 first |= asked is None and len(ids) == 1
             elif age >= JOIN_AGE:
                 joining.append(task)
-        return Candidate(Query(group.view, boxes, (*due, *joining), ids), lateness, first) if due else None
+        return Candidate(Query(group.view, boxes, (*due, *joining), ids, others), lateness, first) if due else None
 
 
 def nearest_pairs(people: Sequence[Person], limit: int) -> list[tuple[Person, Person]]:

@@ -63,6 +63,7 @@ class GazeFilter:
 
     config: CueConfig
     task: Task
+    minimum: float = 0.0  # peak below which the gaze is withheld
     current: Gaze | None = None
     stamp: float = 0.0
 
@@ -81,7 +82,7 @@ class GazeFilter:
     def value(self, stamp: float) -> Gaze | None:
         """The gaze at `stamp`, without a target; None before the first answer and below the minimum confidence."""
         held = self.current
-        if held is None or held.confidence < self.config.min_confidence:
+        if held is None or held.confidence < self.minimum:
             return None
         # Constructed directly: dataclasses.replace takes twice as long, for everyone in every frame.
         return Gaze(
@@ -126,8 +127,7 @@ class Smoother:
         for track in self._tracks.values():
             for task, kept in track.filters.items():
                 kept.config = config.cue(CUE_OF[task])
-                if isinstance(kept, LabelFilter):
-                    kept.minimum = self._minimum(task)
+                kept.minimum = self._minimum(task)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -173,9 +173,8 @@ class Smoother:
 
     def _new_filter(self, task: Task) -> LabelFilter | GazeFilter:
         config = self._config.cue(CUE_OF[task.name])
-        if task.kind == "heatmap":
-            return GazeFilter(config, task)
-        return LabelFilter(config, task, self._minimum(task.name))
+        kind = GazeFilter if task.kind == "heatmap" else LabelFilter
+        return kind(config, task, self._minimum(task.name))
 
     def _minimum(self, task: str) -> float:
         """The probability from which the task's label is published."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+from sf_ros.core.types import Box
 
 ROUNDING_S = 1e-6  # of differences of stamps
 LOW_SCORE = 0.1  # weaker boxes may continue a track but not start one (ByteTrack's second association)
 # Largest cost (1 - IoU, or 1 - IoU * score) of a match: with sure boxes, with weak ones, of people seen once.
 MAX_COST, MAX_WEAK_COST, MAX_NEW_COST = 0.8, 0.5, 0.7
-SAME_COST = 0.15  # a found and a lost track nearer than this are one person: the older one stays
+# Before that, by faces: where people overlap, a body box jumps from one to the other or takes in both; faces stay.
+MAX_FACE_COST, FACE_MEMORY_S = 0.5, 0.5
+SAME_IOU = 0.85  # a found and a lost track that overlap by more are one person: the one known for longer stays
 # ByteTrack's Kalman filter at 30 frames a second: standard deviations in box heights.
 FRAMES_PER_S, POSITION, VELOCITY = 30.0, 1 / 20, 1 / 160
+
+
+Cost = Callable[[list["_Track"], list[int]], np.ndarray]  # tracks, indices of boxes -> (T, N)
 
 
 class PersonTracker:
@@ -34,8 +41,10 @@ class PersonTracker:
         self._tracks: list[_Track] = []
         self._stamp: float | None = None
 
-    def update(self, boxes: np.ndarray, scores: np.ndarray, stamp: float) -> list[tuple[int, int]]:
-        """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box).
+    def update(
+        self, boxes: np.ndarray, scores: np.ndarray, stamp: float, faces: Mapping[int, Box] | None = None
+    ) -> list[tuple[int, int]]:
+        """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box). faces: by index of their box.
 
         A person who appears mid-stream gets an id in the second frame, which keeps flickering boxes out; in the first
         frame, and after a gap in which all tracks were lost, everyone gets one at once.
@@ -51,29 +60,41 @@ class PersonTracker:
         weak = [int(i) for i in np.flatnonzero((scores >= min(LOW_SCORE, self._score)) & (scores < self._score))]
         confirmed = [track for track in self._tracks if track.id]
         new = [track for track in self._tracks if not track.id]
+        faces = faces or {}
         pairs: list[tuple[_Track, int]] = []
 
-        def match(tracks: list[_Track], rows: list[int], maximum: float, weigh: bool) -> None:
-            """Add pairs, and take their tracks and rows out of the lists."""
-            cost = _costs(tracks, boxes[rows], scores[rows] if weigh else None)
-            matched = [(tracks[i], rows[j]) for i, j in _assign(cost, maximum)]
-            for track, row in matched:
-                tracks.remove(track)
-                rows.remove(row)
-            pairs.extend(matched)
+        def match(tracks: list[_Track], rows: list[int], cost: Cost, maximum: float) -> None:
+            """Add pairs of those that have none yet."""
+            tracks = [track for track in tracks if all(track is not other for other, _ in pairs)]
+            rows = [row for row in rows if all(row != other for _, other in pairs)]
+            if tracks and rows:
+                pairs.extend((tracks[i], rows[j]) for i, j in _assign(cost(tracks, rows), maximum))
 
-        match(confirmed, sure, MAX_COST, weigh=True)
-        match([track for track in confirmed if track.found], weak, MAX_WEAK_COST, weigh=False)
-        match(new, sure, MAX_NEW_COST, weigh=True)
+        def by_face(tracks: list[_Track], rows: list[int]) -> np.ndarray:
+            known, shown = [track.face for track in tracks if track.face], [faces[row] for row in rows]
+            return 1 - np.array([[a.iou(b) for b in shown] for a in known], float)
+
+        def by_body(tracks: list[_Track], rows: list[int]) -> np.ndarray:
+            return np.asarray(1 - _ious(tracks, boxes[rows]))
+
+        def by_body_and_score(tracks: list[_Track], rows: list[int]) -> np.ndarray:
+            return np.asarray(1 - _ious(tracks, boxes[rows]) * scores[rows])
+
+        seen_faces = [track for track in confirmed if track.face and stamp - track.face_seen <= FACE_MEMORY_S]
+        match(seen_faces, [row for row in sure if row in faces], by_face, MAX_FACE_COST)
+        match(confirmed, sure, by_body_and_score, MAX_COST)
+        match([track for track in confirmed if track.found], weak, by_body, MAX_WEAK_COST)
+        match(new, sure, by_body_and_score, MAX_NEW_COST)
         found = {id(track) for track, _ in pairs}
         for track, row in pairs:
-            track.see(boxes[row], stamp)
+            track.see(boxes[row], stamp, faces.get(row))
         # Unconfirmed people who were not seen a second time were none.
         self._tracks = [track for track in self._tracks if id(track) in found or track.id]
         for track in self._tracks:
             track.found = id(track) in found
-        for row in sure:
-            track = _Track(_Motion(boxes[row]), stamp, stamp)
+        used = {row for _, row in pairs}
+        for row in (row for row in sure if row not in used):
+            track = _Track(_Motion(boxes[row]), stamp, stamp, faces.get(row), stamp)
             self._tracks.append(track)
             if at_once:
                 pairs.append((track, row))
@@ -89,7 +110,7 @@ class PersonTracker:
         """Identities of tracks to drop: of a found and a lost one in the same place, the one known for less time."""
         found = [track for track in self._tracks if track.found and track.id]
         lost = [track for track in self._tracks if not track.found]
-        near = np.argwhere(_costs(found, np.array([track.motion.box for track in lost]).reshape(-1, 4)) < SAME_COST)
+        near = np.argwhere(_ious(found, np.array([track.motion.box for track in lost]).reshape(-1, 4)) > SAME_IOU)
         pairs = [(found[i], lost[j]) for i, j in near.tolist()]
         return {id(b if a.seen - a.born > b.seen - b.born else a) for a, b in pairs}
 
@@ -142,12 +163,16 @@ class _Track:
     motion: _Motion
     born: float
     seen: float
+    face: Box | None = None  # where it was last
+    face_seen: float = 0.0
     id: int = 0
-    found: bool = field(default=True)  # in the newest frame
+    found: bool = True  # in the newest frame
 
-    def see(self, box: np.ndarray, stamp: float) -> None:
+    def see(self, box: np.ndarray, stamp: float, face: Box | None) -> None:
         self.motion.correct(box)
         self.seen = stamp
+        if face is not None:
+            self.face, self.face_seen = face, stamp
 
 
 def _centred(box: np.ndarray) -> np.ndarray:
@@ -155,14 +180,13 @@ def _centred(box: np.ndarray) -> np.ndarray:
     return np.concatenate([(box[:2] + box[2:]) / 2, box[2:] - box[:2]])
 
 
-def _costs(tracks: Sequence[_Track], boxes: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:
-    """1 - IoU (times the box's score) of each track's predicted box (T,) with each box (N, 4)."""
+def _ious(tracks: Sequence[_Track], boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union (T, N) of each track's predicted box with each box (N, 4)."""
     predicted = np.array([track.motion.box for track in tracks]).reshape(-1, 1, 4)
     shared = np.minimum(predicted[..., 2:], boxes[None, :, 2:]) - np.maximum(predicted[..., :2], boxes[None, :, :2])
     intersection = np.maximum(shared, 0).prod(axis=-1)
     areas = [(side[..., 2:] - side[..., :2]).clip(0).prod(axis=-1) for side in (predicted, boxes[None])]
-    iou = intersection / np.maximum(areas[0] + areas[1] - intersection, 1e-9)
-    return np.asarray(1 - (iou if scores is None else iou * scores))
+    return np.asarray(intersection / np.maximum(areas[0] + areas[1] - intersection, 1e-9))
 
 
 def _assign(cost: np.ndarray, maximum: float) -> list[tuple[int, int]]:

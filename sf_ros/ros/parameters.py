@@ -25,7 +25,7 @@ Value = bool | int | float | str
 class NodeConfig:
     """Configuration of the ROS side."""
 
-    bundle: str = described("", "Folder of the exported model; empty: the demo bundle in the package.")
+    bundle: str = described("", "demo | people (public models) | folder of an exported model; empty: demo.")
     compressed: bool = described(
         False, "Subscribe to sensor_msgs/CompressedImage on '<image>/compressed' instead of raw images."
     )

@@ -126,7 +126,7 @@ def test_the_minimum_changes_while_it_runs() -> None:
 
 @pytest.mark.parametrize(("minimum", "published"), [(0.3, True), (0.5, False)])
 def test_a_gaze_below_its_minimum_is_withheld(minimum: float, published: bool) -> None:
-    gaze_filter = GazeFilter(CueConfig(min_confidence=minimum), TASKS["gaze"])
+    gaze_filter = GazeFilter(CueConfig(), TASKS["gaze"], minimum)
     gaze_filter.update(Answer(heatmap=gaze.encode((0.5, 0.5), 16, 1.0) * 0.4), 0.0)
     assert (gaze_filter.value(0.0) is not None) == published
 

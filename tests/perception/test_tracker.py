@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sf_ros.core.types import Box
 from sf_ros.perception.tracker import PersonTracker
 
 
@@ -53,3 +54,42 @@ def test_after_a_gap_everyone_gets_a_new_id_at_once() -> None:
     tracker = PersonTracker(0.35, 1.0)
     tracker.update(boxes(10), np.array([0.9]), 0.0)
     assert tracker.update(boxes(10), np.array([0.9]), 5.0) == [(2, 0)]
+
+
+def test_a_face_keeps_its_id_when_body_boxes_merge() -> None:
+    tracker = PersonTracker(0.35, 1.0)
+    near, behind = [0, 0, 100, 200], [60, 0, 160, 200]
+    face = Box(100, 10, 120, 35)
+    assert tracker.update(np.array([near, behind]), np.array([0.9, 0.9]), 0.0, {1: face}) == [(1, 0), (2, 1)]
+    merged = np.array([[10, 0, 110, 200.0]])  # one box is left, nearer to the first, around the face of the second
+    assert tracker.update(merged, np.array([0.9]), 0.1, {0: face}) == [(2, 0)]
+
+
+def test_an_old_face_decides_nothing() -> None:
+    tracker = PersonTracker(0.35, 2.0)
+    bodies, face = np.array([[0, 0, 100, 200], [300, 0, 400, 200.0]]), Box(40, 10, 60, 35)
+    tracker.update(bodies, np.array([0.9, 0.9]), 0.0, {0: face})
+    for step in range(1, 8):
+        tracker.update(bodies, np.array([0.9, 0.9]), step * 0.1)
+    moved = bodies[::-1]  # somebody else's body and face are where the first person was seen last
+    assert tracker.update(moved, np.array([0.9, 0.9]), 0.8, {1: face}) == [(1, 1), (2, 0)]
+
+
+def test_a_flickering_box_uses_up_no_id() -> None:
+    tracker = PersonTracker(0.35, 1.0)
+    tracker.update(boxes(10), np.array([0.9]), 0.0)
+    tracker.update(boxes(10, 500), np.array([0.9, 0.9]), 0.1)
+    tracker.update(boxes(10), np.array([0.9]), 0.2)
+    tracker.update(boxes(10, 300), np.array([0.9, 0.9]), 0.3)
+    assert tracker.update(boxes(10, 300), np.array([0.9, 0.9]), 0.4) == [(1, 0), (2, 1)]
+
+
+@pytest.mark.parametrize("fps", [5, 30])
+def test_a_walker_behind_a_pillar_comes_out_with_the_same_id(fps: int) -> None:
+    tracker, empty = PersonTracker(0.35, 1.0), (np.zeros((0, 4)), np.zeros(0))
+    for step in range(3 * fps):
+        x, stamp = 120 * step / fps, step / fps
+        hidden = 1.5 <= stamp < 2.1
+        found = tracker.update(*(empty if hidden else (boxes(x), np.array([0.9]))), stamp)
+        assert hidden or {track for track, _ in found} <= {1}
+    assert found == [(1, 0)]

@@ -75,12 +75,15 @@ class GazeLleHead(nn.Module):
 
         Features (B, N, dim_in) are in raster order, with B head boxes.
         """
+        return self.decode(features, torch.stack([head_mask(box, self.grid) for box in boxes_norm]))
+
+    def decode(self, features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, of head masks (B, grid, grid) with 1 in the cells of a head."""
         x = self.linear(features.transpose(1, 2).unflatten(2, (self.grid, self.grid))) + self.pos_embed
-        masks = torch.stack([head_mask(box, self.grid) for box in boxes_norm]).to(x)  # (B, grid, grid)
-        x = x + masks.unsqueeze(1) * self.head_token.weight[..., None, None]
+        x = x + masks.to(x).unsqueeze(1) * self.head_token.weight[..., None, None]
         x = x.flatten(2).transpose(1, 2)  # (B, N, dim)
         if self.config.inout:
-            x = torch.cat([self.inout_token.weight.expand(len(x), 1, -1), x], dim=1)
+            x = torch.cat([self.inout_token.weight.expand(x.shape[0], 1, -1), x], dim=1)
         x = self.transformer(x)
         inside = self.inout_head(x[:, 0]).squeeze(-1) if self.config.inout else None
         x = x[:, -(self.grid**2) :].transpose(1, 2).unflatten(2, (self.grid, self.grid))

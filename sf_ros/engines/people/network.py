@@ -16,7 +16,7 @@ BROKEN = "{path}: not a network that {package} can run ({reason}). Fetch the bun
 
 
 class Network(Protocol):
-    """A network on the CPU: arrays in the model's own order -> arrays by the name of the output tensor."""
+    """A network: arrays in the model's own order -> arrays by the name of the output tensor."""
 
     inputs: tuple[str, ...]  # names, in the model's own order
     outputs: tuple[str, ...]
@@ -25,24 +25,36 @@ class Network(Protocol):
     def __call__(self, *inputs: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
-def load_network(path: Path, threads: int, member: str | None = None) -> Network:
+def has_gpu(device: str) -> bool:
+    """Whether ONNX files run on a GPU: `device` (auto | cpu | cuda[:N]) allows it and onnxruntime can."""
+    if device == "cpu":
+        return False
+    try:
+        import onnxruntime
+    except ImportError:  # reported where a network is loaded
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def load_network(path: Path, threads: int, member: str | None = None, device: str = "cpu") -> Network:
     """The network of an .onnx or .tflite file, or of a .tflite `member` of a zip file (.task), on `threads` threads.
 
-    BundleError for a file that is no such network, and where the package that runs it is not installed.
+    device: auto | cpu | cuda[:N]; only ONNX runs on a GPU. BundleError for a file that is no such network, and where
+    the package that runs it is not installed.
     """
     try:
         content = _read(path, member)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(BROKEN.format(path=path, package="sf_ros", reason=_line(error))) from error
     if (member or path.name).endswith(".onnx"):
-        return OnnxNetwork(content, threads, path)
+        return OnnxNetwork(content, threads, path, device)
     return LiteNetwork(content, threads, path)
 
 
 class OnnxNetwork:
     """An ONNX model in onnxruntime."""
 
-    def __init__(self, content: bytes, threads: int, path: Path) -> None:
+    def __init__(self, content: bytes, threads: int, path: Path, device: str = "cpu") -> None:
         try:
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as ort
@@ -53,8 +65,11 @@ class OnnxNetwork:
         # They share no parent.
         errors = (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented)
         try:
-            options = session_options(threads)
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            providers: list[Any] = ["CPUExecutionProvider"]
+            if has_gpu(device):
+                number = int(device.partition(":")[2] or 0)
+                providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+            self._session = onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
         except (*errors, ort.RuntimeException) as error:
             raise BundleError(BROKEN.format(path=path, package="onnxruntime", reason=_line(error))) from error
         self.inputs = tuple(node.name for node in self._session.get_inputs())

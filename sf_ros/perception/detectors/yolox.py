@@ -37,8 +37,8 @@ class YoloxDetector:
         threads = config.threads or available_cores()
         self._config = config
         try:
-            self._persons = PersonDetector(persons, threads)
-            self._faces = FaceDetector(faces, threads)
+            self._persons = PersonDetector(persons, threads, config.device)
+            self._faces = FaceDetector(faces, threads, config.device)
         except BundleError as error:
             raise DetectorError(str(error)) from error
 
@@ -54,8 +54,8 @@ class YoloxDetector:
 class PersonDetector:
     """YOLOX (Ge et al. 2021): BGR 0..255, scaled into the top left corner of a square."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self._network = load_network(path, threads)
+    def __init__(self, path: Path, threads: int, device: str = "cpu") -> None:
+        self._network = load_network(path, threads, device=device)
         shape = self._network.shapes[0]
         if len(shape) != 4 or shape[2] != shape[3] or not isinstance(shape[2], int) or shape[2] % STRIDES[-1]:
             raise BundleError(f"{path}: input {shape} found, 1 x 3 x S x S expected. Use an export of YOLOX.")

@@ -5,29 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Box, Frame
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.detectors.yolox import YoloxDetector, body_of, with_faces
+from tests.engines.people.tiny import constant_network
 
 SIZE = 64  # YOLOX's input in these tests: 8 x 8, 4 x 4 and 2 x 2 cells
 FACE_SIDE = 640  # of YuNet's input
-
-
-def constant_model(path: Path, shape: list[int | str], outputs: dict[str, np.ndarray]) -> Path:
-    """A model that reads an image and always answers the same."""
-    nodes, infos = [], []
-    for name, value in outputs.items():
-        nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value)))
-        infos.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(nodes, "constant", [image], infos)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
 
 
 def yolox(path: Path, *cells: tuple[int, float, float]) -> Path:
@@ -35,7 +22,7 @@ def yolox(path: Path, *cells: tuple[int, float, float]) -> Path:
     rows = np.zeros((1, 84, 85), np.float32)
     for row, objectness, score in cells:
         rows[0, row, :6] = 0.5, 0.5, np.log(4), np.log(4), objectness, score  # stride 8: exp(log 4) * 8 = 32
-    return constant_model(path, [1, 3, SIZE, SIZE], {"output": rows})
+    return constant_network(path, {"images": [1, 3, SIZE, SIZE]}, {"output": rows})
 
 
 def yunet(path: Path, *cells: tuple[int, int, float]) -> Path:
@@ -49,7 +36,7 @@ def yunet(path: Path, *cells: tuple[int, int, float]) -> Path:
                 cls[0, row * side + column] = score
                 box[0, row * side + column] = 0, 0, np.log(4), np.log(8)
         outputs |= {f"cls_{stride}": cls, f"obj_{stride}": cls, f"bbox_{stride}": box}
-    return constant_model(path, [1, 3, "height", "width"], outputs)
+    return constant_network(path, {"input": [1, 3, "height", "width"]}, outputs)
 
 
 def detector(tmp_path: Path, persons: list[tuple[int, float, float]], faces: list[tuple[int, int, float]]):
@@ -59,20 +46,27 @@ def detector(tmp_path: Path, persons: list[tuple[int, float, float]], faces: lis
 
 def test_boxes_are_in_frame_pixels(tmp_path: Path) -> None:
     # Row 9 of stride 8 is column 1, row 1: centre (1 + 0.5) * 8 = 12 input pixels; the frame is twice as large.
-    found = detector(tmp_path, [(9, 0.9, 0.5)], [(2, 1, 0.5)]).detect(Frame(np.zeros((128, 128, 3), np.uint8), 0, 0))
+    found = detector(tmp_path, [(9, 0.9, 0.5)], [(12, 8, 0.5)]).detect(Frame(np.zeros((128, 128, 3), np.uint8), 0, 0))
     np.testing.assert_allclose(found.bodies, [[-8, -8, 56, 56]], atol=1e-3)
     np.testing.assert_allclose(found.scores, [0.45])
-    ((face, score),) = found.faces  # 640 / 128: 5 input pixels each; centre (32, 16), clipped at the top
-    np.testing.assert_allclose(face.as_tuple(), (0, 0, 12.8, 16), atol=1e-3)
+    ((face, score),) = found.faces  # 512 / 128: 4 input pixels each, behind 64 mirrored ones: centre (32, 16)
+    np.testing.assert_allclose(face.as_tuple(), (24, 0, 40, 32), atol=1e-3)
     assert score == pytest.approx(0.5)
 
 
 def test_a_sure_face_without_a_body_is_a_person(tmp_path: Path) -> None:
     image = np.zeros((640, 640, 3), np.uint8)
     found = detector(tmp_path, [], [(20, 10, 0.9), (30, 30, 0.6)]).detect(Frame(image, 0, 0))
-    assert [face.center for face, _ in found.faces] == [(320, 160), (480, 480)]
+    assert [face.center for face, _ in found.faces] == [(320, 120), (520, 520)]
     assert found.bodies.tolist() == [list(body_of(found.faces[0][0]).as_tuple())]
     assert found.scores.tolist() == [pytest.approx(0.9)]
+
+
+@pytest.mark.parametrize(("column", "inside"), [(4, True), (3, False), (2, False)])
+def test_a_face_of_which_the_edge_shows_a_half_is_kept(tmp_path: Path, column: int, inside: bool) -> None:
+    """At column 4 the middle is on the left edge; at 3 a quarter of the face is inside; at 2 it is a mirror image."""
+    found = detector(tmp_path, [], [(column, 20, 0.7)]).detect(Frame(np.zeros((512, 512, 3), np.uint8), 0, 0))
+    assert [face.x2 - face.x1 for face, _ in found.faces] == ([pytest.approx(32, abs=0.01)] if inside else [])
 
 
 def test_a_face_that_has_a_body_gets_no_second_one() -> None:
@@ -90,7 +84,7 @@ def test_a_body_has_the_proportions_of_its_face() -> None:
     ("persons", "faces", "expected"), [(True, False, "Use an export of YOLOX"), (False, True, "YuNet")]
 )
 def test_another_network_is_refused_by_name(tmp_path: Path, persons: bool, faces: bool, expected: str) -> None:
-    other = constant_model(tmp_path / "other.onnx", [1, 3, 10, 20], {"out": np.zeros((1, 2), np.float32)})
+    other = constant_network(tmp_path / "other.onnx", {"x": [1, 3, 10, 20]}, {"out": np.zeros((1, 2), np.float32)})
     files = other if persons else yolox(tmp_path / "yolox.onnx"), other if faces else yunet(tmp_path / "yunet.onnx")
     with pytest.raises(DetectorError, match=rf"other\.onnx: .*{expected}"):
         YoloxDetector(*files, RuntimeConfig())

@@ -1,0 +1,82 @@
+"""The methods of the light set: what reads gesture, expression, looking_at_me and gaze from hands and face meshes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sf_ros.core.cues import TASKS
+from sf_ros.engines.base import Query
+from sf_ros.engines.people import expression, gaze_ray, gesture, looking
+from sf_ros.engines.people.scene import Networks, Scene, upper_body
+
+
+class HandJoints:
+    """Gesture from the joints of up to two hands."""
+
+    reads: frozenset[str] = frozenset({"hands"})
+    operating_point = gesture.OPERATING_POINT
+    needs_gpu = False
+
+    def __init__(self, networks: Networks) -> None:
+        _ = networks.hands
+        self._reader = gesture.GestureReader()
+
+    def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
+        """See Method."""
+        body = query.boxes[0]
+        return self._reader.probabilities(scene.image, scene.hands(body), upper_body(body))
+
+
+class Blendshapes:
+    """Expression from the 52 blendshapes of a face mesh; without a mesh every label is as likely."""
+
+    reads: frozenset[str] = frozenset({"face"})
+    operating_point = expression.OPERATING_POINT
+    needs_gpu = False
+
+    def __init__(self, networks: Networks) -> None:
+        _ = networks.faces
+        self._reader = expression.ExpressionReader()
+
+    def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
+        """See Method."""
+        face = scene.face(query.boxes[0])
+        count = len(TASKS[task].labels)
+        return np.full(count, 1 / count, np.float32) if face is None else self._reader.probabilities(face)
+
+
+class LookingAtMe:
+    """Looking at me from irises, head turn and eye openness of a face mesh."""
+
+    reads: frozenset[str] = frozenset({"face"})
+    operating_point = looking.OPERATING_POINT
+    needs_gpu = False
+
+    def __init__(self, networks: Networks) -> None:
+        _ = networks.faces
+
+    def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
+        """See Method."""
+        face = scene.face(query.boxes[0])
+        yes = looking.UNSEEN if face is None else looking.probability(face)
+        return np.array([yes, 1 - yes], np.float32)
+
+
+class GazeRay:
+    """Gaze target on the ray of head and irises; without a mesh there is no heat."""
+
+    reads: frozenset[str] = frozenset({"face"})
+    operating_point = gaze_ray.OPERATING_POINT
+    needs_gpu = False
+
+    def __init__(self, networks: Networks) -> None:
+        _ = networks.faces
+
+    def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
+        """See Method."""
+        box = query.boxes[0]
+        face = scene.face(box)
+        if face is None:
+            return np.zeros((gaze_ray.SIZE, gaze_ray.SIZE), np.float32)
+        targets = [*query.others, *scene.hand_boxes]
+        return gaze_ray.heatmap(scene.size, box, looking.direction(face), targets)
