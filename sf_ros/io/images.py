@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, features
 
 from sf_ros.core.bit_depth import BitDepth, significant_bits, to_8_bits
+from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
 from sf_ros.io.source import IMAGES_FPS, Source, SourceError, natural_order
 
@@ -170,7 +171,7 @@ class ImagesSource(Source):
         return len(self._files)
 
     def label(self, frame: Frame) -> str:
-        return self._files[frame.index].name
+        return printable(self._files[frame.index].name)
 
     def __iter__(self) -> Iterator[Frame]:
         read = 0
@@ -184,10 +185,9 @@ class ImagesSource(Source):
             read += 1
             yield Frame(image, index / self.fps, index, still=True)
         if not read:
-            raise SourceError(
-                f"{self.name}: none of {len(self._files)} images can be decoded ({next(iter(self.skipped))}). "
-                "Open one in a viewer, or copy them again."
-            )
+            reason = next(iter(self.skipped))
+            remedy = " Open one in a viewer, or copy them again." if reason.endswith(BROKEN) else ""
+            raise SourceError(f"{self.name}: none of {len(self._files)} images can be decoded. {reason}.{remedy}")
 
     def close(self) -> None:
         """Nothing stays open between images."""

@@ -60,7 +60,7 @@ def test_a_missing_demo_clip_is_an_error(tmp_path: Path, monkeypatch: pytest.Mon
         ("/dev/zero", "not a file but a device"),
         ("loop", "Too many levels of symbolic links"),
         ("a" * 300, "File name too long"),
-        ("phone.heic", "none of 1 images can be decoded .*install pillow-heif .* or convert it to JPEG"),
+        ("phone.heic", r"decoded\. phone\.heic: HEIC; install pillow-heif .*, or convert it to JPEG\.$"),
     ],
 )
 def test_an_unreadable_source_is_named(tmp_path: Path, name: str, message: str) -> None:

@@ -30,6 +30,7 @@ class Camera(http.server.BaseHTTPRequestHandler):
 
     frames = 10  # before it breaks off; their brightness is their number
     pause_s = 0.01
+    silence_s = 0.0  # before it breaks off
     connections = 0
 
     def do_GET(self) -> None:
@@ -43,6 +44,7 @@ class Camera(http.server.BaseHTTPRequestHandler):
                 self.part(jpeg(number))
                 time.sleep(self.pause_s)
             self.part(jpeg(255), 200)
+            time.sleep(self.silence_s)
         except OSError:
             pass  # the client has what it wanted
 
@@ -86,8 +88,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_stream_that_breaks_off_is_opened_again_and_counted() -> None:
-    handler = type("Cut", (Camera,), {"connections": 0})
+@pytest.mark.parametrize("silence_s", [0.0, 60.0])
+def test_a_stream_that_breaks_off_is_opened_again_and_counted(silence_s: float) -> None:
+    """Closed by the camera, or left open without another byte."""
+    handler = type("Cut", (Camera,), {"connections": 0, "silence_s": silence_s})
     with serving(handler) as address, open_source(address) as source:
         stamps = []
         for frame in source:

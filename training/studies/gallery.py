@@ -75,7 +75,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         title += f"   {sum(verdicts)} of {len(verdicts)} {good}" if verdicts else "   truth hidden"
         sheet = contact_sheet([image for image, _ in tiles], arguments.columns, title)
         sheets[task] = str(arguments.out / f"{task}.png")
-        cv2.imwrite(sheets[task], cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        _, png = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        Path(sheets[task]).write_bytes(png.tobytes())  # cv2.imwrite tells nobody about a full disk
         Console(stderr=True).print(f"gallery: {sheets[task]}", highlight=False, soft_wrap=True)
     return {"study": "gallery", "out": str(arguments.out), "sheets": sheets, "right": shares, "failed": {}}
 

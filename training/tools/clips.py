@@ -27,6 +27,7 @@ from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES
 from sf_ros.core.fields import known
 from sf_ros.core.types import CueValue, FrameCues, Gaze
+from sf_ros.io.containers import listing
 from sf_ros.io.source import SourceError
 from sf_ros.io.truth import compare
 from sf_ros.io.video import VideoSource
@@ -102,7 +103,7 @@ def write_clip(
 ) -> None:
     """Render a clip to a video (MPEG-4 Part 2) and its ground truth (JSON, read by sf_ros.io.truth).
 
-    OSError if OpenCV cannot write the video; ValueError for a clip without frames.
+    OSError if OpenCV cannot write the video, or the disk is full; ValueError for a clip without frames.
     """
     writer: cv2.VideoWriter | None = None
     frames: list[dict[str, Any]] = []
@@ -120,6 +121,9 @@ def write_clip(
     if writer is None:
         raise ValueError(f"A clip of {seconds} s at {fps} frames per second has no frame.")
     writer.release()
+    video = listing(part)  # OpenCV tells nobody about a full disk
+    if video is None or video.stored < len(frames):
+        raise OSError(f"{part}: not all of {len(frames)} frames are on the disk. It may be full: free some space.")
     content = {"seed": seed, "split": split, "fps": fps, "width": width, "height": height, "frames": frames}
     path_truth.write_text(json.dumps(content, separators=(",", ":")) + "\n")
     part.replace(path_mp4)  # atomic, after the truth: an existing clip is complete

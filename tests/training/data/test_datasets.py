@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import square
 from tests.training import published
 from training.data import check
-from training.data.files import DatasetError, FileDataset, around
+from training.data.files import DatasetError, FileDataset, around, read_rgb
 from training.data.published import affectnet, ego4d, gazefollow, hagrid, pisc
 from training.data.source import SPLITS, open_dataset, published_readers, reader_of, tasks_of
 
@@ -275,6 +276,13 @@ def test_a_truncated_image_is_an_error_with_its_path(root: Path) -> None:
     with pytest.raises(OSError, match=r"00000000\.jpg: cannot be read"):
         dataset[0]
     assert dataset[1].image.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_a_16_bit_grey_image_keeps_its_brightness(tmp_path: Path, bits: int) -> None:
+    ramp = np.linspace(0, 255, 64 * 48).reshape(48, 64)
+    Image.fromarray((ramp * (2**bits - 1) / 255).astype(np.uint16)).save(tmp_path / "a.png")
+    assert np.abs(read_rgb(tmp_path / "a.png").astype(int) - ramp[..., None].astype(int)).max() <= 1
 
 
 def test_missing_images_are_an_error_with_the_reason(tmp_path: Path) -> None:

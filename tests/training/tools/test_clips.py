@@ -18,6 +18,7 @@ from sf_ros.io.truth import compare
 from sf_ros.io.video import VideoSource
 from sf_ros.perception.detectors.base import Detections
 from sf_ros.perception.pipeline import Pipeline
+from tests.io.test_full_disk import room_for
 from training.data.scenes.clips import sample_clip
 from training.tools import clips
 
@@ -170,3 +171,9 @@ def test_a_bad_option_exits_with_2_and_names_the_expected_value(
 def test_a_missing_bundle_is_one_line_and_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert clips.main(["--bundle", str(tmp_path / "none"), "--seeds", "1"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_clip_without_room_on_the_disk_is_an_error(tmp_path: Path) -> None:
+    with room_for(2000), pytest.raises(OSError, match="not all of 2 frames are on the disk"):
+        clips.write_clip(tmp_path / "a.mp4", tmp_path / "a.json", 1, "test", 0.2, FPS, 1)
+    assert not (tmp_path / "a.mp4").exists()  # which would be taken for a complete one
