@@ -19,6 +19,7 @@ import tyro
 from rich.console import Console
 
 from sf_ros.core.bundle import BundleError
+from training.data.sample import SampleError
 from training.data.source import open_source
 from training.evaluation import published_results
 from training.evaluation.report import table
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             tasks=arguments.tasks.split(",") if arguments.tasks else None,
             hide=frozenset(filter(None, arguments.hide.split(","))), moments=arguments.moments, file=arguments.answers,
         )  # fmt: skip
-    except (ValueError, OSError, BundleError) as error:
+    except (ValueError, OSError, BundleError, SampleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     console = Console()

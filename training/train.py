@@ -27,7 +27,7 @@ from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.files import DatasetError
-from training.data.sample import Dataset
+from training.data.sample import Dataset, SampleError
 from training.data.source import left_out, open_source
 from training.data.task_data import LiveData, TaskData
 from training.model import start
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         command = sys.argv[1:] if argv is None else argv
         result = train(parse(Arguments, command, "python -m training.train", __doc__))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SampleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if PartialState().is_main_process:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sf_ros.core.fields import check_ranges, described, known, require, require_choice
+from sf_ros.core.fields import check_ranges, described, require, require_choice
 
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # valid in topics, parameters and file names
 VIEWS = ("frame", "face", "person")
@@ -134,7 +134,8 @@ def check_tables(tasks: Mapping[str, Task], cues: Mapping[str, Cue]) -> None:
     """ValueError where the entries do not fit each other."""
     for cue in cues.values():
         for name in cue.tasks:
-            task = tasks[known(name, tasks, f"task of cue '{cue.name}'")]
+            require(name in tasks, f"Cue '{cue.name}' lists the task '{name}', which TASKS lacks")
+            task = tasks[name]
             boxes = 2 if cue.subject == "pair" else int(task.view == "frame")
             require(
                 task.boxes == boxes,

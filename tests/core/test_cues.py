@@ -211,7 +211,7 @@ def test_a_name_used_twice_is_refused() -> None:
         (
             [DOOR],
             [dataclasses.replace(DOOR_CUE, tasks=("dor",))],
-            "Unknown task of cue 'door' 'dor'. Did you mean 'door'",
+            "Cue 'door' lists the task 'dor', which TASKS lacks",
         ),
         ([DOOR], [], "Task 'door' belongs to 0 cues; list it in exactly one"),
         ([DOOR], [DOOR_CUE, dataclasses.replace(DOOR_CUE, name="gate", topic="gates")], "belongs to 2 cues"),

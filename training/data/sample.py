@@ -7,7 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
+
+
+class SampleError(RuntimeError):
+    """A reader that gives no usable samples: a fault of its code, not of one file, so nothing is skipped."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,14 @@ class Sample:
     key: str = ""  # names the sample in its dataset
     tags: dict[str, object] = field(default_factory=dict)  # facts for reports, e.g. {"target": "before"}
     moments: tuple[Sample, ...] = ()  # the same face in neighbouring frames, if requested
+
+    def __post_init__(self) -> None:
+        labels = TASKS[self.task].labels if self.task in TASKS else ()
+        if labels and self.label is not None and self.label not in range(len(labels)):
+            raise SampleError(
+                f"A sample of '{self.task}' has the label {self.label!r}; expected an index into its labels, "
+                f"0 ({labels[0]}) to {len(labels) - 1} ({labels[-1]})."
+            )
 
 
 class Dataset(Protocol):

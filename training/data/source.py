@@ -141,8 +141,14 @@ def reader_of(task: str) -> ModuleType:
     dataset = TASKS[known(task, TASKS, "task")].dataset
     for package in PACKAGES:
         if importlib.util.find_spec(f"{package}.{dataset}") is not None:
-            return importlib.import_module(f"{package}.{dataset}")
-    raise DatasetError(f"'{task}': no reader of its dataset '{dataset}'; expected {PACKAGES[0]}.{dataset}.")
+            reader = importlib.import_module(f"{package}.{dataset}")
+            if hasattr(reader, "listing"):
+                missing = [name for name in ("FOLDER", "SPLITS", "HOW") if not hasattr(reader, name)]
+                if missing:
+                    raise DatasetError(f"{reader.__name__} has listing but not {', '.join(missing)}; define them.")
+            return reader
+    files = " or ".join(f"{package.replace('.', '/')}/{dataset}.py" for package in PACKAGES)
+    raise DatasetError(f"'{task}': no reader of its dataset '{dataset}'; expected {files}.")
 
 
 def published_readers() -> dict[str, ModuleType]:
@@ -162,6 +168,8 @@ def open_dataset(root: Path, task: str, split: str, moments: int = 1) -> FileDat
     reader = reader_of(task)
     if not hasattr(reader, "listing"):
         raise DatasetError(f"'{task}' has no published dataset; train it with --data {SCENES}.")
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; expected '{SCENES}', or the folder that holds the datasets.")
     folder = root / reader.FOLDER
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder, needed for '{task}'. How to get it: {reader.HOW}")

@@ -28,6 +28,7 @@ import sys
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.fields import known
+from training.data.sample import SampleError
 from training.overrides import parse
 
 # Modules with Arguments and run(Arguments) -> JSON data.
@@ -60,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         study = importlib.import_module(f"training.studies.{known(name, STUDIES, 'study')}")
         arguments = parse(study.Arguments, rest, f"python -m training.studies {name}", study.__doc__)
         result = study.run(arguments)
-    except (ValueError, OSError, BundleError) as error:
+    except (ValueError, OSError, BundleError, SampleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(result))

@@ -12,6 +12,7 @@ from sf_ros.core.cues import TASKS
 from tests.training import published
 from training.data import source
 from training.data.files import DatasetError, FileDataset
+from training.data.sample import SampleError
 from training.data.scenes.dataset import Scenes
 from training.data.source import labels_hidden, left_out, open_source, published_readers, reader_of
 
@@ -57,7 +58,9 @@ def test_a_new_task_needs_one_entry_and_one_reader() -> None:
 @pytest.mark.usefixtures("_new_task")
 def test_a_missing_reader_is_an_error_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, TASK, dataclasses.replace(TASKS[TASK], dataset="nowhere"))
-    with pytest.raises(DatasetError, match=r"no reader of its dataset 'nowhere'; expected training\.data\.published"):
+    with pytest.raises(
+        DatasetError, match=r"no reader of its dataset 'nowhere'; expected training/data/published/nowhere"
+    ):
         reader_of(TASK)
 
 
@@ -66,6 +69,40 @@ def test_a_reader_without_scenes_is_named(tmp_path: Path) -> None:
     (tmp_path / "new_readers" / "raised_hands.py").write_text("")
     with pytest.raises(DatasetError, match=r"'hand_raised': new_readers\.raised_hands has no scene_samples"):
         open_source("scenes").samples(TASK, "train")
+
+
+@pytest.mark.usefixtures("_new_task")
+def test_a_reader_of_files_without_its_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "new_readers" / "raised_hands.py").write_text("SPLITS = {}\ndef listing(*_): ...\n")
+    with pytest.raises(DatasetError, match=r"raised_hands has listing but not FOLDER, HOW; define them"):
+        open_source("/data").samples(TASK, "train")
+
+
+@pytest.mark.usefixtures("_new_task")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "yield Sample(task, image, (), 2)",
+            r"has the label 2; expected an index into its labels, 0 \(yes\) to 1 \(no\)",
+        ),
+        ("yield Sample(task, image, (), 'yes')", r"has the label 'yes'; expected an index"),
+        ("pass", r"No usable sample of 'hand_raised' in 2 scenes"),
+    ],
+)
+def test_a_readers_unusable_samples_are_named(
+    line: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.scenes.dataset.MAX_ATTEMPTS", 2)
+    reader = f"from training.data.sample import Sample\ndef scene_samples(task, image, annotation, rng):\n    {line}\n"
+    (tmp_path / "new_readers" / "raised_hands.py").write_text(reader)
+    with pytest.raises(SampleError, match=message):
+        open_source("scenes").samples(TASK, "train", count=1)[0]
+
+
+def test_a_root_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="scene: no such folder; expected 'scenes', or the folder that holds"):
+        open_source(tmp_path / "scene").samples("gaze", "val")
 
 
 def test_scenes_have_the_wanted_number_of_samples() -> None:

@@ -113,13 +113,13 @@ def test_samples_are_read_in_order() -> None:
         def __getitem__(self, index: int) -> Sample:
             if index == 4:
                 raise OSError("4.jpg: truncated")
-            return Sample(self.task, IMAGE, label=index)
+            return Sample(self.task, IMAGE, key=str(index))
 
     broken: list[str] = []
-    labels = [sample.label for sample in read(Numbers(), broken)]
+    keys = [sample.key for sample in read(Numbers(), broken)]
     with pytest.raises(OSError, match="truncated"):
         list(read(Numbers()))
-    assert labels == [n for n in range(2 * CHUNK + 3) if n != 4] and broken == ["4.jpg: truncated"]
+    assert keys == [str(n) for n in range(2 * CHUNK + 3) if n != 4] and broken == ["4.jpg: truncated"]
 
 
 @pytest.mark.usefixtures("_threads")

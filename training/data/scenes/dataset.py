@@ -14,7 +14,7 @@ import numpy as np
 from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
 from sf_ros.core.types import Box
-from training.data.sample import Sample
+from training.data.sample import Sample, SampleError
 from training.data.scenes.render import Annotation, PersonAnnotation, render
 from training.data.scenes.scene import sample_scene
 
@@ -73,8 +73,8 @@ class Scenes:
         while position >= len(candidates):
             position, attempt = 0, attempt + 1
             if attempt > MAX_ATTEMPTS:
-                raise RuntimeError(
-                    f"No scene with a usable '{self.task}' sample in {MAX_ATTEMPTS} attempts (index {index})."
+                raise SampleError(
+                    f"No usable sample of '{self.task}' in {MAX_ATTEMPTS} scenes: its scene_samples yields too rarely."
                 )
             candidates = self._scene(index, attempt)
         return dataclasses.replace(candidates[position], key=f"scenes/{self.split}/{self.task}/{index}")
@@ -90,7 +90,7 @@ class Scenes:
             if self.mixed and rng.random() < self.mixed:
                 focus = "any"
             image, annotation = render(sample_scene(rng, self.split, focus), rng, hide=self.hide)
-            samples = list(self._read(self.task, image, annotation, rng))
+            samples = list(self._read(self.task, image, annotation, rng) or ())
             self._last = (number, attempt), [samples[i] for i in rng.permutation(len(samples))]
         return self._last[1]
 
