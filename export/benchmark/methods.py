@@ -46,7 +46,7 @@ class Naive:
 
 
 class Once:
-    """All views encoded together, then one LLM pass per task."""
+    """All views encoded together, then one LLM batch per task."""
 
     def __init__(self, engine: FusedEngine) -> None:
         self.tasks = engine.tasks

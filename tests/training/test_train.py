@@ -156,7 +156,7 @@ def test_resuming_a_finished_run_changes_nothing(smoke_run: Path, capsys: pytest
         (["smok", "--data", "scenes"], "Did you mean 'smoke'"),
         (["smoke", "--data", "scenes", "--tasks", "gaze,gestur"], "Did you mean 'gesture'"),
         (["smoke", "--data", "scenes", "--steps", "0"], "steps 0, batch_size 4, accumulate 1: expected 1 or more"),
-        (["smoke", "--data", "/data/sets"], "/data/sets/hagridv2: no such folder, needed for 'gesture'"),
+        (["smoke", "--data", "/data/sets"], "/data/sets: no such folder; expected 'scenes'"),
         (["smoke", "--data", "scenes", "--cache", "feature"], "Did you mean 'features'"),
         (["paper", "--data", "scenes"], "hf download meta-llama/Llama-3.2-1B"),
     ],

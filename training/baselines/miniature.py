@@ -149,9 +149,9 @@ def sail_vl(folder: Path, *, tied: bool = True) -> dict[str, torch.Tensor]:
             f"{block}mlp.fc3.weight": random(48, 32),
             f"{block}norm_1.weight": 1 + random(32), f"{block}norm_2.weight": 1 + random(32),
         }  # fmt: skip
-    language = Qwen2ForCausalLM(Qwen2Config(**TEXT, tie_word_embeddings=tied))
+    llm = Qwen2ForCausalLM(Qwen2Config(**TEXT, tie_word_embeddings=tied))
     words = ("embed_tokens.weight", "lm_head.weight")
-    for name, value in language.state_dict().items():
+    for name, value in llm.state_dict().items():
         scale = 0.0 if value.ndim == 1 else 10.0 if name.endswith(words) else 2.0
         if not (tied and name == "lm_head.weight"):
             weights[f"language_model.{name}"] = value + scale * random(*value.shape)

@@ -88,7 +88,7 @@ class MolmoE(AssembledVlm):
     """
 
     def __init__(
-        self, vision: CLIPVisionConfig, language: OlmoeConfig, rows: int, image_token: int, layers: Sequence[int]
+        self, vision: CLIPVisionConfig, llm: OlmoeConfig, rows: int, image_token: int, layers: Sequence[int]
     ) -> None:
         super().__init__()
         self.image_token, self.layers = image_token, tuple(layers)
@@ -96,10 +96,10 @@ class MolmoE(AssembledVlm):
         self.vision_model.post_layernorm = nn.Identity()  # only for the class token, which is not used
         width = len(self.layers) * vision.hidden_size
         self.pooling = AttentionPooling(width, vision.hidden_size, vision.num_attention_heads)
-        self.projector = GatedProjector(vision.hidden_size, language.intermediate_size, language.hidden_size)
+        self.projector = GatedProjector(vision.hidden_size, llm.intermediate_size, llm.hidden_size)
         self.pad_embed = nn.Parameter(torch.zeros(2, width))  # for padded images; square views have none
-        self.language_model = OlmoeForCausalLM(language)
-        self.language_model.set_input_embeddings(nn.Embedding(rows, language.hidden_size))
+        self.language_model = OlmoeForCausalLM(llm)
+        self.language_model.set_input_embeddings(nn.Embedding(rows, llm.hidden_size))
 
     def image_tokens(self, pixel_values: Tensor) -> Tensor:
         states = self.vision_model(pixel_values.to(self.vision_model.dtype), output_hidden_states=True).hidden_states
@@ -197,7 +197,7 @@ def configurations(facts: Mapping[str, Any]) -> tuple[CLIPVisionConfig, OlmoeCon
         image_size=tower["image_default_input_size"][0], patch_size=tower["image_patch_size"], hidden_act="quick_gelu",
         layer_norm_eps=tower["image_norm_eps"],
     )  # fmt: skip
-    language = OlmoeConfig(
+    llm = OlmoeConfig(
         vocab_size=facts["embedding_size"], hidden_size=facts["d_model"], num_hidden_layers=facts["n_layers"],
         intermediate_size=(facts.get("mlp_hidden_size") or facts["mlp_ratio"] * facts["d_model"]) // 2,
         num_attention_heads=facts["n_heads"], num_experts=facts["moe_num_experts"],
@@ -205,16 +205,16 @@ def configurations(facts: Mapping[str, Any]) -> tuple[CLIPVisionConfig, OlmoeCon
         rope_parameters={"rope_type": "default", "rope_theta": facts["rope_theta"]}, pad_token_id=None,
         eos_token_id=None,
     )  # fmt: skip
-    return vision, language
+    return vision, llm
 
 
 def load_molmoe(name: str, facts: Mapping[str, Any], config: VlmConfig) -> Vlm:
     """MolmoE with fresh adapters, by hub id or local folder; `facts` is its config.json."""
     tokenizer = AutoTokenizer.from_pretrained(name)
-    vision, language = configurations(facts)
+    vision, llm = configurations(facts)
     rows = facts["embedding_size"] + facts["additional_vocab_size"]
     patch_token = tokenizer.convert_tokens_to_ids(PATCH)
-    model = cast(MolmoE, build_empty(lambda: MolmoE(vision, language, rows, patch_token, facts["vit_layers"])))
+    model = cast(MolmoE, build_empty(lambda: MolmoE(vision, llm, rows, patch_token, facts["vit_layers"])))
     interleaved = facts.get("rope_impl", "cockatoo") in ("cockatoo", "interleave")
     weights = convert(read_published(name), facts["n_heads"], interleaved, name)
     load_strictly(model, in_precision(weights, config.dtype), name)

@@ -34,16 +34,16 @@ _SUPPORTED = {"select_layer": -1, "downsample_ratio": 1 / MERGED, "ps_version": 
 class SailVl(AssembledVlm):
     """SAIL-VL for images (P, 3, S, S) normalised by ImageNet's mean and deviation; features replace image tokens."""
 
-    def __init__(self, vision: Aimv2VisionConfig, language: Qwen2Config, image_token: int) -> None:
+    def __init__(self, vision: Aimv2VisionConfig, llm: Qwen2Config, image_token: int) -> None:
         super().__init__()
         self.image_token = image_token
         self.vision_model = Aimv2VisionModel(vision)
         inner = vision.hidden_size * MERGED**2
         self.mlp1 = nn.Sequential(
-            nn.LayerNorm(inner), nn.Linear(inner, language.hidden_size), nn.GELU(),
-            nn.Linear(language.hidden_size, language.hidden_size),
+            nn.LayerNorm(inner), nn.Linear(inner, llm.hidden_size), nn.GELU(),
+            nn.Linear(llm.hidden_size, llm.hidden_size),
         )  # fmt: skip
-        self.language_model = Qwen2ForCausalLM(language)
+        self.language_model = Qwen2ForCausalLM(llm)
 
     def image_tokens(self, pixel_values: Tensor) -> Tensor:
         patches = self.vision_model(pixel_values=pixel_values.to(self.vision_model.dtype)).last_hidden_state
@@ -101,10 +101,10 @@ def load_sail_vl(name: str, facts: Mapping[str, Any], config: VlmConfig) -> Vlm:
     vision = Aimv2VisionConfig(
         **{key: vision_facts[key] for key in sizes}, rms_norm_eps=vision_facts.get("rms_norm_eps", 1e-5), use_head=False
     )
-    language = Qwen2Config.from_dict(dict(facts["llm_config"]))
+    llm = Qwen2Config.from_dict(dict(facts["llm_config"]))
     image_token = tokenizer.convert_tokens_to_ids(IMAGE)
-    model = cast(SailVl, build_empty(lambda: SailVl(vision, language, image_token)))
-    weights = convert(read_published(name), language.tie_word_embeddings, name)
+    model = cast(SailVl, build_empty(lambda: SailVl(vision, llm, image_token)))
+    weights = convert(read_published(name), llm.tie_word_embeddings, name)
     load_strictly(model, in_precision(weights, config.dtype), name)
     model.language_model.tie_weights()
     encoder = EncoderConfig(

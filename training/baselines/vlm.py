@@ -72,13 +72,13 @@ class ProcessorReader:
 class Vlm(nn.Module):
     """A vision-language model with adapters on its language module. ValueError when a label is not one token.
 
-    `model` has the interface of transformers' image-text models (forward with logits_to_keep, generate); `language` is
+    `model` has the interface of transformers' image-text models (forward with logits_to_keep, generate); `llm` is
     the part of it that gets the adapters.
     """
 
     tasks = tuple(TASKS)
 
-    def __init__(self, model: nn.Module, language: nn.Module, reader: Reader, config: VlmConfig | None = None) -> None:
+    def __init__(self, model: nn.Module, llm: nn.Module, reader: Reader, config: VlmConfig | None = None) -> None:
         super().__init__()
         self.config, self.reader = config or VlmConfig(), reader
         self.prompts = load_prompts(self.config.prompts_file)
@@ -88,7 +88,7 @@ class Vlm(nn.Module):
         self.written, self.malformed = 0, 0  # number of written points, and of those that could not be parsed
         self.model = model.requires_grad_(False)
         adapters = LoraConfig(r=self.config.lora_rank, lora_alpha=self.config.lora_alpha, target_modules="all-linear")
-        inject_adapter_in_model(adapters, language)
+        inject_adapter_in_model(adapters, llm)
         for parameter in self.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()  # bfloat16 is too coarse for small steps

@@ -1,6 +1,6 @@
 """From a sample to what the model gets: the only transform of training, evaluation and caches.
 
-A sample passes four forms: training.data.files.Record (an annotation), Sample (with its image), ModelInputs (arrays of
+A sample takes four forms: training.data.files.Record (an annotation), Sample (with its image), ModelInputs (arrays of
 one sample) and Batch (tensors of several).
 """
 
@@ -71,10 +71,10 @@ class Batch:
     features: Tensor | None = None  # (rows, P, dim) where they were cached
     targets: Tensor | None = None  # (B, size, size), of heatmap tasks
     broken: tuple[str, ...] = ()  # unreadable samples that others replace
-    passes: int = 0  # largest number of tasks in any process's part of the batch
+    llm_runs: int = 0  # one per task, of the process whose part of the batch has most
 
 
-def collate(inputs: Sequence[ModelInputs], tasks: Sequence[str], model: ModelConfig, passes: int = 0) -> Batch:
+def collate(inputs: Sequence[ModelInputs], tasks: Sequence[str], model: ModelConfig, llm_runs: int = 0) -> Batch:
     """Samples of label tasks, or of heatmap tasks, as one batch."""
     moments = tuple(1 + len(part.moments) for part in inputs)
     features = [part.features for part in inputs if part.features is not None]
@@ -89,7 +89,7 @@ def collate(inputs: Sequence[ModelInputs], tasks: Sequence[str], model: ModelCon
         features=torch.from_numpy(np.stack(features).astype(np.float32)) if cached else None,
         targets=_heatmaps(inputs, model) if TASKS[tasks[0]].kind == "heatmap" else None,
         broken=tuple(text for part in inputs for text in part.broken),
-        passes=passes,
+        llm_runs=llm_runs,
     )
 
 

@@ -25,7 +25,7 @@ class Part:
     generators: tuple[
         np.random.Generator, ...
     ]  # for augmentation of each sample, independent of how the batch is split
-    passes: int  # largest number of tasks in any process's part
+    llm_runs: int  # one per task, of the process whose part has most
 
 
 def epoch_batches(
@@ -79,7 +79,7 @@ class BatchOrder:
             generators=tuple(
                 np.random.default_rng([self._config.seed, AUGMENTATION, step, index]) for index in positions
             ),
-            passes=max(len({task for task, _ in whole[other :: self._parts]}) for other in simultaneous),
+            llm_runs=max(len({task for task, _ in whole[other :: self._parts]}) for other in simultaneous),
         )
 
     def batch(self, step: int) -> Batch:

@@ -41,7 +41,7 @@ class JointBatches:
             self._data[task].inputs(index, generator)
             for (task, index), generator in zip(part.elements, part.generators, strict=True)
         ]
-        return collate(inputs, [task for task, _ in part.elements], self._config.model, part.passes)
+        return collate(inputs, [task for task, _ in part.elements], self._config.model, part.llm_runs)
 
 
 def fit_joint(

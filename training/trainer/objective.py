@@ -32,7 +32,7 @@ def joint_losses(
     else:
         samples = label_losses(model, visual, batch.tasks, batch.labels, batch.moments)
         if any(isinstance(part, FSDPModule) for part in model.llm.modules()):
-            samples = samples + _idle_passes(model, visual, batch.passes - len(set(batch.tasks)))
+            samples = samples + _idle_runs(model, visual, batch.llm_runs - len(set(batch.tasks)))
         by_task = config.pcgrad or config.uncertainty
         losses = mean_by_task(samples, batch.tasks) if by_task else {"text": samples.mean()}
     if weights is None:
@@ -78,11 +78,11 @@ def mean_by_task(losses: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
     }
 
 
-def _idle_passes(model: FusedModel, visual: Tensor, count: int) -> Tensor:
-    """Zero, through `count` passes of the LLM.
+def _idle_runs(model: FusedModel, visual: Tensor, count: int) -> Tensor:
+    """Zero, through `count` runs of the LLM.
 
-    Each task is one pass, and processes that share sharded weights gather them at every pass, forward and backward: a
+    Each task is one run, and processes that share sharded weights gather them in every run, forward and backward: a
     process whose part of a batch has fewer tasks than another's must still take part.
     """
-    passes = [model.next_token_logits(visual[:1], model.prompted[:1]).sum() for _ in range(count)]
-    return 0.0 * torch.stack(passes).sum() if passes else visual.new_zeros(())
+    runs = [model.next_token_logits(visual[:1], model.prompted[:1]).sum() for _ in range(count)]
+    return 0.0 * torch.stack(runs).sum() if runs else visual.new_zeros(())

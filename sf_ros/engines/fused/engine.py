@@ -27,7 +27,7 @@ from sf_ros.engines.threads import available_cores
 
 
 class FusedEngine:
-    """Answers queries about an image with one encoder pass and one LLM pass per set of tasks.
+    """Answers queries about an image with one encoder batch and one LLM batch per set of tasks.
 
     BundleError for a broken bundle or a model layout that the robot does not run; ValueError for a configuration that
     this machine cannot run.

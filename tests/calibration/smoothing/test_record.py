@@ -52,13 +52,13 @@ class Answering:
         return Answer(heatmap=np.full((8, 8), 0.5))
 
 
-def person(track_id: int, gesture: str | None, look: list[float] | None) -> dict:
+def person(track_id: int, gesture: str | None, gaze: list[float] | None) -> dict:
     return {
         "track_id": TRUE_IDS[track_id - 1],
         "body": BODIES[track_id - 1].as_tuple(),
         "face": FACES[track_id - 1].as_tuple(),
-        "gaze_point_norm": look,
-        "looking_at_me": look is None,
+        "gaze_point_norm": gaze,
+        "looking_at_me": gaze is None,
         "expression": "happiness" if track_id == 1 else None,
         "gesture": gesture,
     }

@@ -202,8 +202,8 @@ def test_other_image_sizes_and_molmos_are_refused(tmp_path: Path) -> None:
 
 def test_real_size_has_seven_billion_weights(vlm: Vlm) -> None:
     with torch.device("meta"):
-        vision, language = configurations(PUBLISHED)
-        model = MolmoE(vision, language, rows=50_304 + 128, image_token=0, layers=(-2, -9))
+        vision, llm = configurations(PUBLISHED)
+        model = MolmoE(vision, llm, rows=50_304 + 128, image_token=0, layers=(-2, -9))
 
     def count(*parts: torch.nn.Module) -> int:
         return sum(p.numel() for part in parts for p in part.parameters())

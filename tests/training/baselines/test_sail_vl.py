@@ -80,8 +80,8 @@ def test_language_model_has_the_published_tensors(vlm: Vlm, published: tuple[Pat
         if not name.startswith("vision_model."):
             assert torch.equal(tensors[name], value), name
     if "language_model.lm_head.weight" not in published[1]:
-        language = vlm.model.language_model
-        assert language.lm_head.weight is language.model.embed_tokens.weight
+        llm = vlm.model.language_model
+        assert llm.lm_head.weight is llm.model.embed_tokens.weight
 
 
 def test_prompt_is_one_chat_turn_with_image_tokens(vlm: Vlm) -> None:
@@ -168,12 +168,12 @@ def test_real_size_has_the_published_number_of_weights() -> None:
         hidden_size=1536, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=12, image_size=448,
         use_head=False,
     )  # fmt: skip
-    language = Qwen2Config(
+    llm = Qwen2Config(
         vocab_size=151_674, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28, num_attention_heads=12,
         num_key_value_heads=2, tie_word_embeddings=True,
     )  # fmt: skip
     with torch.device("meta"):
-        model = SailVl(vision, language, image_token=151_667)
+        model = SailVl(vision, llm, image_token=151_667)
 
     def count(module: torch.nn.Module) -> int:
         return sum(p.numel() for p in module.parameters())

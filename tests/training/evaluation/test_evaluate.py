@@ -173,7 +173,7 @@ def test_recorded_answers_are_uncalibrated(smoke_bundle: Path, tmp_path: Path) -
     [
         (["--split", "valid"], "Did you mean 'val'"),
         (["--tasks", "gaze,age"], "Unknown task 'age'"),
-        (["--data", "/data/sets"], "/data/sets/ego4d: no such folder"),
+        (["--data", "/data/sets"], "/data/sets: no such folder; expected 'scenes'"),
         (["--data", "/data/sets", "--hide", "eyes"], "needs --data scenes"),
         (["--hide", "eye"], "eye"),
         (["--answers", "answers.npz"], "not a bundle"),

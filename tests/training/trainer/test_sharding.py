@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.training.test_train import TOY, fresh, random_data
 from training.trainer import checkpoint
 from training.trainer.joint import JointBatches
-from training.trainer.objective import _idle_passes
+from training.trainer.objective import _idle_runs
 
 ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
@@ -73,27 +73,27 @@ def run(folder: Path, out: Path, steps: str, processes: int) -> None:
     assert process.returncode == 0, process.stderr[-9000:]
 
 
-def test_processes_agree_on_the_number_of_passes() -> None:
-    """Parts of a batch differ in their number of tasks, and each task is one pass."""
+def test_processes_agree_on_the_number_of_llm_runs() -> None:
+    """Parts of a batch differ in their number of tasks, and each task is one run of the LLM."""
     config = dataclasses.replace(TOY, joint=dataclasses.replace(TOY.joint, batch_size=8, accumulate=2))
     parts = [JointBatches(random_data(), config, process, 2) for process in range(2)]
     uneven = 0
     for number in range(12):
         one, two = (batches[number] for batches in parts)
         counts = [len(set(batch.tasks)) for batch in (one, two)]
-        assert one.passes == two.passes == max(counts)
+        assert one.llm_runs == two.llm_runs == max(counts)
         uneven += counts[0] != counts[1]
     assert uneven > 0
 
 
-def test_idle_passes_add_no_loss_and_no_gradient() -> None:
+def test_idle_llm_runs_add_no_loss_and_no_gradient() -> None:
     model = fresh()
     visual = torch.randn(2, TOY.model.visual_tokens, TOY.model.llm.dim)
-    zero = _idle_passes(model, visual, 2)
+    zero = _idle_runs(model, visual, 2)
     zero.backward()
     gradients = [p.grad for p in model.llm.parameters() if p.grad is not None]
     assert zero.item() == 0.0 and gradients and not any(gradient.any() for gradient in gradients)
-    assert _idle_passes(model, visual, 0).item() == 0.0
+    assert _idle_runs(model, visual, 0).item() == 0.0
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sf_ros.core.cues import TASKS
 from training.data.scenes.person.state import (
     PersonState,
     angles,
@@ -23,8 +24,7 @@ from training.data.scenes.roles import AGE_ORDER, sample_roles
 from training.data.scenes.setting.objects import SceneObject, sample_object
 from training.data.scenes.setting.rooms import WOOD_COLORS, Furniture
 
-DOMAINS = ("intimate", "not_intimate", "none")
-RELATIONS = ("friends", "family", "couple", "professional", "commercial", "none")
+RELATIONS = tuple(label.removeprefix("relation/") for label in TASKS["relation"].labels)
 DOMAIN_OF = {
     "friends": "intimate",
     "family": "intimate",
