@@ -54,13 +54,13 @@ class TopicSource(Source):
         self._executor.add_node(self._node)
 
     def __iter__(self) -> Iterator[Frame]:
-        from sf_ros.msgs.images import ImageError, compressed_to_rgb, to_rgb
+        from sf_ros.msgs.images import ImageError, compressed_to_rgb, image_to_rgb
 
         index, depth = 0, BitDepth(self.name)
         while True:
             message = self._next(self._first_s if index == 0 else None)
             try:
-                image = compressed_to_rgb(message, depth) if self._compressed else to_rgb(message, depth)
+                image = compressed_to_rgb(message, depth) if self._compressed else image_to_rgb(message, depth)
             except ImageError as error:
                 self.skip(self.name, str(error))
                 continue

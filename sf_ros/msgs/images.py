@@ -77,7 +77,7 @@ _DEPTH = {
 }  # dtype, metres per unit
 
 
-def to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
+def image_to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
     """sensor_msgs/Image -> RGB uint8 (H, W, 3); shares the message's memory where its encoding is rgb8.
 
     16-bit channels are scaled by `depth`, which belongs to the topic, else by the bits that this image's values use
@@ -104,7 +104,7 @@ def to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
 def compressed_to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
     """sensor_msgs/CompressedImage (JPEG, PNG, other formats of OpenCV) -> RGB uint8 (H, W, 3), or ImageError.
 
-    16-bit PNG is scaled as in `to_rgb`.
+    16-bit PNG is scaled as in `image_to_rgb`.
     """
     data = np.frombuffer(message.data, np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
@@ -121,7 +121,7 @@ def _to_8_bits(pixels: np.ndarray, depth: BitDepth | None) -> np.ndarray:
 
 # Type of an image message -> its converter.
 READERS: dict[str, Callable[[Any, BitDepth | None], np.ndarray]] = {
-    "sensor_msgs/msg/Image": to_rgb,
+    "sensor_msgs/msg/Image": image_to_rgb,
     "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
 }
 

@@ -13,7 +13,7 @@ from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.hri import PublisherState
-from sf_ros.msgs.images import ImageError, compressed_to_rgb, to_rgb
+from sf_ros.msgs.images import ImageError, compressed_to_rgb, image_to_rgb
 from sf_ros.msgs.messages import departure, messages
 from sf_ros.msgs.topics import body_id, face_id
 from sf_ros.perception.pipeline import Pipeline
@@ -170,7 +170,7 @@ class Worker:
             return
         if moment.restart:
             self._pipeline.restart()
-        image = compressed_to_rgb(message) if self._config.compressed else to_rgb(message)
+        image = compressed_to_rgb(message) if self._config.compressed else image_to_rgb(message)
         size, frame_id = (image.shape[1], image.shape[0]), message.header.frame_id
         camera, depth = self._calibration.camera(size, frame_id), None
         if self._depths is not None:

@@ -51,7 +51,7 @@ def encoded(encoding: str, rgb: np.ndarray) -> np.ndarray:
 def test_every_encoding_decodes_to_its_colour(encoding: str) -> None:
     grey = "mono" in encoding or encoding.endswith("C1")
     image = uniform((90, 90, 90) if grey else (200, 100, 50))
-    decoded = images.to_rgb(message(encoding, encoded(encoding, image)))
+    decoded = images.image_to_rgb(message(encoding, encoded(encoding, image)))
     assert decoded.dtype == np.uint8 and np.array_equal(decoded, image)
 
 
@@ -61,9 +61,9 @@ def test_packed_yuv_decodes_within_rounding(encoding: str, order: str) -> None:
     y, u, v = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)[[0, HEIGHT, HEIGHT + 1], 0]
     v = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_YV12)[HEIGHT, 0]
     raw = np.tile(np.array([{"Y": y, "U": u, "V": v}[letter] for letter in order], np.uint8), HEIGHT * WIDTH // 2)
-    decoded = images.to_rgb(message(encoding, raw))
+    decoded = images.image_to_rgb(message(encoding, raw))
     assert np.abs(decoded.astype(int) - image).max() <= 4
-    assert np.array_equal(decoded, images.to_rgb(message({"yuyv": "yuv422_yuy2"}.get(encoding, encoding), raw)))
+    assert np.array_equal(decoded, images.image_to_rgb(message({"yuyv": "yuv422_yuy2"}.get(encoding, encoding), raw)))
 
 
 def test_planar_yuv_decodes_within_rounding() -> None:
@@ -73,25 +73,25 @@ def test_planar_yuv_decodes_within_rounding() -> None:
     chroma = {"nv12": (u, v), "nv21": (v, u)}
     for encoding, pair in chroma.items():
         raw = np.concatenate([np.full(HEIGHT * WIDTH, y), np.tile(pair, HEIGHT * WIDTH // 4)]).astype(np.uint8)
-        decoded = images.to_rgb(message(encoding, raw, step=WIDTH))
+        decoded = images.image_to_rgb(message(encoding, raw, step=WIDTH))
         assert decoded.shape == (HEIGHT, WIDTH, 3) and np.abs(decoded.astype(int) - image).max() <= 4
 
 
 def test_rgb8_shares_memory_and_row_padding_is_dropped() -> None:
     image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     plain = message("rgb8", image)
-    assert np.shares_memory(images.to_rgb(plain), plain.data)
+    assert np.shares_memory(images.image_to_rgb(plain), plain.data)
     padded = np.zeros((HEIGHT, WIDTH * 3 + 8), np.uint8)
     padded[:, : WIDTH * 3] = image.reshape(HEIGHT, -1)
-    assert np.array_equal(images.to_rgb(message("rgb8", padded)), image)
+    assert np.array_equal(images.image_to_rgb(message("rgb8", padded)), image)
     last_row_unpadded = message("rgb8", padded.reshape(-1)[:-8], step=WIDTH * 3 + 8)
-    assert np.array_equal(images.to_rgb(last_row_unpadded), image)
+    assert np.array_equal(images.image_to_rgb(last_row_unpadded), image)
 
 
 def test_16_bit_images_have_the_byte_order_of_the_message() -> None:
     raw = np.full((HEIGHT, WIDTH), 0x5A01, ">u2")
-    assert (images.to_rgb(message("mono16", raw, is_bigendian=1)) == 0x5A).all()
-    assert (images.to_rgb(message("mono16", raw.astype("<u2"))) == 0x5A).all()
+    assert (images.image_to_rgb(message("mono16", raw, is_bigendian=1)) == 0x5A).all()
+    assert (images.image_to_rgb(message("mono16", raw.astype("<u2"))) == 0x5A).all()
 
 
 @pytest.mark.parametrize("encoding", ["mono16", "16UC1", "bayer_rggb16", "rgb16"])
@@ -99,7 +99,7 @@ def test_16_bit_images_have_the_byte_order_of_the_message() -> None:
 def test_infrared_is_scaled_by_the_bits_it_uses(encoding: str, bits: int) -> None:
     channels = 3 if encoding == "rgb16" else 1
     ramp = np.repeat(np.linspace(0, 2**bits - 1, 6400).astype(np.uint16), channels).reshape(80, -1)
-    decoded = images.to_rgb(message(encoding, ramp, 80, 80))
+    decoded = images.image_to_rgb(message(encoding, ramp, 80, 80))
     assert decoded.min() <= 3 and decoded.max() >= 252  # a Bayer pattern has no edge
     assert decoded.mean() == pytest.approx(127.5, abs=1.5)
 
@@ -107,16 +107,16 @@ def test_infrared_is_scaled_by_the_bits_it_uses(encoding: str, bits: int) -> Non
 def test_a_topics_bits_stay_when_it_gets_dark(caplog: pytest.LogCaptureFixture) -> None:
     depth = BitDepth("/ir/image_raw")
     bright, dark = np.full((6, 8), 4001, np.uint16), np.full((6, 8), 401, np.uint16)
-    assert images.to_rgb(message("mono16", bright), depth)[0, 0, 0] == 250
-    assert images.to_rgb(message("mono16", dark), depth)[0, 0, 0] == 25
+    assert images.image_to_rgb(message("mono16", bright), depth)[0, 0, 0] == 250
+    assert images.image_to_rgb(message("mono16", dark), depth)[0, 0, 0] == 25
     assert caplog.messages == ["/ir/image_raw: the 16-bit images hold values of 12 bits and are scaled by that."]
-    assert images.to_rgb(message("mono16", bright), BitDepth("/ir/image_raw", bits=16))[0, 0, 0] == 15
+    assert images.image_to_rgb(message("mono16", bright), BitDepth("/ir/image_raw", bits=16))[0, 0, 0] == 15
 
 
 def test_compressed_infrared_is_scaled_like_the_raw_image() -> None:
     ramp = np.linspace(0, 4095, 6400).astype(np.uint16).reshape(80, 80)
     sent = SimpleNamespace(format="mono16; png compressed", data=bytes(cv2.imencode(".png", ramp)[1]))
-    assert np.array_equal(images.compressed_to_rgb(sent), images.to_rgb(message("mono16", ramp, 80, 80)))
+    assert np.array_equal(images.compressed_to_rgb(sent), images.image_to_rgb(message("mono16", ramp, 80, 80)))
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_compressed_infrared_is_scaled_like_the_raw_image() -> None:
 )
 def test_broken_image_is_an_error_with_the_reason(broken: SimpleNamespace, words: str) -> None:
     with pytest.raises(ImageError, match=words):
-        images.to_rgb(broken)
+        images.image_to_rgb(broken)
 
 
 def test_step_of_0_means_rows_without_padding() -> None:
     image = uniform((9, 8, 7))
-    assert np.array_equal(images.to_rgb(message("rgb8", image, step=0)), image)
+    assert np.array_equal(images.image_to_rgb(message("rgb8", image, step=0)), image)
 
 
 def test_broken_compressed_image_is_an_error() -> None:
@@ -173,7 +173,7 @@ def test_depth_is_in_metres_with_nan_where_not_measured() -> None:
 
 def test_written_images_are_read_back() -> None:
     image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-    assert np.array_equal(images.to_rgb(images.from_rgb(SimpleNamespace, "header", image)), image)
+    assert np.array_equal(images.image_to_rgb(images.from_rgb(SimpleNamespace, "header", image)), image)
     rgb = uniform((200, 100, 50))
     again = images.compressed_to_rgb(images.to_jpeg(SimpleNamespace, "header", rgb))
     assert np.abs(again.astype(int) - rgb).max() <= 4

@@ -39,7 +39,7 @@ def photographs(name: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def labelled_images(rows: list[dict[str, str]]) -> Iterator[np.ndarray]:
-    """The RGB image of each row: a photograph, or a frame of a clip; rows of one clip are in the order of its frames."""
+    """The RGB image of each row: a photograph, or a frame of a clip, whose rows are in the order of its frames."""
     clip, video, number = "", cv2.VideoCapture(), 0
     for row in rows:
         if not row["frame"]:
