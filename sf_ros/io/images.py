@@ -27,7 +27,7 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
     | {".avif", ".heic", ".heif"}
 )
-ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # other formats hold several pictures that are no animation
+ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # other formats hold several images that are no animation
 GROUND = "white"  # behind transparent pixels
 DEFAULT_DURATION_S = 0.1  # of an animation's frame without one, as browsers show it
 BROKEN = "empty, broken or truncated"
@@ -87,7 +87,7 @@ def read_image(path: Path, *, upright: bool = True, depth: BitDepth | None = Non
         raise ImageFileError((error.strerror or str(error)).lower()) from error
     if kind:
         raise ImageFileError(f"not a file but {kind}")
-    # A JPEG's end marker must follow its last start of scan, whatever another library told Pillow about truncated ones.
+    # A JPEG's end marker must follow its last start of scan, even where Pillow is set to accept truncated files.
     if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise ImageFileError(BROKEN)
     _prepare(data)
@@ -198,7 +198,7 @@ class AnimationSource(Source):
 
     def __init__(self, path: Path) -> None:
         self._image = _open(path)
-        # An APNG may have a still picture in front for programs that know no animation.
+        # An APNG may have a still image in front for programs that know no animation.
         self._first = int(bool(self._image.info.get("default_image")))
         self._count = getattr(self._image, "n_frames", 1) - self._first
         self._path = path

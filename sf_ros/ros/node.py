@@ -295,7 +295,7 @@ def main(args: list[str] | None = None) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
         if node is not None and node.loading and sys.exc_info()[0] is None:
-            os._exit(0)  # a library that loads cannot be told to stop
+            os._exit(0)  # a library that is loading cannot be stopped
     return 0
 
 

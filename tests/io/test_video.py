@@ -58,7 +58,7 @@ def test_a_phones_video_is_upright(tmp_path: Path, degrees: int, corner: tuple[i
         image = next(iter(source)).image
     assert image.shape == ((48, 64, 3) if degrees == 180 else (64, 48, 3))
     rows, columns = (slice(0, 10) if side == 0 else slice(-10, None) for side in corner)
-    assert image[rows, columns, 0].mean() > 200  # the red corner went round with the picture
+    assert image[rows, columns, 0].mean() > 200  # the red corner went round with the image
     assert image[..., 0].mean() < 80
 
 

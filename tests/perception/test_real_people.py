@@ -22,7 +22,7 @@ from sf_ros.perception.people import PeopleTracker
 
 pytestmark = pytest.mark.people
 # Labelled by eye in two passes: the middle of each face, 24 px or larger, of which an eye and the nose are inside the
-# photograph and can be made out. Faces in the background, on pictures, and silhouettes are left out.
+# photograph and can be made out. Faces in the background, on posters, and silhouettes are left out.
 FACES = Path(__file__).parent / "detectors" / "faces.csv"
 
 

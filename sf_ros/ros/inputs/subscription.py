@@ -40,7 +40,7 @@ class Input:
         override: bool = True,
         on_lost: Callable[[int], None] | None = None,
     ) -> None:
-        """on_error: is told exceptions of `callback`; on_lost: how many were lost. override: by qos_overrides."""
+        """on_error: gets exceptions of `callback`; on_lost: how many were lost. override: by qos_overrides."""
         self.topic = node.resolve_topic_name(topic)
         self.received_s: float | None = None  # of time.monotonic, of the last message
         self._node, self._kind, self._callback, self._on_error = node, kind, callback, on_error
