@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.files import DatasetError
 from training.data.sample import Dataset, SampleError
-from training.data.source import left_out, open_source
+from training.data.source import annotations_of, labels_hidden, left_out, open_source
 from training.data.task_data import LiveData, TaskData
 from training.model import start
 from training.model.lora import attach
@@ -90,6 +91,8 @@ def train(arguments: Arguments) -> dict[str, object]:
         raise FileExistsError(f"{out} holds an earlier run. Continue it with --resume, or name another --out.")
     datasets = {task: training_set(arguments.data, config, task) for task in tasks}
     samples = {task: len(part) for task, part in datasets.items()}
+    if hidden := [task for task, part in datasets.items() if labels_hidden(part)]:
+        raise DatasetError(f"{arguments.data}: no sample of '{hidden[0]}' in 'train' has a label.")
     if arguments.plan:
         model = attach(start.meta_model(config, tasks), config.lora_rank, config.lora_alpha)
         return {"preset": config.name, **show(plan(model, config, samples, mode), config).to_dict()}
@@ -100,6 +103,8 @@ def train(arguments: Arguments) -> dict[str, object]:
     attach(model.to(state.device), config.lora_rank, config.lora_alpha)
     if state.is_main_process:
         show(plan(model, config, samples, mode), config)
+    if state.is_main_process:
+        claim_annotations(out / "joint", datasets)
     with state.main_process_first():  # builds the caches that the others read
         data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
         validation = validation_data(model, config, arguments.data, scored, mode, shared / "cache")
@@ -132,6 +137,21 @@ def train(arguments: Arguments) -> dict[str, object]:
     last = {key: value for entry in histories["joint"][-50:] for key, value in entry.items()}
     scores = {key: last.pop(key) for key in list(last) if key.startswith(curves.VALIDATION)}
     return {**facts, "loss": last, "validation": scores}
+
+
+def claim_annotations(folder: Path, datasets: Mapping[str, Dataset]) -> None:
+    """Note what the datasets say beside the state of a run. ValueError to resume one that was begun on other labels."""
+    file = folder / "annotations.json"
+    now = {task: key for task, part in datasets.items() if (key := annotations_of(part)) is not None}
+    if file.exists() and (folder / "state").exists():
+        before = json.loads(file.read_text())
+        if changed := [task for task in before if before[task] != now.get(task)]:
+            raise ValueError(
+                f"{folder}: begun on other annotations of '{changed[0]}'. Restore them, or name another --out."
+            )
+    elif now:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(now))
 
 
 def chosen(tasks: str | None) -> tuple[str, ...]:
@@ -189,6 +209,9 @@ def validation_data(
             samples = open_source(data).samples(task, "val", count=count)
         except DatasetError as error:
             print(f"no validation of '{task}': {error}", file=sys.stderr)
+            continue
+        if labels_hidden(samples):
+            print(f"no validation of '{task}': its labels are hidden", file=sys.stderr)
             continue
         validation[task] = task_data(model, config, Spread(samples, count), mode, folder)
     return validation

@@ -23,6 +23,7 @@ from sf_ros.core import views
 from sf_ros.core.config import EncoderConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.device import has_bfloat16_instructions
+from training.data import scenes
 from training.data.inputs import ModelInputs, model_inputs
 from training.data.once import once
 from training.data.sample import Dataset
@@ -64,15 +65,28 @@ _COLUMNS = ("views", "masks", "boxes", "labels", "points", "sizes")
 
 
 def views_key(dataset: Dataset, encoder: EncoderConfig) -> str:
-    """A short hash of all that a dataset's views depend on: its samples, the task's view, the encoder's input size."""
+    """A short hash of all that a dataset's views depend on: its samples, the task's view, the encoder's input size.
+
+    The samples of scenes depend on the code that draws them.
+    """
     task = TASKS[dataset.task]
-    facts = [dataset.identity, task.view, task.boxes, task.region, task.margin, encoder.image_size, encoder.grid]
+    code = drawing_code() if dataset.identity.startswith("scenes/") else ""
+    facts = [dataset.identity, code, task.view, task.boxes, task.region, task.margin, encoder.image_size, encoder.grid]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
 def gigabytes(size_gb: float) -> str:
     """A size in words; small ones are not rounded to 0."""
     return f"{size_gb:.1f} GB" if size_gb >= 0.05 else f"{1024 * size_gb:.1f} MB"
+
+
+@functools.cache
+def drawing_code() -> str:
+    """A short hash of the code that draws scenes."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(scenes.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def require_space(folder: Path, size: int, contents: str) -> None:

@@ -185,6 +185,11 @@ def labels_hidden(dataset: Dataset) -> bool:
     return isinstance(dataset, FileDataset) and dataset.listing.hidden
 
 
+def annotations_of(dataset: Dataset) -> str | None:
+    """A short hash of the annotations of a published dataset, which may change in place; None for drawn samples."""
+    return dataset.annotations if isinstance(dataset, FileDataset) else None
+
+
 def left_out(dataset: Dataset) -> dict[str, int]:
     """Reason -> number of annotations of a published dataset that cannot be used."""
     return dict(dataset.listing.dropped) if isinstance(dataset, FileDataset) else {}

@@ -27,18 +27,34 @@ Answerer = Callable[[Sample], Answer]
 
 def answerer(path: Path) -> Answerer:
     """A function from sample to answer: a bundle through the robot's engine, a checkpoint by `reference`."""
-    if (path / bundles.MANIFEST).exists():
+    if is_bundle(path):
         return _engine(bundles.load(path))
-    if not (path / checkpoint.CONFIG).exists():
-        raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
     model, _, _ = checkpoint.load(path)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return lambda sample: reference(model, sample)
 
 
 def trained_tasks(path: Path) -> tuple[str, ...]:
-    """The tasks that a bundle or checkpoint answers."""
-    return bundles.load(path).tasks if (path / bundles.MANIFEST).exists() else checkpoint.tasks(path)
+    """The tasks that a bundle or checkpoint answers. ValueError when the folder is neither."""
+    return bundles.load(path).tasks if is_bundle(path) else checkpoint.tasks(path)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a folder is a bundle, or else a checkpoint. ValueError when it is neither."""
+    if (path / bundles.MANIFEST).exists():
+        return True
+    if not (path / checkpoint.CONFIG).exists():
+        raise ValueError(f"{path}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG}).")
+    return False
+
+
+def require_writable(file: Path) -> None:
+    """Make the folder of a file that is written after long work. OSError when the file cannot be written there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not file.exists()
+    file.open("ab").close()
+    if is_new:
+        file.unlink()
 
 
 def _engine(bundle: Bundle) -> Answerer:
@@ -88,6 +104,7 @@ class Recorder:
     def __init__(self, model: Path, file: Path) -> None:
         if not (model / bundles.MANIFEST).exists():
             raise ValueError(f"{model}: not a bundle; --answers needs one. Export the checkpoint first.")
+        require_writable(file)
         self.file, bundle = file, bundles.load(model)
         self.weights = bundle.manifest.weights
         self._answer = _engine(dataclasses.replace(bundle, manifest=bundle.manifest.uncalibrated))
@@ -108,6 +125,5 @@ class Recorder:
             floor = np.finfo(np.float32).tiny
             arrays[f"{task}/log_probabilities"] = np.log(np.maximum(np.array(probabilities, np.float32), floor))
             arrays[f"{task}/labels"], arrays[f"{task}/keys"] = np.array(labels), np.array(keys)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         with self.file.open("wb") as stream:  # np.savez would append .npz to the user's file name
             np.savez_compressed(stream, allow_pickle=False, **arrays)

@@ -21,12 +21,16 @@ def macro_average_precision(probabilities: np.ndarray, labels: np.ndarray) -> fl
 
 
 def voc_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Average precision by VOC's all-points interpolation with monotone precision, as in Ego4D's looking-at-me code."""
+    """Average precision by VOC's all-points interpolation with monotone precision, as in Ego4D's looking-at-me code.
+
+    Equal scores are one threshold, as in scikit-learn; in Ego4D's code their order in the file changes the result.
+    """
     order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(truth[order])
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of each group of equal scores
+    hits = np.cumsum(truth[order])[last]
     if hits[-1] == 0:
         return 0.0
-    precision = hits / np.arange(1, len(hits) + 1)
+    precision = hits / (last + 1)
     recall = hits / hits[-1]
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
@@ -34,7 +38,7 @@ def voc_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
 
 def yes_no_map(yes: np.ndarray, truth: np.ndarray) -> float:
     """Ego4D's mAP: the mean of AP(yes) by the score and AP(no) by one minus the score."""
-    return (voc_average_precision(truth, yes) + voc_average_precision(~truth, 1 - yes)) / 2
+    return (voc_average_precision(truth, yes) + voc_average_precision(~truth, 1 - yes.astype(float))) / 2
 
 
 def gaze_auc(heatmap: np.ndarray, points_norm: np.ndarray, width: int, height: int) -> float:
@@ -54,12 +58,16 @@ def gaze_point(heatmap: np.ndarray) -> np.ndarray:
 
 
 def gaze_distances(heatmap: np.ndarray, points_norm: np.ndarray) -> dict[str, float]:
-    """L2 distances from the predicted point to the annotations (A, 2), all in 0..1.
+    """L2 distances from the predicted point to the annotations (A, 2), as point_distances."""
+    return point_distances(gaze_point(heatmap), points_norm)
+
+
+def point_distances(point: np.ndarray, points_norm: np.ndarray) -> dict[str, float]:
+    """L2 distances from a point (2,) to the annotations (A, 2), all in 0..1.
 
     min_L2 is to the nearest annotation; avg_L2 to their mean point, as in the benchmark's reference code; avg_L2_each
     the mean over the annotations, as in the paper's text (section 4.1), never smaller than avg_L2.
     """
-    point = gaze_point(heatmap)
     distances = np.linalg.norm(points_norm - point, axis=1)
     return {
         "min_L2": float(distances.min()),
@@ -69,13 +77,23 @@ def gaze_distances(heatmap: np.ndarray, points_norm: np.ndarray) -> dict[str, fl
 
 
 def label_metrics(task: str, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """mAP and accuracy of a label task; yes/no tasks use Ego4D's mAP."""
-    names = TASKS[task].labels
+    """mAP and accuracy of a label task; yes/no tasks use Ego4D's mAP. ValueError, with its row, for a NaN answer."""
+    names, bad = TASKS[task].labels, np.flatnonzero(~np.isfinite(probabilities).all(1))
+    if len(bad):
+        raise not_finite(task, f"{len(bad)} of {len(labels)} answers, the first of sample {bad[0]},")
     if set(names) == {"yes", "no"}:
         yes = names.index("yes")
         average = yes_no_map(probabilities[:, yes], labels == yes)
         return {"mAP": average, "accuracy": accuracy(probabilities, labels)}
     return {"mAP": macro_average_precision(probabilities, labels), "accuracy": accuracy(probabilities, labels)}
+
+
+def not_finite(task: str, answers: str) -> ValueError:
+    """The error for answers that are NaN or infinite; `answers` names them."""
+    return ValueError(
+        f"'{task}': {answers} are not finite. The training diverged or the weights are damaged: look at the losses, "
+        "or take an earlier checkpoint."
+    )
 
 
 def label_chance(labels: np.ndarray, classes: int) -> dict[str, float]:

@@ -52,9 +52,9 @@ def score(task: str, answer: Answerer, samples: Iterable[Sample]) -> dict[str, o
 
 def score_labels(task: str, answer: Answerer, samples: Iterable[Sample]) -> dict[str, object]:
     """Metrics of a label task."""
-    rows = [(answer(sample).probabilities, sample.label) for sample in samples]
-    if any(label is None for _, label in rows):
-        raise ValueError(f"The labels of this split of '{task}' are hidden; write a submission with --submission FILE.")
+    rows = [(_finite(task, sample, answer(sample).probabilities), sample.label) for sample in samples]
+    if not rows:
+        raise ValueError(f"'{task}': no sample could be read.")
     probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
     return {
         "samples": len(rows),
@@ -66,28 +66,34 @@ def score_labels(task: str, answer: Answerer, samples: Iterable[Sample]) -> dict
 def score_heatmaps(task: str, answer: Answerer, samples: Iterable[Sample]) -> dict[str, object]:
     """AUC and L2 distances of a heatmap task, also by the raster order of target and head.
 
-    Chance is a flat map and a uniformly random point.
+    Chance is a flat map and a uniformly random point, by each of the distances.
     """
     generator = np.random.default_rng(0)
     rows: list[dict[str, float]] = []
-    chance: list[float] = []
+    chance: list[dict[str, float]] = []
     orders: list[str] = []
     for sample in samples:
-        heatmap = answer(sample).heatmap
-        assert heatmap is not None
-        points = np.array(sample.points_norm)
+        heatmap, points = _finite(task, sample, answer(sample).heatmap), np.array(sample.points_norm)
         height, width = sample.image.shape[:2]
         auc = metrics.gaze_auc(heatmap, points, width, height)
         rows.append({"AUC": auc, **metrics.gaze_distances(heatmap, points)})
-        chance.append(float(np.linalg.norm(points - generator.random(2), axis=1).min()))
+        chance.append({"AUC": 0.5, **metrics.point_distances(generator.random(2), points)})
         orders.append(str(sample.tags.get("target", "")))
-    means = _means(rows)
-    random = {name: 0.5 if name == "AUC" else float(np.mean(chance)) for name in means}
-    result: dict[str, object] = {"samples": len(rows), "metrics": means, "chance": random}
+    if not rows:
+        raise ValueError(f"'{task}': no sample could be read.")
+    result: dict[str, object] = {"samples": len(rows), "metrics": _means(rows), "chance": _means(chance)}
     for order in ORDERS:
         if members := [row for row, target in zip(rows, orders, strict=True) if target == order]:
             result[f"target_{order}_head"] = {"samples": len(members), **_means(members)}
     return result
+
+
+def _finite(task: str, sample: Sample, values: np.ndarray | None) -> np.ndarray:
+    """The values of an answer. ValueError, with the sample's key, where one is NaN or infinite."""
+    assert values is not None
+    if not np.isfinite(values).all():
+        raise metrics.not_finite(task, f"values of the answer to {sample.key}")
+    return values
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

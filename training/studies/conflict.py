@@ -95,7 +95,8 @@ def conflict_cell(name: str, arguments: Arguments, config: TrainConfig | None, t
     """The cell of one model: fresh from a configuration, or trained."""
     settings: dict[str, Any] = {"data": arguments.data, "samples": arguments.samples}
     settings |= {"config": config.to_dict()} if config else {"checkpoint": str(trained)}
-    return Cell(name, settings, functools.partial(measure, arguments, config, trained))
+    reads = tuple((task, "train") for task in TASKS)
+    return Cell(name, settings, functools.partial(measure, arguments, config, trained), reads=reads)
 
 
 def measure(arguments: Arguments, config: TrainConfig | None, trained: Path | None, folder: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from training.studies.grid.cells import Cell, run_grid
 from training.studies.grid.encoder_pairs import EncoderPairArguments
 from training.studies.grid.figures import CHANCE, FIVE_TASKS, PAPER_FIGURES, Figures, by_group
 from training.studies.grid.fused_cells import fused_cell
+from training.studies.grid.hidden import with_scores
 
 JOINT, SINGLE, BOTH = "joint", "single", "both"
 
@@ -43,11 +44,12 @@ class Arguments(TrainingArguments, EncoderPairArguments):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run the missing cells and write results.json, table.md, plot.png."""
     cells, groups = grid(arguments)
+    cells, hidden = with_scores(arguments, cells)
     records = run_grid("encoders", cells, arguments.out)
     figures = by_group(groups, records)
     pairs = encoder_pairs.pairs_of(arguments)
     parts = [section(figures, pairs, kind) for kind in arguments.kinds]
-    remarks = (comparison.NOTE, *open_source(arguments.data).remarks)
+    remarks = (comparison.NOTE, *open_source(arguments.data).remarks, *hidden)
     text = "\n\n".join([*parts, encoder_pairs.notes(pairs, *remarks)])
     return report.write(arguments.out, "encoders", arguments, records, text, figures)
 

@@ -66,7 +66,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     sheets, shares = {}, {}
     for task in train.chosen(arguments.tasks):
         dataset = open_source(arguments.data).samples(task, arguments.split, count=arguments.samples)
-        samples = list(read(Spread(dataset, arguments.samples), []))
+        broken: list[str] = []
+        samples = list(read(Spread(dataset, arguments.samples), broken))
+        if not samples:
+            raise ValueError(f"'{task}': none of {len(broken)} samples is readable, first: {broken[0]}")
         tiles = [tile(sample, answer(sample)) for sample in samples]
         verdicts = [right for _, right in tiles if right is not None]
         shares[task] = round(float(np.mean(verdicts)), 3) if verdicts else None

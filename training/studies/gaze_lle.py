@@ -86,7 +86,8 @@ def published_cell(arguments: Arguments, checkpoint: Path) -> Cell:
     head = GazeLleConfig(inout=any(name.startswith("inout_head.") for name in open_tensors(checkpoint)))
     config = baseline_config(arguments, (TASK,), 0)
     settings = {**arguments.held_out, "checkpoint": checkpoint.name, "model": identity(config, head)}
-    return Cell(checkpoint.stem, settings, functools.partial(score_published, arguments, config, head, checkpoint))
+    run = functools.partial(score_published, arguments, config, head, checkpoint)
+    return Cell(checkpoint.stem, settings, run, reads=arguments.read_by((TASK,)))
 
 
 def recipe_config(arguments: Arguments, seed: int, head: GazeLleConfig) -> TrainConfig:

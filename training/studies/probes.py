@@ -21,7 +21,7 @@ from sf_ros.core.fields import known
 from training import train
 from training.config import PRESETS, TrainConfig, preset
 from training.data.cache import CachedData
-from training.data.source import open_source
+from training.data.source import labels_hidden, open_source
 from training.evaluation import metrics, published_results
 from training.model import start
 from training.overrides import with_fields
@@ -29,6 +29,7 @@ from training.studies.grid import encoder_pairs, report
 from training.studies.grid.cells import Cell, run_grid
 from training.studies.grid.encoder_pairs import EncoderPairArguments
 from training.studies.grid.figures import Figures, by_group
+from training.studies.grid.hidden import with_scores
 from training.studies.measures.attentive_probe import attentive_logits, fit_attentive
 from training.studies.measures.linear_probe import fit_probe, pooled
 
@@ -64,9 +65,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
             for task in LABEL_TASKS:
                 cells.append(probe_cell(f"{name}-{task}-seed{seed}", task, seed, encoder_arguments, config))
                 groups[cells[-1].name] = name
+    cells, hidden = with_scores(arguments, cells)
     records = run_grid("probes", cells, arguments.out)
     figures = by_group(groups, records)
-    return report.write(arguments.out, "probes", arguments, records, table(figures, presets), figures)
+    text = "\n\n".join([table(figures, presets), *hidden])
+    return report.write(arguments.out, "probes", arguments, records, text, figures)
 
 
 def presets_of(arguments: Arguments) -> tuple[str, ...]:
@@ -96,7 +99,8 @@ def probe_cell(name: str, task: str, seed: int, arguments: Arguments, config: Tr
     """The cell of one encoder, task and seed."""
     limits = {"epochs": arguments.epochs, "patience": arguments.patience, "pooling": arguments.pooling}
     settings = {"task": task, "seed": seed, **arguments.held_out, **limits, "config": config.to_dict()}
-    return Cell(name, settings, functools.partial(probe, task, seed, arguments, config))
+    run = functools.partial(probe, task, seed, arguments, config)
+    return Cell(name, settings, run, reads=arguments.read_by((task,), "train", "val"))
 
 
 def probe(task: str, seed: int, arguments: Arguments, config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -125,17 +129,17 @@ def probe(task: str, seed: int, arguments: Arguments, config: TrainConfig, folde
 
 def splits(task: str, arguments: Arguments, config: TrainConfig) -> Mapping[str, CachedData]:
     """Training, validation and scored split of a task with cached features. ValueError where labels are hidden."""
-    model, *_ = start.frozen(config, arguments.shared / "pretraining")
     source = open_source(arguments.data)
     samples = {
         split: source.samples(task, split, count=arguments.samples) for split in dict.fromkeys(("val", arguments.split))
     }
     samples = {"train": train.training_set(arguments.data, config, task), **samples}
+    if hidden := [split for split, part in samples.items() if labels_hidden(part)]:
+        raise ValueError(f"The labels of '{hidden[0]}' of '{task}' are hidden; score --split val.")
+    model, *_ = start.frozen(config, arguments.shared / "pretraining")
     data = {}
     for split, part in samples.items():
         cached = train.task_data(model, config, part, "features", arguments.shared / "cache")
         assert isinstance(cached, CachedData)
-        if (np.asarray(cached.labels) < 0).any():
-            raise ValueError(f"The labels of '{split}' of '{task}' are hidden; score --split val.")
         data[split] = cached
     return data

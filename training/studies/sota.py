@@ -20,7 +20,7 @@ from training import train
 from training.data.cache import tensors_key
 from training.data.source import labels_hidden, open_source
 from training.evaluation import published_results
-from training.evaluation.answers import Answerer, answerer
+from training.evaluation.answers import Answerer, answerer, is_bundle
 from training.evaluation.score import read, score
 from training.studies.grid import report
 from training.studies.grid.arguments import SPLITS
@@ -66,19 +66,20 @@ def grid(arguments: Arguments) -> list[Cell]:
     }
     answer = functools.cache(lambda: answerer(arguments.model))
     return [
-        Cell(task, {"task": task, **settings}, functools.partial(measure, arguments, task, answer))
+        Cell(
+            task,
+            {"task": task, **settings},
+            functools.partial(measure, arguments, task, answer),
+            reads=((task, arguments.split),),
+        )
         for task in train.chosen(arguments.tasks)
     ]
 
 
 def identity(model: Path) -> str:
     """A short hash of a model's weights. ValueError when it is neither a checkpoint nor a bundle."""
-    if (model / bundles.MANIFEST).exists():
+    if is_bundle(model):
         return bundles.load(model).manifest.weights
-    if not (model / checkpoint.CONFIG).exists():
-        raise ValueError(
-            f"{model}: neither a bundle (no {bundles.MANIFEST}) nor a checkpoint (no {checkpoint.CONFIG})."
-        )
     tensors = {
         f"{path.stem}.{name}": tensor
         for path in sorted(model.glob("*.safetensors"))

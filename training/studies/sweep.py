@@ -21,6 +21,7 @@ from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell, run_grid
 from training.studies.grid.figures import by_group
 from training.studies.grid.fused_cells import fused_cell
+from training.studies.grid.hidden import with_scores
 
 # Fields of the pre-training of the encoder and LLM that all cells share; a cell cannot change them.
 PRETRAINING = ("encoder", "llm", "captioning", "scenes", "described", "data_seed")
@@ -38,11 +39,12 @@ class Arguments(TrainingArguments):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run the missing cells and write results.json, table.md, plot.png."""
     cells, groups = grid(arguments)
+    cells, hidden = with_scores(arguments, cells)
     records = run_grid("sweep", cells, arguments.out)
     figures = by_group(groups, records)
     columns = tuple(dict.fromkeys(name for values in figures.values() for name in values))
     rows = [report.spread_row(group, values, columns) for group, values in figures.items()]
-    table = report.markdown(("fields", *columns), rows)
+    table = "\n\n".join([report.markdown(("fields", *columns), rows), *hidden])
     return report.write(arguments.out, "sweep", arguments, records, table, figures)
 
 

@@ -21,6 +21,7 @@ from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell, run_grid
 from training.studies.grid.figures import CHANCE, FIVE_TASKS, PAPER_FIGURES, Figures, Values, by_group
 from training.studies.grid.fused_cells import fused_cell
+from training.studies.grid.hidden import with_scores
 
 SINGLE = "single-task"
 PAIRS = tuple(itertools.combinations(FIVE_TASKS, 2))
@@ -30,10 +31,10 @@ Arguments = TrainingArguments
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run the missing cells and write results.json, table.md, plot.png."""
-    cells = grid(arguments)
+    cells, hidden = with_scores(arguments, grid(arguments))
     records = run_grid("synergy", cells, arguments.out)
     figures = by_group({cell.name: group_of(cell) for cell in cells}, records)
-    text = "\n\n".join([table(figures), comparison.NOTE, *open_source(arguments.data).remarks])
+    text = "\n\n".join([table(figures), comparison.NOTE, *open_source(arguments.data).remarks, *hidden])
     draw = functools.partial(plot, figures)
     return report.write(arguments.out, "synergy", arguments, records, text, figures, draw)
 

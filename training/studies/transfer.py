@@ -29,6 +29,7 @@ from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell, run_grid
 from training.studies.grid.figures import CHANCE, FIVE_TASKS, PAPER_FIGURES, Figures, Values, by_group
 from training.studies.grid.fused_cells import fused_cell
+from training.studies.grid.hidden import with_scores
 
 SINGLE, JOINT = "single-task", "joint"
 FUSED = "fused"
@@ -53,14 +54,14 @@ class Arguments(TrainingArguments):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run the missing cells and write results.json, table.md, plot.png."""
-    cells = grid(arguments)
+    cells, hidden = with_scores(arguments, grid(arguments))
     records = run_grid("transfer", cells, arguments.out)
     groups = {cell.name: group(model_of(cell), cell.settings["tasks"]) for cell in cells}
     scores = by_group(groups, records)
     names = [group(model, tasks) for model in arguments.chosen for tasks in ((), tuple(TASKS))] + [CHANCE]
     figures = {name: {column: scores.get(name, {}).get(column, []) for column in PAPER_FIGURES} for name in names}
     parts = [f"## {model}\n\n{table(figures, model)}" for model in arguments.chosen]
-    text = "\n\n".join([*parts, f"## Transfer\n\n{summary(figures, arguments.chosen)}", *notes(arguments)])
+    text = "\n\n".join([*parts, f"## Transfer\n\n{summary(figures, arguments.chosen)}", *notes(arguments), *hidden])
     draw = functools.partial(plot, figures, arguments.chosen)
     return report.write(arguments.out, "transfer", arguments, records, text, figures, draw)
 

@@ -78,6 +78,8 @@ class Validation:
         if TASKS[task].kind == "label":
             return metrics.label_metrics(task, answers, np.array([sample.label for sample in inputs]))
         points = [sample.points[~np.isnan(sample.points[:, 0])] for sample in inputs]
+        if not np.isfinite(answers).all():
+            raise metrics.not_finite(task, "heatmaps of validation samples")
         distances = [metrics.gaze_distances(heatmap, p)["min_L2"] for heatmap, p in zip(answers, points, strict=True)]
         return {"min_L2": float(np.mean(distances))}
 

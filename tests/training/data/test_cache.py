@@ -19,6 +19,7 @@ from sf_ros.model.encoders import build_encoder
 from training.data import cache
 from training.data.inputs import MAX_POINTS, model_inputs
 from training.data.sample import Sample
+from training.data.scenes.dataset import Scenes
 
 ENCODER = EncoderConfig(image_size=48, dim=32, depth=1, heads=2)
 
@@ -151,6 +152,14 @@ def test_views_are_valid_for_their_samples_and_size() -> None:
     larger = dataclasses.replace(ENCODER, image_size=96)
     others = [(Images("gaze", 3), ENCODER), (Images("domain", 2), ENCODER), (Images("gaze", 2), larger)]
     assert first not in {cache.views_key(*other) for other in others}
+
+
+def test_scenes_are_drawn_anew_by_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [cache.views_key(samples, ENCODER) for samples in (Scenes("gaze", "train", 2), Images("gaze", 2))]
+    assert cache.drawing_code() == cache.drawing_code() != ""
+    monkeypatch.setattr(cache, "drawing_code", lambda: "other")
+    after = [cache.views_key(samples, ENCODER) for samples in (Scenes("gaze", "train", 2), Images("gaze", 2))]
+    assert after[0] != keys[0] and after[1] == keys[1]
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(

@@ -58,10 +58,9 @@ def test_any_name_can_be_reported(name: bytes, tmp_path: Path, monkeypatch: pyte
 
 
 def test_images_and_boxes_are_checked_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = published.affectnet(tmp_path, "original", 1)
-    file = folder / "Manually_Annotated_file_lists" / "training.csv"
-    file.write_text(file.read_text().replace(",8,6,40,36,", ",80,6,40,36,", 1))
-    published.truncated(folder / "Manually_Annotated" / "Manually_Annotated_Images" / "1" / "train10.jpg")
-    for options, dropped in ((), {}), (("--images",), {"box outside the image": 1, "unreadable image": 1}):
+    folder = published.pisc(tmp_path)
+    published.image(folder / "image" / "00001.jpg", 20, 30)
+    published.truncated(folder / "image" / "00002.jpg")
+    for options, dropped in ((), {}), (("--images",), {"box outside the image": 2, "unreadable image": 2}):
         _, datasets = output(tmp_path, capsys, *options)
-        assert datasets["affectnet"]["expression/train"]["dropped"] == dropped
+        assert datasets["pisc"]["relation/train"]["dropped"] == dropped

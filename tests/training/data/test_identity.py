@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -11,12 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from sf_ros.core.config import EncoderConfig
+from sf_ros.core.cues import TASKS
 from tests.training import published
+from training import train
+from training.config import preset
 from training.data import cache
 from training.data.files import FileDataset, read_rgb
 from training.data.source import open_dataset
+from training.studies import conflict, probes
+from training.studies.grid.arguments import TrainingArguments
+from training.studies.grid.cells import Cell, run_grid
+from training.studies.grid.fused_cells import fused_cell
+from training.studies.grid.vlm_cells import vlm_cell
 from training.trainer.validation import Spread
 
 ENCODER = EncoderConfig(image_size=24, dim=8, depth=1, heads=1)
@@ -185,3 +195,52 @@ def test_images_are_not_examined_without_a_cache(tmp_path: Path, monkeypatch: py
     published.pisc(tmp_path)
     monkeypatch.setattr(FileDataset, "identity", property(lambda dataset: pytest.fail("examined")))
     Spread(open_dataset(tmp_path, "relation", "train"), 2)[1]
+
+
+# --- results that outlive a change of the annotations
+
+
+def test_a_study_refuses_cells_of_other_annotations(tmp_path: Path) -> None:
+    folder = published.pisc(tmp_path / "data")
+    data = {"data": str(tmp_path / "data")}
+    cell = Cell("relation", data, lambda folder: {"value": 1}, reads=(("relation", "train"),))
+    silent = Console(file=io.StringIO())
+    for _ in range(2):
+        assert run_grid("study", [cell], tmp_path / "out", silent)[0].facts == {"value": 1}
+    published.image(folder / "image" / "00001.jpg", seed=5)  # results stay: a copy of the images is no other dataset
+    run_grid("study", [cell], tmp_path / "out", silent)
+    relabel_pisc(folder)
+    with pytest.raises(ValueError, match=r"made with other settings, annotations\.relation train is"):
+        run_grid("study", [cell], tmp_path / "out", silent)
+
+
+def test_every_trained_cell_names_what_it_reads(tmp_path: Path) -> None:
+    """A cell without its samples would be served after they were relabelled."""
+    probe = probes.Arguments("smoke", "ROOT", tmp_path, split="test")
+    cells = {
+        "fused": fused_cell("a", TrainingArguments("smoke", "ROOT", tmp_path), ("gaze", "domain"), 0),
+        "probe": probes.probe_cell("b", "domain", 0, probe, preset("smoke")),
+        "vlm": vlm_cell("c", "molmoe", TrainingArguments("smoke", "ROOT", tmp_path), ("gaze",), 0, {}),
+        "conflict": conflict.conflict_cell("d", conflict.Arguments("smoke", "ROOT", tmp_path), preset("smoke"), None),
+    }
+    assert cells["fused"].reads == (("gaze", "train"), ("gaze", "val"), ("domain", "train"), ("domain", "val"))
+    assert cells["probe"].reads == (("domain", "train"), ("domain", "val"), ("domain", "test"))
+    assert cells["vlm"].reads == (("gaze", "train"), ("gaze", "val"))
+    assert cells["conflict"].reads == tuple((task, "train") for task in TASKS)
+
+
+def test_a_run_is_not_resumed_on_other_annotations(tmp_path: Path) -> None:
+    folder = published.pisc(tmp_path / "data")
+    state = tmp_path / "joint" / "state"
+
+    def claim() -> None:
+        train.claim_annotations(tmp_path / "joint", {"relation": open_dataset(tmp_path / "data", "relation", "train")})
+
+    claim()
+    relabel_pisc(folder)
+    claim()  # nothing was trained yet
+    state.mkdir()
+    claim()
+    edited(folder / "relationship.json", lambda pairs: pairs["1"].update({"1 2": 3}))
+    with pytest.raises(ValueError, match="begun on other annotations of 'relation'"):
+        claim()

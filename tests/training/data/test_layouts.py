@@ -257,10 +257,18 @@ def test_a_face_outside_its_image_is_no_sample(tmp_path: Path) -> None:
     folder = published.affectnet(tmp_path, "original", 1)
     file = folder / "Manually_Annotated_file_lists" / "training.csv"
     file.write_text(file.read_text().replace(",8,6,40,36,", ",80,6,40,36,", 1))
-    dataset = open_dataset(tmp_path, "expression", "train")
-    with pytest.raises(OSError, match=r"train00\.jpg: the box 80, 6, 120, 42 lies outside the image of 64 x 48 px"):
+    listing = affectnet.listing(folder, "expression", "train")
+    assert listing.dropped == {"face box outside the image": 1} and len(listing.records) == 7
+
+
+def test_a_box_outside_the_image_that_is_read_is_an_error(tmp_path: Path) -> None:
+    """PISC's annotations state a size of their own, which a smaller copy of the image does not have."""
+    folder = published.pisc(tmp_path)
+    published.image(folder / "image" / "00001.jpg", 20, 30)
+    dataset = open_dataset(tmp_path, "relation", "train")
+    with pytest.raises(OSError, match=r"00001\.jpg: the box 22, 4, 40, 44 lies outside the image of 20 x 30 px"):
         dataset[0]
-    assert dataset[1].boxes == (Box(8, 6, 48, 42),)
+    assert dataset[2].boxes[0] == Box(2, 4, 20, 40)
 
 
 @pytest.mark.parametrize(("name", "value"), [("x", 900), ("x", -900), ("y", 48), ("width", 1e300)])

@@ -21,7 +21,7 @@ from tests.training import published
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 from training.evaluate import main
-from training.evaluation import score
+from training.evaluation import run, score
 from training.evaluation.answers import answerer
 from training.evaluation.report import table
 from training.evaluation.run import evaluate
@@ -80,6 +80,34 @@ def test_gaze_chance_is_a_flat_map_and_a_random_point() -> None:
     # The mean distance of a random point of the unit square from its centre.
     assert result["chance"]["min_L2"] == pytest.approx((np.sqrt(2) + np.arcsinh(1)) / 6, abs=0.02)
     assert not any(key.startswith("target") for key in result)
+
+
+def test_every_gaze_distance_has_a_chance_of_its_own() -> None:
+    points = np.random.default_rng(4).uniform(0.1, 0.9, (10, 2))  # ten annotators who do not agree
+    samples = [Sample("gaze", IMAGE[:6, :8], points_norm=tuple(map(tuple, points))) for _ in range(500)]
+    flat = Answer(heatmap=np.full((8, 8), 0.5, np.float32))
+    chance = score_heatmaps("gaze", lambda sample: flat, iter(samples))["chance"]
+    grid = (np.stack(np.meshgrid(np.arange(100), np.arange(100)), -1).reshape(-1, 1, 2) + 0.5) / 100
+    distances = np.linalg.norm(grid - points, axis=2)
+    expected = {
+        "AUC": 0.5,
+        "min_L2": distances.min(1).mean(),
+        "avg_L2": np.linalg.norm(grid[:, 0] - points.mean(0), axis=1).mean(),
+        "avg_L2_each": distances.mean(),
+    }
+    assert chance == pytest.approx(expected, abs=0.03)
+    assert expected["min_L2"] < 0.2 < 0.35 < expected["avg_L2"] < expected["avg_L2_each"]
+
+
+@pytest.mark.parametrize("task", ["expression", "gaze"])
+def test_an_answer_with_nan_is_named(task: str) -> None:
+    values = np.full((8, 8), np.nan, np.float32)
+    answer = Answer(heatmap=values) if task == "gaze" else Answer(probabilities=values[0])
+    sample = Sample(task, IMAGE, label=0, points_norm=((0.5, 0.5),), key="affectnet/7")
+    with pytest.raises(ValueError, match=f"'{task}': values of the answer to affectnet/7 are not finite"):
+        score.score(task, lambda sample: answer, iter([sample]))
+    with pytest.raises(ValueError, match=f"'{task}': no sample could be read"):
+        score.score(task, lambda sample: answer, iter([]))
 
 
 def test_the_table_has_chance_beside_every_metric() -> None:
@@ -210,6 +238,45 @@ def test_hidden_labels_need_a_submission(smoke_run: Path, tmp_path: Path, capsys
     assert main([*command, "--submission", str(file)]) == 0
     (row,) = json.loads(file.read_text())["results"]
     assert row["video_id"] == "video-1" and 0 <= row["score"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tasks", "gaze,looking_at_me"], "labels of 'test' of 'looking_at_me' are hidden; score --split val"),
+        (["--submission", "folder"], "Is a directory"),
+        (["--submission", "faces.json", "--data", "scenes"], "--submission is of Ego4D's faces"),
+        (["--tasks", "gaze", "--answers", "folder"], "Is a directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_must_be_refused_is_refused_before_the_work(
+    options: list[str],
+    message: str,
+    smoke_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = published.everything(tmp_path / "data")
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for module in (run, score):
+        monkeypatch.setattr(module, "read", lambda *_: pytest.fail("answered"))
+    assert main([str(smoke_bundle), "--data", str(root), "--split", "test", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "folder"]
+
+
+@pytest.mark.usefixtures("_threads")
+def test_hidden_tasks_are_skipped_with_a_message(
+    smoke_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published.everything(tmp_path)
+    results = evaluate(smoke_run / "checkpoint", str(tmp_path), "test", 1)
+    assert list(results) == [task for task in TASKS if task != "looking_at_me"]
+    assert "'looking_at_me' is skipped: its labels of 'test' are hidden" in capsys.readouterr().err
 
 
 def test_another_folder_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

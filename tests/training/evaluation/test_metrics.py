@@ -41,6 +41,39 @@ def test_voc_precision_is_never_below_scikit_learns() -> None:
         assert metrics.voc_average_precision(truth, scores) >= average_precision_score(truth, scores) - 1e-12
 
 
+def test_equal_scores_are_one_threshold_in_any_order() -> None:
+    truth, scores = np.array([True, False, False, True, False]), np.array([0.9, 0.5, 0.5, 0.5, 0.1])
+    # One hit of one, then two of four: (1 + 1/2) / 2, wherever the hit stands among the three equal scores.
+    for _ in range(10):
+        order = RANDOM.permutation(5)
+        assert metrics.voc_average_precision(truth[order], scores[order]) == pytest.approx(0.75)
+    assert average_precision_score(truth, scores) == pytest.approx(0.75)
+    assert metrics.voc_average_precision(truth, np.full(5, 0.3)) == pytest.approx(2 / 5)
+
+
+@pytest.mark.parametrize("task", [name for name, spec in TASKS.items() if spec.kind == "label"])
+def test_scores_do_not_depend_on_the_order_of_rows(task: str) -> None:
+    classes = len(TASKS[task].labels)
+    probabilities, labels = RANDOM.integers(1, 3, (60, classes)) / 4, RANDOM.integers(0, classes, 60)
+    figures = metrics.label_metrics(task, probabilities, labels)
+    for _ in range(5):
+        order = RANDOM.permutation(60)
+        assert metrics.label_metrics(task, probabilities[order], labels[order]) == pytest.approx(figures)
+
+
+def test_small_probabilities_stay_apart_in_both_answers() -> None:
+    truth, yes = np.array([True, False, False]), np.array([3e-10, 2e-10, 1e-10], np.float32)
+    assert metrics.yes_no_map(yes, truth) == 1.0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_answer_that_is_not_finite_is_named(value: float) -> None:
+    probabilities = np.full((3, 2), 0.5)
+    probabilities[1, 0] = value
+    with pytest.raises(ValueError, match="'looking_at_me': 1 of 3 answers, the first of sample 1, are not finite"):
+        metrics.label_metrics("looking_at_me", probabilities, np.array([0, 1, 0]))
+
+
 def test_no_positive_sample_gives_zero_precision() -> None:
     assert metrics.voc_average_precision(np.array([False, False]), np.array([0.1, 0.9])) == 0.0
 

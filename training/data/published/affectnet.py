@@ -15,7 +15,7 @@ from pathlib import Path
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.entries import EntryError, field, number, whole
-from training.data.files import DatasetError, Listing, Record, read_json, read_rows, read_scalar
+from training.data.files import DatasetError, Listing, Record, image_size, is_inside, read_json, read_rows, read_scalar
 
 FOLDER = "affectnet"
 SPLITS = {"train": "train", "val": "val", "test": "val"}
@@ -46,11 +46,19 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     return result
 
 
-def _take(result: Listing, path: Path, key: str, label: int, boxes: tuple[Box, ...] = ()) -> None:
-    if 0 <= label < CLASSES:
-        result.add(Record(path, key, label, boxes))
-    else:
+def _take(result: Listing, path: Path, key: str, label: int, box: Box | None = None) -> None:
+    """Add a face of one of the classes; `box` where the image shows more than the face."""
+    found = result.folders.find(path)
+    if not 0 <= label < CLASSES:
         result.drop(_OTHER.get(label, "unknown label"), key)
+    elif box is None or found is None:
+        result.add(Record(path, key, label))
+    elif (size := image_size(found)) is None:
+        result.drop("unreadable image", str(found))
+    elif not is_inside(box, *size):
+        result.drop("face box outside the image", key)
+    else:
+        result.add(Record(found, key, label, (box,)))
 
 
 def _original(result: Listing, root: Path, file: Path) -> None:
@@ -77,14 +85,14 @@ def _face(result: Listing, folder: Path, cells: list[str], columns: dict[str, in
         raise EntryError(f"{len(cells)} columns")
     name = cells[columns[_PATH]]
     label = whole(cells[columns[_LABEL]], _LABEL)
-    boxes: tuple[Box, ...] = ()
+    box = None
     if 0 <= label < CLASSES:
         x, y, width, height = (number(cells[columns[column]], column) for column in _BOX)
         if min(width, height) < 1:
             result.drop("empty face box", f"affectnet/{name}")
             return
-        boxes = (Box(x, y, x + width, y + height),)
-    _take(result, folder / name, f"affectnet/{name}", label, boxes)
+        box = Box(x, y, x + width, y + height)
+    _take(result, folder / name, f"affectnet/{name}", label, box)
 
 
 def _with_arrays(result: Listing, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,10 @@ class StudyArguments:
     def held_out(self) -> dict[str, object]:
         """The scored data, as settings of a cell. ValueError for an unknown split."""
         return {"data": self.data, "split": known(self.split, SPLITS, "split"), "samples": self.samples}
+
+    def read_by(self, tasks: Sequence[str], *splits: str) -> tuple[tuple[str, str], ...]:
+        """(task, split) of the samples that a cell on some tasks reads: of `splits` and of the scored one."""
+        return tuple((task, split) for task in tasks for split in dict.fromkeys((*splits, self.split)))
 
     @property
     def shared(self) -> Path:

@@ -30,6 +30,7 @@ from training.data.task_data import readable_sample
 from training.evaluation.score import read, score
 from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell
+from training.studies.grid.hidden import visible
 from training.trainer import checkpoint, curves
 from training.trainer import state as saved
 from training.trainer.loop import Trainer
@@ -69,17 +70,18 @@ def baseline_cell(
     used = {field: value for field, value in config.to_dict().items() if field in USED}
     settings = {"tasks": list(tasks), "seed": config.seed, **arguments.held_out, "model": dict(model), "config": used}
     run = functools.partial(train_and_score, arguments, config, tuple(tasks), build)
-    return Cell(name, settings, run, scratch=() if arguments.keep else (STATE, TRAINED))
+    return Cell(name, settings, run, () if arguments.keep else (STATE, TRAINED), arguments.read_by(tasks, "train"))
 
 
 def train_and_score(
     arguments: TrainingArguments, config: TrainConfig, tasks: Sequence[str], build: Build, folder: Path
 ) -> dict[str, Any]:
-    """Results of training and of evaluation of one run."""
+    """Results of training and of evaluation of one run, on the tasks whose labels the scored split shows."""
+    scored = visible(arguments, tasks)
     datasets = {task: train.training_set(arguments.data, config, task) for task in tasks}
     baseline = build()
     facts = fit(baseline, datasets, config, folder, workers=open_source(arguments.data).workers)
-    return {"training": facts, "scores": baseline_scores(baseline, arguments, tasks)}
+    return {"training": facts, "scores": baseline_scores(baseline, arguments, scored)}
 
 
 def fit(

@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from training.data.source import annotations_of, open_source
 from training.trainer.checkpoint import commit
 
 SETTINGS, RECORD, FAILED, LOCK = "settings.json", "record.json", "failed.json", "lock"
@@ -31,6 +32,7 @@ class Cell:
     settings: Mapping[str, Any]  # JSON data: all that the results depend on, including seed and configuration
     run: Callable[[Path], dict[str, Any]]  # fills the folder, resuming an interrupted run; returns JSON data
     scratch: tuple[str, ...] = ()  # files and folders that are deleted once the record is written
+    reads: tuple[tuple[str, str], ...] = ()  # (task, split) of the samples of settings["data"] that it depends on
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ def run_grid(study: str, cells: Sequence[Cell], out: Path, console: Console | No
     """Run every cell that has no record yet and return the records of all cells, in their order.
 
     Cells that another process is running are skipped at first and waited for at the end. A cell that failed before
-    this call is tried again. ValueError, before any cell runs, when a folder holds results of other settings.
+    this call is tried again. ValueError, before any cell runs, when a folder holds results of other settings or of
+    other annotations, or when a dataset is missing.
     """
-    console = console or Console(stderr=True)
+    console, cells = console or Console(stderr=True), with_annotations(cells)
     with FileLock(out / LOCK):
         for cell in cells:
             claim(out / cell.name, cell.settings)
@@ -79,6 +82,23 @@ def run_grid(study: str, cells: Sequence[Cell], out: Path, console: Console | No
     retry = f", {failed} failed; run the same command to try them again" if failed else ""
     _log(console, f"{study}: {len(cells) - failed} of {len(cells)} cells done{retry}")
     return records
+
+
+def with_annotations(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with a hash of the annotations that they read in their settings: those may be changed in place."""
+    keys: dict[tuple[str, str, str], str | None] = {}
+    complete = []
+    for cell in cells:
+        annotations = {}
+        for task, split in cell.reads:
+            where = (cell.settings["data"], task, split)
+            if where not in keys:
+                keys[where] = annotations_of(open_source(where[0]).samples(task, split))
+            if (key := keys[where]) is not None:
+                annotations[f"{task} {split}"] = key
+        settings = {**cell.settings, "annotations": annotations} if annotations else cell.settings
+        complete.append(replace(cell, settings=settings))
+    return complete
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:

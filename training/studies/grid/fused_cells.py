@@ -30,6 +30,7 @@ from training.evaluation.score import score
 from training.model.answers import answer_of
 from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell
+from training.studies.grid.hidden import visible
 from training.trainer import checkpoint
 from training.trainer.objective import visual_tokens
 
@@ -51,15 +52,17 @@ def fused_cell(
     settings = {"tasks": list(tasks), "seed": seed, **arguments.held_out, "config": config}
     scores = scores_from_features if train.cache_mode(command) == "features" else scores_from_images
     run = functools.partial(train_and_score, command, arguments, scores)
-    return Cell(name, settings, run, scratch=() if arguments.keep else ("joint", "checkpoint"))
+    scratch = () if arguments.keep else ("joint", "checkpoint")
+    return Cell(name, settings, run, scratch, arguments.read_by(tasks, "train"))
 
 
 def train_and_score(
     command: train.Arguments, arguments: TrainingArguments, scores: Scores, folder: Path
 ) -> dict[str, Any]:
-    """Results of training and of evaluation of one run."""
+    """Results of training and of evaluation of one run, on the tasks whose labels the scored split shows."""
+    scored = visible(arguments, train.chosen(command.tasks))
     facts = train.train(dataclasses.replace(command, out=folder))
-    return {"training": facts, "scores": scores(folder / "checkpoint", arguments, train.chosen(command.tasks))}
+    return {"training": facts, "scores": scores(folder / "checkpoint", arguments, scored) if scored else {}}
 
 
 def scores_from_images(path: Path, arguments: TrainingArguments, tasks: Sequence[str]) -> dict[str, dict[str, Any]]:
