@@ -1,6 +1,6 @@
 # make demo           set-up, then the main job on the embedded default: results in out/demo
 # make people         fetch the models of real people (16 MB), then read camera 0: results in out/people
-#                     SOURCE=clip.mp4 make people: a video, an image, a folder or a camera's number in its place
+#                     SOURCE=clip.mp4: a video, an image, a folder or another camera; FROM=folder: models from there
 # make test           set-up, then the tests
 # make check          format, lint and types
 # make test-robot     the robot package under Python 3.10 with the robot's packages only
@@ -68,18 +68,18 @@ $(VENV)/.installed: setup.py constraints.txt
 demo: setup
 	$(VENV)/bin/python -m sf_ros.perceive demo --out out/demo --replace
 
-# An environment of its own, without torch: a tenth of the workstation's.
+# An environment of its own, without torch: a sixth of the workstation's.
 $(PEOPLE)/.installed: setup.py constraints.txt
 	@$(call check_machine,$(PYTHON),$(PEOPLE),3.11 or 3.12,python3-venv)
 	@[ -x $(PEOPLE)/bin/python ] || "$(PYTHON)" -m venv $(PEOPLE)
-	@echo "sf_ros set-up: installing onnxruntime, LiteRT and OpenCV into $(PEOPLE) (about 0.5 GB the first time) ..."
+	@echo "sf_ros set-up: installing onnxruntime, LiteRT and OpenCV into $(PEOPLE) (about 0.8 GB the first time) ..."
 	@$(PEOPLE)/bin/python $(PIP_INSTALL) -c constraints.txt -e '.[people]'
 	@touch $@
 	@echo "sf_ros set-up: done"
 
 SOURCE ?= 0
 people: $(PEOPLE)/.installed
-	@$(PEOPLE)/bin/python -m export.people
+	@$(PEOPLE)/bin/python -m export.people $(if $(FROM),--from $(FROM))
 	$(PEOPLE)/bin/python -m sf_ros.perceive $(SOURCE) --bundle people --out out/people --replace $(if $(DISPLAY)$(WAYLAND_DISPLAY),--show)
 
 test: setup

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = options.dir or people_bundle.usual_folder()
     try:
         choice = catalogue.choose(options.set, options.expression)
-        bundle, fetched = make(root, options.set, choice, options.folder)
+        complete = _complete(root, options.set, choice) if options.folder is None else None
+        bundle, fetched = (complete, 0) if complete else make(root, options.set, choice, options.folder)
     except KeyboardInterrupt:
         print("error: interrupted. Run it again: it goes on where it stopped.", file=sys.stderr)
         return 130
@@ -60,6 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {"bundle": str(root), "set": options.set, "megabytes": round(size / 1e6, 1), "fetched": fetched}
     print(json.dumps({**result, "tasks": list(bundle.tasks)}))
     return 0
+
+
+def _complete(root: Path, set_name: str, choice: catalogue.Choice) -> PeopleBundle | None:
+    """The bundle in `root` if it is whole and what was asked for."""
+    try:
+        bundle = people_bundle.load(root)
+    except BundleError:
+        return None
+    manifest = bundle.manifest
+    wanted = {entry.file: entry.sha256 for model in choice.models for entry in model.files}
+    same = (manifest.set, dict(manifest.methods)) == (set_name, dict(choice.methods)) and all(
+        name in manifest.files and manifest.files[name].sha256 in (digest, *catalogue.EQUIVALENTS)
+        for name, digest in wanted.items()
+    )
+    return bundle if same else None
 
 
 def make(root: Path, set_name: str, choice: catalogue.Choice, folder: Path | None) -> tuple[PeopleBundle, int]:
