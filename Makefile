@@ -1,5 +1,5 @@
 # make demo           set-up, then the main job on the embedded default: results in out/demo
-# make people         fetch the models of real people (16 MB), then read camera 0: results in out/people
+# make people         fetch the models of real people (15 MB), then read camera 0: results in out/people
 #                     SOURCE=clip.mp4: a video, an image, a folder or another camera; FROM=folder: models from there
 # make test           set-up, then the tests
 # make check          format, lint and types

@@ -44,7 +44,7 @@ def test_without_the_bundle_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"sf_ros.perceive: error: {tmp_path / 'people'}: the bundle 'people' is not here yet. "
-        f"Fetch it (16 MB): python -m export.people {tmp_path / 'people'}"
+        f"Fetch it (15 MB): python -m export.people {tmp_path / 'people'}"
     ]
 
 

@@ -129,7 +129,7 @@ def bundle_folder(name: str | Path | None) -> Path:
     root = usual_folder()
     if not (root / MANIFEST).is_file():
         raise BundleError(
-            f"{root}: the bundle 'people' is not here yet. Fetch it (16 MB): python -m export.people {root}"
+            f"{root}: the bundle 'people' is not here yet. Fetch it (15 MB): python -m export.people {root}"
         )
     return root
 
