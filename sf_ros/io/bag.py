@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import sqlite3
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,15 @@ from sf_ros.core.bit_depth import BitDepth
 from sf_ros.core.camera import same_aspect
 from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
+from sf_ros.io.capture import file_name
 from sf_ros.io.source import IMAGES_FPS, MAX_FPS, Source, SourceError
 from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
 
+LOG = logging.getLogger(__name__)
 DEPTH = "depth"  # in a topic's name: its images are distances
 DEPTH_SLOP_S = 0.1  # largest difference of stamps between an image and its depth image
+RESTART_S = 1.0  # a stamp that goes back further than this starts a new recording
+STEP_S = 1e-3  # least time between two images
 COMPRESSED = "/compressed"  # image_transport's suffix for JPEG topics
 # What rosbags raises on a broken or truncated file; it reads with modules of the standard library.
 READ_ERRORS = (
@@ -32,17 +39,23 @@ READ_ERRORS = (
 class BagSource(Source):
     """The images of one topic in recorded order.
 
-    Stamps and frame ids are those of the headers; without a header time, the recording's. `fps` is the mean over the
+    Stamps and frame ids are those of the headers; without a header time, or where header times repeat or loop, time
+    goes on by the recorder's clock. `fps` is the mean over the
     recording. With a `depth_topic`, frames carry the newest depth image within DEPTH_SLOP_S. Messages that cannot be
     decoded are skipped and counted; so is the rest of a truncated file. SourceError without images, or with several
     image topics and no `topic`.
     """
 
     def __init__(self, path: Path, topic: str | None = None, depth_topic: str | None = None) -> None:
+        self._open = ExitStack()
         try:
-            self._bag = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            # SQLite takes no name that is not UTF-8.
+            name = self._open.enter_context(file_name(path, folder=not path.is_dir()))
+            self._bag = AnyReader([Path(name)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             self._bag.open()
+            self._open.callback(self._bag.close)
         except READ_ERRORS as error:
+            self._open.close()
             raise SourceError(
                 f"{printable(str(path))}: not a readable recording ({_reason(error)}). Expected a rosbag2 folder "
                 "with its metadata.yaml ('ros2 bag reindex' writes one), an .mcap or .db3 file, or a rosbag1 .bag."
@@ -55,7 +68,7 @@ class BagSource(Source):
                     f"{path}: no images on {depth_topic}. Topics with images: {', '.join(sorted(topics))}."
                 )
         except SourceError:
-            self._bag.close()
+            self.close()
             raise
         self._connections = [c for c in self._bag.connections if c.topic == self.topic and c.msgtype in READERS]
         self._depth = [c for c in self._bag.connections if c.topic == depth_topic and c.msgtype in READERS]
@@ -63,7 +76,6 @@ class BagSource(Source):
         seconds = self._bag.duration / 1e9
         fps = (self._count - 1) / seconds if self._count > 1 and seconds > 0 else IMAGES_FPS
         super().__init__(f"{path}, {self.topic}", min(fps, MAX_FPS))
-        self._closed = False
 
     @property
     def expected(self) -> int | None:
@@ -72,7 +84,7 @@ class BagSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         taken = read = 0
         depth: tuple[float, np.ndarray] | None = None  # stamp and newest depth image
-        bits = BitDepth(self.topic)
+        bits, clock = BitDepth(self.topic), _Clock(self.topic)
         try:
             for connection, recorded_ns, data in self._bag.messages([*self._connections, *self._depth]):
                 is_depth = connection in self._depth
@@ -93,16 +105,37 @@ class BagSource(Source):
                 if near is not None and not same_aspect(near.shape[1::-1], image.shape[1::-1]):
                     self.skipped["depth of another shape than the image, hence not aligned"] += 1
                     near = None
-                yield Frame(image, seconds, taken - 1, message.header.frame_id or Frame.frame_id, depth=near)
+                time = clock.time(seconds, 1e-9 * recorded_ns)
+                yield Frame(image, time, taken - 1, message.header.frame_id or Frame.frame_id, depth=near)
         except READ_ERRORS as error:
             self.skip(self.topic, f"the recording is truncated ({_reason(error)})", max(self._count - taken, 1))
         if not read:
             raise SourceError(f"{self.name}: none of {self._count} messages is an image. {_first(self.skipped)}.")
 
     def close(self) -> None:
-        if not self._closed:
-            self._bag.close()
-        self._closed = True
+        self._open.close()
+
+
+class _Clock:
+    """The times of images: their stamps where those advance, else they go on by the recorder's clock."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic, self._told = topic, False
+        self._stamp = self._latest = self._recorded = self._time = -math.inf
+
+    def time(self, stamp: float, recorded: float) -> float:
+        """Seconds, more than before; a stamp more than RESTART_S back starts a new recording."""
+        step, elapsed = stamp - self._stamp, recorded - self._recorded
+        if stamp > self._latest or step < -RESTART_S:
+            self._latest = stamp
+            self._time = stamp if step < -RESTART_S else max(stamp, self._time + STEP_S)
+        else:
+            if step <= 0 and not self._told:
+                LOG.warning("%s: stamps repeat or go back; time goes on by the recorder's clock.", self._topic)
+                self._told = True
+            self._time += max(step if step > 0 else elapsed, STEP_S)
+        self._stamp, self._recorded = stamp, recorded
+        return self._time
 
 
 def image_topic(path: Path, topics: Collection[str], wanted: str | None) -> str:

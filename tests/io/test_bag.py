@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,36 @@ def outcome(path: Path) -> tuple[list[Frame], str]:
             return frames, "".join(source.skipped)
     except SourceError as error:
         return frames, str(error)
+
+
+@pytest.mark.parametrize("write_bag", [write_mcap, write_sqlite, write_file])
+def test_a_recording_in_a_folder_that_is_not_utf_8_is_read(
+    tmp_path: Path, write_bag: Callable[[Path, int], Path]
+) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    path = write_bag(tmp_path / "bag", 3)
+    (tmp_path / "bag").rename(folder)
+    opened = folder / path.relative_to(tmp_path / "bag")
+    with open_source(opened) as source:
+        assert len(list(source)) == 3 and source.name.startswith(f"{tmp_path}/caf\\xe9")
+
+
+@pytest.mark.parametrize(
+    ("stamps_ms", "times_s"),
+    [
+        ([0, 0, 0, 0], [100.0, 100.1, 100.2, 100.3]),  # they stand still
+        ([0, 100, 0, 100], [100.0, 100.1, 100.2, 100.3]),  # a loop
+        ([0, 200, 100, 300], [100.0, 100.2, 100.3, 100.301]),  # one image out of order
+        ([0, 100, 5000, 5100], [100.0, 100.1, 105.0, 105.1]),  # a pause
+        ([5000, 5100, 0, 100], [105.0, 105.1, 100.0, 100.1]),  # another recording
+    ],
+)
+def test_time_goes_on_where_stamps_do_not(tmp_path: Path, stamps_ms: list[int], times_s: list[float]) -> None:
+    def stamped(milliseconds: int) -> Any:
+        sec, rest = divmod(milliseconds, 1000)
+        stamp = STORE.types["builtin_interfaces/msg/Time"](sec=100 + sec, nanosec=rest * 1_000_000)
+        return raw(0, header=STORE.types["std_msgs/msg/Header"](stamp=stamp, frame_id="head_camera"))
+
+    path = write(tmp_path / "bag", [(CAMERA, RAW, stamped(milliseconds)) for milliseconds in stamps_ms])
+    with open_source(path) as source:
+        assert [frame.stamp for frame in source] == pytest.approx(times_s, abs=1e-6)
