@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -38,25 +39,25 @@ def to_8_bits(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 class BitDepth:
-    """The significant bits of one stream: given, or the most that its images have shown so far, logged when it changes.
+    """The significant bits of one stream: given, or the most that its images have shown so far; a change is told.
 
-    It only grows, so that brightness does not follow the content.
+    They only grow, so that brightness does not follow the content.
     """
 
-    def __init__(self, name: str, bits: int | None = None) -> None:
-        """bits: 8..16, or None to take them from the data."""
-        if bits is not None and not 8 <= bits <= 16:
-            raise ValueError(f"bits is {bits}; expected 8 to 16, or none to take them from the data.")
-        self._name, self._given = name, bits
+    def __init__(self, name: str, bits: int = 0, tell: Callable[[str], object] = LOG.warning) -> None:
+        """bits: 8..16, or 0 to take them from the data. tell: takes a line for the log."""
+        if bits and not 8 <= bits <= 16:
+            raise ValueError(f"bits is {bits}; expected 8 to 16, or 0 to take them from the data.")
+        self._name, self._given, self._tell = name, bits, tell
         self._most = 0
 
     def reduce(self, pixels: np.ndarray) -> np.ndarray:
         """uint16 pixels of the stream's next image as uint8."""
-        if self._given is not None:
+        if self._given:
             return to_8_bits(pixels, self._given)
         bits = significant_bits(pixels)
         if bits > self._most:
             if bits < 16 or self._most:
-                LOG.warning("%s: the 16-bit images hold values of %d bits and are scaled by that.", self._name, bits)
+                self._tell(f"{self._name}: the 16-bit images hold values of {bits} bits and are scaled by that.")
             self._most = bits
         return to_8_bits(pixels, self._most)

@@ -30,6 +30,9 @@ class NodeConfig:
         False, "Subscribe to sensor_msgs/CompressedImage on '<image>/compressed' instead of raw images."
     )
     image_reliability: str = described(RELIABILITY[0], f"QoS of the image subscription: {' | '.join(RELIABILITY)}.")
+    image_bits: int = described(
+        0, "Bits that 16-bit images use (infrared cameras: 10 or 12), 8 to 16; 0: as many as their values show.", 0, 16
+    )
     rectified: bool = described(False, "The images are rectified: use P of camera_info instead of K and D.")
     use_depth: bool = described(
         False, "Subscribe to depth images on 'depth', aligned with the camera's, for gaze targets in 3-D."
@@ -74,6 +77,7 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        require(not 0 < self.image_bits < 8, f"image_bits is {self.image_bits}; expected 0, or 8 to 16")
         for name, choices in (("image_reliability", RELIABILITY), ("persons", PERSONS), ("contempt", CONTEMPT)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is '{getattr(self, name)}'; expected one of {', '.join(map(repr, choices))}.")

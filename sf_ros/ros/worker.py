@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from rclpy.node import Node
 
+from sf_ros.core.bit_depth import BitDepth
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.msgs.builder import MessageSettings
@@ -81,6 +82,7 @@ class Worker:
         self._state = PublisherState()
         self._published: _Published | None = None  # None before the first frame, and after people have left
         self._clock = ImageClock()
+        self._bits = BitDepth("image", config.image_bits, node.get_logger().warning)
         self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
 
     def start(self) -> None:
@@ -170,7 +172,8 @@ class Worker:
             return
         if moment.restart:
             self._pipeline.restart()
-        image = compressed_to_rgb(message) if self._config.compressed else image_to_rgb(message)
+        to_rgb = compressed_to_rgb if self._config.compressed else image_to_rgb
+        image = to_rgb(message, self._bits)
         size, frame_id = (image.shape[1], image.shape[0]), message.header.frame_id
         camera, depth = self._calibration.camera(size, frame_id), None
         if self._depths is not None:

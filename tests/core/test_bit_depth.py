@@ -54,3 +54,9 @@ def test_given_bits_are_taken(caplog: pytest.LogCaptureFixture) -> None:
     assert not caplog.records
     with pytest.raises(ValueError, match="bits is 4; expected 8 to 16"):
         BitDepth("camera 0", bits=4)
+
+
+def test_another_log_may_be_told() -> None:
+    told: list[str] = []
+    BitDepth("image", tell=told.append).reduce(ramp(1023))
+    assert told == ["image: the 16-bit images hold values of 10 bits and are scaled by that."]

@@ -56,6 +56,7 @@ def test_values_reach_their_fields() -> None:
         ({"budget": 9.0}, "Did you mean 'budget_ms'"),
         ({"device": "gpu"}, "device is 'gpu'; expected auto, cpu"),
         ({"persons": "mine"}, "persons is 'mine'; expected one of 'internal', 'external', 'off'"),
+        ({"image_bits": 4}, "image_bits is 4; expected 0, or 8 to 16"),
         ({"image_reliability": "x"}, "'best_effort', 'reliable'"),
         ({"humans_ns": "humans"}, "expected a namespace like '/humans'"),
         ({"humans_ns": "/humans/2"}, "expected a namespace like '/humans'"),

@@ -243,6 +243,26 @@ def test_overlay_and_crops_are_published_on_demand(active: Rig, images: list[np.
     assert (cropped.width, cropped.height) == (128, 128) and np.asarray(cropped.data).max() > 0
 
 
+@pytest.mark.parametrize(("active", "scale"), [({}, 16), ({"image_bits": 16}, 256)], indirect=["active"])
+def test_infrared_of_12_bits_is_scaled_and_said_once(
+    active: Rig, images: list[np.ndarray], capfd: pytest.CaptureFixture[str], scale: int
+) -> None:
+    camera = active.camera()
+    active.listen("/sf_ros/overlay", "sensor_msgs/msg/Image", "image")
+    assert until(lambda: active.node.count_subscribers("/sf_ros/overlay"))
+    ramp = np.linspace(0, 4095, 640 * 480).astype(np.uint16).reshape(480, 640)
+    for number in range(5):
+        message = image_message(images[0], (100 + number) * 10**9)
+        message.encoding, message.step, message.data = "mono16", 1280, ramp.tobytes()
+        frames = active.node._health.frames
+        camera.publish(message)
+        assert until(lambda frames=frames: active.node._health.frames > frames)
+    assert until(lambda: active.received["/sf_ros/overlay"])
+    shown = np.asarray(active.received["/sf_ros/overlay"][-1].data).reshape(480, 640, 3)
+    assert np.abs(shown[..., 0].astype(int) - ramp // scale).max() <= 1
+    assert capfd.readouterr().err.count("16-bit images hold values of 12 bits") == (scale == 16)
+
+
 def write_bag(folder: Path, topics: dict[str, str], serialised: dict[str, list[bytes]]) -> None:
     """A bag of serialised messages, as `ros2 bag record` writes it."""
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
