@@ -10,16 +10,13 @@ import numpy as np
 from safetensors.numpy import load
 
 from sf_ros.core.cues import TASKS
-from sf_ros.core.types import Box
 from sf_ros.engines.people.hands import Hand
-from sf_ros.engines.people.network import Network
 
 WEIGHTS = "gesture.safetensors"
 LABELS = TASKS["gesture"].labels
 OPERATING_POINT = 0.5  # probability of a label from which it is published
 FAR = 4.0  # places of the other hand are squashed beyond about this many sizes of the hand
 TIPS = (4, 8, 12, 16, 20)
-KNUCKLES = (5, 9, 13, 17)
 _PAIRS = np.array(list(itertools.combinations((*TIPS, 6, 10, 5, 17), 2))).T
 
 
@@ -57,14 +54,12 @@ def classify(weights: Mapping[str, np.ndarray], values: np.ndarray) -> np.ndarra
 class GestureReader:
     """Names the gesture of one person after another."""
 
-    def __init__(self, crops: Network | None = None) -> None:
+    def __init__(self) -> None:
         self._weights = load((resources.files(__package__) / "weights" / WEIGHTS).read_bytes())
-        self._crops = crops
 
-    def probabilities(self, image: np.ndarray, hands: Sequence[Hand], region: Box) -> np.ndarray:
-        """Probabilities (33,) of the labels, float32, summing to 1; nearly even where no hand makes a gesture.
-
-        `image`: RGB uint8 (H, W, 3); `hands`: the person's, from HandReader; `region`: the square they were read in.
+    def probabilities(self, hands: Sequence[Hand]) -> np.ndarray:
+        """Probabilities (33,) of the labels, float32, summing to 1; nearly even where none of a person's hands makes
+        a gesture.
         """
         even = np.full(len(LABELS), 1 / len(LABELS), np.float32)
         if not hands:

@@ -12,12 +12,12 @@ from sf_ros.engines.people.squares import Square, view
 
 MAX_HANDS = 2
 PALM_SIDE, HAND_SIDE = 192, 224  # pixels of the two networks' square inputs
-PALM_SCORE = 0.2  # of a palm that is looked at; the joints' own presence decides
+PALM_SCORE = 0.35  # of a palm that is looked at; the joints' own presence decides
 # Sides of the looked-at square relative to the region. Palms are found with room around them; a close person's box
 # ends at the image's edge, or holds little but the hand.
 VIEWS = (1.5, 2.2)
 REACH = 1.3  # of the middles of a person's own hands from the region's, in halves of its side
-HAND_SCORE = 0.5  # presence from which joints are taken for a hand
+HAND_SCORE = 0.7  # presence from which joints are taken for a hand
 SAME_PALM = 0.3  # intersection over union of boxes of one palm
 SAME_HAND = 0.5  # of boxes around joints: found twice
 LONGEST_LOGIT = 100.0

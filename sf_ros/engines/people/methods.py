@@ -7,7 +7,7 @@ import numpy as np
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Query
 from sf_ros.engines.people import expression, gaze_ray, gesture, looking
-from sf_ros.engines.people.scene import Networks, Scene, upper_body
+from sf_ros.engines.people.scene import Networks, Scene
 
 
 class HandJoints:
@@ -23,8 +23,7 @@ class HandJoints:
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
-        body = query.boxes[0]
-        return self._reader.probabilities(scene.image, scene.hands(body), upper_body(body))
+        return self._reader.probabilities(scene.hands(query.boxes[0]))
 
 
 class Blendshapes:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sf_ros.core.types import Box
 from sf_ros.engines.people.gesture import LABELS, OPERATING_POINT, GestureReader, classify, features
 from sf_ros.engines.people.hands import Hand
 from training.data.hand_views import NO_GESTURE, sample_views
 from training.data.scenes.person.gestures import GESTURES
-
-REGION, IMAGE = Box(0, 0, 100, 100), np.zeros((100, 100, 3), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +44,8 @@ def test_place_and_size_do_not_count(views: tuple[np.ndarray, ...]) -> None:
 
 def test_a_left_hand_is_read_as_the_mirrored_right_one(reader: GestureReader, views: tuple[np.ndarray, ...]) -> None:
     hand = views[0][views[3] == LABELS.index("peace")][0]
-    right = reader.probabilities(IMAGE, [as_hand(hand)], REGION)
-    left = reader.probabilities(IMAGE, [as_hand(hand * [-1, 1, 1], right=0.0)], REGION)
+    right = reader.probabilities([as_hand(hand)])
+    left = reader.probabilities([as_hand(hand * [-1, 1, 1], right=0.0)])
     assert LABELS[right.argmax()] == "peace"
     np.testing.assert_allclose(left, right, atol=1e-6)
 
@@ -57,16 +54,16 @@ def test_palm_and_back_are_told_apart_by_the_side_of_the_hand(
     reader: GestureReader, views: tuple[np.ndarray, ...]
 ) -> None:
     hands = views[0][(views[3] == LABELS.index("two_up")) & ~views[2]]
-    as_left = [LABELS[reader.probabilities(IMAGE, [as_hand(hand, 0.0)], REGION).argmax()] for hand in hands]
+    as_left = [LABELS[reader.probabilities([as_hand(hand, 0.0)]).argmax()] for hand in hands]
     assert np.mean([label == "two_up_inverted" for label in as_left]) > 0.7
 
 
 def test_without_a_gesture_no_label_reaches_its_operating_point(
     reader: GestureReader, views: tuple[np.ndarray, ...]
 ) -> None:
-    np.testing.assert_allclose(reader.probabilities(IMAGE, [], REGION), 1 / 33)
+    np.testing.assert_allclose(reader.probabilities([]), 1 / 33)
     resting = views[0][(views[3] == NO_GESTURE) & ~views[2]]
-    answers = np.array([reader.probabilities(IMAGE, [as_hand(hand)], REGION) for hand in resting])
+    answers = np.array([reader.probabilities([as_hand(hand)]) for hand in resting])
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-5)
     assert (answers.max(axis=1) >= OPERATING_POINT).mean() <= 0.15
 
@@ -75,7 +72,5 @@ def test_a_resting_second_hand_does_not_hide_a_gesture(reader: GestureReader, vi
     points, other, _, classes = views
     for name in ("peace", "one", "palm"):
         rows = np.flatnonzero(classes == LABELS.index(name))[:6]
-        answers = [
-            reader.probabilities(IMAGE, [as_hand(other[row], 0.0), as_hand(points[row])], REGION) for row in rows
-        ]
+        answers = [reader.probabilities([as_hand(other[row], 0.0), as_hand(points[row])]) for row in rows]
         assert np.mean([LABELS[answer.argmax()] == name for answer in answers]) >= 0.8

@@ -66,7 +66,7 @@ def test_hands_are_found_and_their_gestures_named() -> None:
     right, published, count = defaultdict(list), [], 0
     for label, image in photographs("gestures"):
         seen = hands.read(image, Box.whole(image))
-        answer = gestures.probabilities(image, seen, Box.whole(image))
+        answer = gestures.probabilities(seen)
         if label == "no_gesture":
             published.append(answer.max() >= gesture.OPERATING_POINT)
             continue

@@ -116,12 +116,18 @@ HOLDS: dict[str, tuple[Hold, ...]] = {
 # Hands that make no gesture: they hang, lie, hold something, or are on their way between gestures.
 _ANY = (90.0, 60.0, 90.0)
 REST: tuple[Hold, ...] = (
+    # hanging, lying, folded
     Hold((RELAXED,) * 4, ("along", "folded", "out"), along=DOWN, palm=INWARD, turn=(24, 24, 50), share=4),
     Hold((OUT,) * 4, ("along", "out"), along=DOWN, palm=INWARD, turn=(30, 30, 60), share=1),
     Hold((IN,) * 4, ("along", *_HIDDEN), along=DOWN, palm=INWARD, turn=(30, 30, 60), share=1),
-    Hold((ROUND,) * 4, ("along", "out", "claw"), along=INWARD, palm=BACK, turn=(40, 40, 60), share=2),
     Hold((RELAXED,) * 4, ("along", "folded", "out"), along=INWARD, palm=DOWN, turn=(40, 40, 60), share=2),
     Hold((RELAXED,) * 4, ("along", "out", "side"), along=INWARD, palm=BACK, turn=(30, 30, 40), share=2),
+    # around an object, before the body or at the mouth; at the chin or the cheek
+    Hold((ROUND,) * 4, ("along", "out", "claw"), along=INWARD, palm=BACK, turn=(40, 40, 60), share=2),
+    Hold((ROUND,) * 4, ("round", "claw", "along"), palm=SIDEWAYS, turn=(25, 25, 35), share=2),
+    Hold((RELAXED,) * 4, ("along", "folded", "round"), palm=BACK, turn=(25, 25, 35), share=1.5),
+    Hold((LOOSE, LOOSE, LOOSE, LOOSE), ("along", "across", "round"), palm=BACK, turn=(30, 30, 40), share=1),
+    # on its way
     Hold((RELAXED, RELAXED, LOOSE, LOOSE), ("along", "out", "across"), turn=_ANY, share=1),
     Hold((LOOSE,) * 4, ("along", "out", "across"), along=DOWN, palm=INWARD, turn=(50, 50, 90), share=1),
 )  # fmt: skip
