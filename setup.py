@@ -22,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     author="sf_ros maintainers",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={NAME: ["demo/*", "demo/**/*", "engines/people/weights/*", "msgs/definitions/**/*"]},
     data_files=[
