@@ -29,7 +29,7 @@ from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.files import DatasetError
 from training.data.sample import Dataset, SampleError
-from training.data.source import annotations_of, labels_hidden, left_out, open_source
+from training.data.source import SampleOptions, annotations_of, labels_hidden, left_out, open_source
 from training.data.task_data import LiveData, TaskData
 from training.model import start
 from training.model.lora import attach
@@ -183,9 +183,8 @@ def configured(arguments: Arguments) -> TrainConfig:
 
 def training_set(data: str, config: TrainConfig, task: str) -> Dataset:
     """A task's training samples."""
-    return open_source(data).samples(
-        task, "train", count=config.samples_of(task), seed=config.data_seed, mixed=config.mixed, moments=config.moments
-    )
+    options = SampleOptions(config.data_seed, config.mixed, moments=config.moments)
+    return open_source(data).samples(task, "train", config.samples_of(task), options)
 
 
 def task_data(model: FusedModel, config: TrainConfig, samples: Dataset, mode: str, folder: Path) -> TaskData:

@@ -38,6 +38,20 @@ SCENES = "scenes"  # the name of the procedural source
 PACKAGES = ("training.data.published", "training.data")  # where readers are looked up, in this order
 
 
+@dataclass(frozen=True)
+class SampleOptions:
+    """How samples are made; the first three are those of training.data.scenes.dataset.Scenes."""
+
+    seed: int = 0
+    mixed: float = 0.0
+    hide: frozenset[str] = frozenset()
+    moments: int = 1  # video frames per looking-at-me sample
+
+
+COUNT = 1_000  # samples of scenes where no number is given
+DEFAULTS = SampleOptions()
+
+
 class DataSource(ABC):
     """Samples of every task and split."""
 
@@ -48,21 +62,10 @@ class DataSource(ABC):
     remarks: ClassVar[tuple[str, ...]]  # what to know before its scores are compared with the paper's
 
     @abstractmethod
-    def samples(
-        self,
-        task: str,
-        split: str,
-        *,
-        count: int = 1_000,
-        seed: int = 0,
-        mixed: float = 0.0,
-        hide: frozenset[str] = frozenset(),
-        moments: int = 1,
-    ) -> Dataset:
-        """One task's samples of a split.
+    def samples(self, task: str, split: str, count: int = COUNT, options: SampleOptions = DEFAULTS) -> Dataset:
+        """One task's samples of a split: `count` samples of scenes, or all of a published dataset.
 
-        count, seed, mixed and hide are those of training.data.scenes.dataset.Scenes; a published dataset has all its
-        samples. `moments`: video frames per looking-at-me sample. ValueError for an option that the source lacks.
+        ValueError for an option that the source lacks.
         """
 
 
@@ -78,18 +81,8 @@ class SceneSource(DataSource):
         "The paper's figures are of its five datasets; scores on drawn scenes cannot be compared with them.",
     )
 
-    def samples(
-        self,
-        task: str,
-        split: str,
-        *,
-        count: int = 1_000,
-        seed: int = 0,
-        mixed: float = 0.0,
-        hide: frozenset[str] = frozenset(),
-        moments: int = 1,
-    ) -> Scenes:
-        if moments > 1:
+    def samples(self, task: str, split: str, count: int = COUNT, options: SampleOptions = DEFAULTS) -> Scenes:
+        if options.moments > 1:
             raise ValueError("--moments averages over frames of videos, and scenes are stills; give a --data ROOT.")
         reader = reader_of(task)
         read = getattr(reader, "scene_samples", None)
@@ -98,7 +91,7 @@ class SceneSource(DataSource):
                 f"'{task}': {reader.__name__} has no scene_samples, which draws it. Write it (training/data/source.py "
                 "describes it), or name the folder of a dataset: --data ROOT."
             )
-        return Scenes(task, split, count, seed, hide=hide, mixed=mixed, read=read)
+        return Scenes(task, split, count, options.seed, hide=options.hide, mixed=options.mixed, read=read)
 
 
 @dataclass(frozen=True)
@@ -115,20 +108,10 @@ class FolderSource(DataSource):
     def name(self) -> str:  # type: ignore[override]
         return str(self.root)
 
-    def samples(
-        self,
-        task: str,
-        split: str,
-        *,
-        count: int = 1_000,
-        seed: int = 0,
-        mixed: float = 0.0,
-        hide: frozenset[str] = frozenset(),
-        moments: int = 1,
-    ) -> FileDataset:
-        if hide:
+    def samples(self, task: str, split: str, count: int = COUNT, options: SampleOptions = DEFAULTS) -> FileDataset:
+        if options.hide:
             raise ValueError("--hide leaves parts out of drawings: it needs --data scenes.")
-        return open_dataset(self.root, task, split, moments)
+        return open_dataset(self.root, task, split, options.moments)
 
 
 def open_source(data: str | Path) -> DataSource:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
 from training.data.published import ego4d
-from training.data.source import labels_hidden, open_source
+from training.data.source import SampleOptions, labels_hidden, open_source
 from training.evaluation.answers import Recorder, answerer, over_moments, require_writable, trained_tasks
 from training.evaluation.score import read, score
 
@@ -37,7 +37,8 @@ def evaluate(
         raise ValueError("--answers are of single frames, as on a robot; leave --moments out.")
     names = [known(task, TASKS, "task") for task in tasks or trained_tasks(model)]
     source = open_source(data)
-    datasets = {task: source.samples(task, split, count=samples, hide=hide, moments=moments) for task in names}
+    options = SampleOptions(hide=hide, moments=moments)
+    datasets = {task: source.samples(task, split, samples, options) for task in names}
     hidden = [task for task, dataset in datasets.items() if labels_hidden(dataset)]
     if hidden and (tasks is not None or len(hidden) == len(names)):
         raise ValueError(
@@ -65,7 +66,7 @@ def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, ob
     source = open_source(data)
     if source.is_procedural:
         raise ValueError("--submission is of Ego4D's faces; give their --data ROOT.")
-    dataset = source.samples(SUBMITTED, "test", moments=moments)
+    dataset = source.samples(SUBMITTED, "test", options=SampleOptions(moments=moments))
     require_writable(file)
     answer = over_moments(answerer(model))
     yes, broken = TASKS[SUBMITTED].labels.index("yes"), list[str]()

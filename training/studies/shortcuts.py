@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.sample import Sample
-from training.data.source import SceneSource
+from training.data.source import SampleOptions, SceneSource
 from training.evaluation import metrics
 from training.evaluation.answers import Answerer, answerer
 from training.evaluation.score import read, score_labels
@@ -60,7 +60,7 @@ def hidden_part(task: str, answer: Answerer, split: str, samples: int) -> dict[s
     """A task's main metric on scenes with and without the part that carries it, and chance."""
     source, part = SceneSource(), frozenset({HIDDEN[task]})
     visible = score_labels(task, answer, read(source.samples(task, split, count=samples)))
-    hidden = score_labels(task, answer, read(source.samples(task, split, count=samples, hide=part)))
+    hidden = score_labels(task, answer, read(source.samples(task, split, samples, SampleOptions(hide=part))))
     name = HEADLINE[task]
     return {
         name: visible["metrics"][name],  # type: ignore[index]

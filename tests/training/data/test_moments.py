@@ -17,7 +17,7 @@ from training import train
 from training.config import TrainConfig
 from training.data.published import ego4d
 from training.data.sample import Sample
-from training.data.source import open_dataset, open_source
+from training.data.source import SampleOptions, open_dataset, open_source
 from training.data.task_data import LiveData
 from training.evaluation.answers import over_moments
 from training.trainer.joint import JointBatches, fit_joint
@@ -127,7 +127,7 @@ def test_an_even_number_of_moments_is_an_error(moments: int, tmp_path: Path) -> 
 
 def test_scenes_have_no_moments() -> None:
     with pytest.raises(ValueError, match="--moments averages over frames of videos"):
-        open_source("scenes").samples("looking_at_me", "val", count=2, moments=7)
+        open_source("scenes").samples("looking_at_me", "val", 2, SampleOptions(moments=7))
 
 
 @pytest.mark.parametrize("field", ['augment=["mirror"]', "moments=7"])

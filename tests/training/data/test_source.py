@@ -14,7 +14,7 @@ from training.data import source
 from training.data.files import DatasetError, FileDataset
 from training.data.sample import SampleError
 from training.data.scenes.dataset import Scenes
-from training.data.source import labels_hidden, left_out, open_source, published_readers, reader_of
+from training.data.source import SampleOptions, labels_hidden, left_out, open_source, published_readers, reader_of
 
 TASK = "hand_raised"
 READER = '''
@@ -46,7 +46,7 @@ def _new_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_new_task")
 def test_a_new_task_needs_one_entry_and_one_reader() -> None:
-    samples = open_source("scenes").samples(TASK, "train", count=6, seed=2)
+    samples = open_source("scenes").samples(TASK, "train", 6, SampleOptions(seed=2))
     labels = [samples[index].label for index in range(6)]
     assert set(labels) == {0, 1} and {samples[index].task for index in range(6)} == {TASK}
     assert labels == [samples[index].label for index in range(6)]
@@ -106,7 +106,7 @@ def test_a_root_that_is_no_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_scenes_have_the_wanted_number_of_samples() -> None:
-    scenes = open_source("scenes").samples("gaze", "val", count=3, seed=1, mixed=0.5)
+    scenes = open_source("scenes").samples("gaze", "val", 3, SampleOptions(seed=1, mixed=0.5))
     assert isinstance(scenes, Scenes) and len(scenes) == 3
     assert scenes.identity == Scenes("gaze", "val", 3, 1, mixed=0.5).identity
     assert left_out(scenes) == {} and not labels_hidden(scenes)
@@ -122,4 +122,4 @@ def test_a_folder_has_the_published_samples(tmp_path: Path) -> None:
 
 def test_parts_are_hidden_in_drawings_only() -> None:
     with pytest.raises(ValueError, match="it needs --data scenes"):
-        open_source("/data").samples("gaze", "val", hide=frozenset({"eyes"}))
+        open_source("/data").samples("gaze", "val", options=SampleOptions(hide=frozenset({"eyes"})))
