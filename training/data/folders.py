@@ -44,17 +44,27 @@ class Folders:
         return {"_names": {}, "_stems": {}}  # worker processes read images by their path
 
 
+def holder(root: Path, *names: str) -> Path:
+    """The folder that holds any of some files or folders: `root`, or one that an archive unpacked below it.
+
+    `root` itself where none does. Folders of one of the names are not looked into.
+    """
+    found = search(root, lambda folder: any((folder / name).exists() for name in names), names.__contains__)
+    return root if found is None else found
+
+
 def search(root: Path, wanted: Callable[[Path], bool], closed: Callable[[str], bool]) -> Path | None:
     """The first folder that is `wanted`: `root` or one at most DEPTH levels below it; the highest, then by name.
 
     Folders whose name is `closed` are not looked into: a folder of images has too many entries.
     """
     level = [root]
-    for _ in range(DEPTH + 1):
+    for depth in range(DEPTH + 1):
+        if depth:
+            level = [inner for folder in level for inner in subfolders(folder) if not closed(inner.name)]
         for folder in level:
             if wanted(folder):
                 return folder
-        level = [inner for folder in level for inner in subfolders(folder) if not closed(inner.name)]
     return None
 
 
@@ -64,10 +74,16 @@ def subfolders(folder: Path) -> list[Path]:
     return sorted(folders, key=lambda path: (path.name.lower(), path.name))
 
 
+def files(folder: Path, ending: str) -> list[Path]:
+    """The files of a folder whose names have an ending, by name; none in a missing one."""
+    return sorted(Path(entry.path) for entry in _scan(folder) if entry.name.endswith(ending))
+
+
 def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder, but for those that a Mac adds to archives and folders (._name, .DS_Store, __MACOSX)."""
     try:
         with os.scandir(folder) as entries:
-            yield from entries
+            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
     except (OSError, ValueError):  # missing, unreadable, or no path at all (a NUL in an annotation)
         return
 

@@ -11,7 +11,7 @@ from sf_ros.core.fields import known
 from training.data.published import ego4d
 from training.data.source import SampleOptions, labels_hidden, open_source
 from training.evaluation.answers import Recorder, answerer, over_moments, require_writable, trained_tasks
-from training.evaluation.score import read, score
+from training.evaluation.score import finite, read, score
 
 SUBMITTED = "looking_at_me"  # the task of Ego4D's challenge
 
@@ -70,7 +70,7 @@ def submit(model: Path, data: str, file: Path, moments: int = 1) -> dict[str, ob
     require_writable(file)
     answer = over_moments(answerer(model))
     yes, broken = TASKS[SUBMITTED].labels.index("yes"), list[str]()
-    answers = {sample.key: answer(sample).probabilities for sample in read(dataset, broken)}
-    scores = [float(probabilities[yes]) for probabilities in answers.values() if probabilities is not None]
+    answers = {sample.key: finite(SUBMITTED, sample, answer(sample).probabilities) for sample in read(dataset, broken)}
+    scores = [float(probabilities[yes]) for probabilities in answers.values()]
     file.write_text(ego4d.submission(list(answers), scores))
     return {"submission": str(file), "faces": len(answers), "skipped": len(broken)}

@@ -52,7 +52,7 @@ def score(task: str, answer: Answerer, samples: Iterable[Sample]) -> dict[str, o
 
 def score_labels(task: str, answer: Answerer, samples: Iterable[Sample]) -> dict[str, object]:
     """Metrics of a label task."""
-    rows = [(_finite(task, sample, answer(sample).probabilities), sample.label) for sample in samples]
+    rows = [(finite(task, sample, answer(sample).probabilities), sample.label) for sample in samples]
     if not rows:
         raise ValueError(f"'{task}': no sample could be read.")
     probabilities, labels = np.array([p for p, _ in rows]), np.array([label for _, label in rows])
@@ -73,7 +73,7 @@ def score_heatmaps(task: str, answer: Answerer, samples: Iterable[Sample]) -> di
     chance: list[dict[str, float]] = []
     orders: list[str] = []
     for sample in samples:
-        heatmap, points = _finite(task, sample, answer(sample).heatmap), np.array(sample.points_norm)
+        heatmap, points = finite(task, sample, answer(sample).heatmap), np.array(sample.points_norm)
         height, width = sample.image.shape[:2]
         auc = metrics.gaze_auc(heatmap, points, width, height)
         rows.append({"AUC": auc, **metrics.gaze_distances(heatmap, points)})
@@ -88,7 +88,7 @@ def score_heatmaps(task: str, answer: Answerer, samples: Iterable[Sample]) -> di
     return result
 
 
-def _finite(task: str, sample: Sample, values: np.ndarray | None) -> np.ndarray:
+def finite(task: str, sample: Sample, values: np.ndarray | None) -> np.ndarray:
     """The values of an answer. ValueError, with the sample's key, where one is NaN or infinite."""
     assert values is not None
     if not np.isfinite(values).all():

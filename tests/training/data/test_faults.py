@@ -100,7 +100,8 @@ def test_one_bad_value_is_read_or_counted(layout: str, tmp_path: Path) -> None:
     task, folder = written(layout, tmp_path)
     whole = listed(folder, task)
     assert isinstance(whole, Listing)
-    for file in annotations(folder, task, ".json"):
+    alike = layout.startswith(("hagrid", "affectnet"))  # whose files are all of one kind
+    for file in annotations(folder, task, ".json")[: 1 if alike else None]:
         original = file.read_text()
         content = json.loads(original)
         for place in places(content):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
@@ -97,6 +98,53 @@ def test_images_may_have_any_extension(layout: str, extension: str, tmp_path: Pa
         (r.key, r.label, r.boxes, r.points_norm) for r in before
     ]
     assert open_dataset(tmp_path, task, "train")[0].image.ndim == 3
+
+
+@every_layout
+def test_a_dataset_may_lie_in_the_folders_of_its_archive(layout: str, tmp_path: Path) -> None:
+    task, write = LAYOUTS[layout]
+    folder = write(tmp_path)
+    before = [(record.key, record.label, record.boxes, record.points_norm) for record in records(tmp_path, task)]
+    folder.rename(tmp_path / "unpacked")
+    folder.mkdir()
+    (tmp_path / "unpacked").rename(folder / "unpacked")
+    after = [(record.key, record.label, record.boxes, record.points_norm) for record in records(tmp_path, task)]
+    assert after == before
+
+
+@every_layout
+def test_files_that_a_mac_adds_are_no_samples(layout: str, tmp_path: Path) -> None:
+    task, write = LAYOUTS[layout]
+    folder = write(tmp_path)
+    before = records(tmp_path, task)
+    for file in [file for file in folder.rglob("*") if file.is_file()]:
+        beside = file.with_name(f"._{file.name}")
+        apart = folder / "__MACOSX" / beside.relative_to(folder)
+        apart.parent.mkdir(parents=True, exist_ok=True)
+        for added in (beside, apart):
+            added.write_bytes(b"\0\5\x16\7")
+    assert records(tmp_path, task) == before
+    if task == "looking_at_me":
+        assert len(records(tmp_path, task, "test")) == 1
+
+
+# --- images
+
+
+def test_images_are_read_as_they_were_annotated(tmp_path: Path) -> None:
+    """Boxes are of the pixels as stored, whatever the EXIF says; 16-bit grey is neither white nor black."""
+    published.affectnet(tmp_path, "original", 1)
+    path = open_dataset(tmp_path, "expression", "train").listing.records[0].path
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    Image.new("RGB", (64, 48), (200, 40, 40)).save(path, exif=exif)
+    sample = open_dataset(tmp_path, "expression", "train")[0]
+    assert sample.image.shape == (48, 64, 3) and sample.boxes == (Box(8, 6, 48, 42),)
+    path.unlink()
+    grey = np.linspace(0, 4095, 64 * 48).reshape(48, 64).astype(np.uint16)  # 12 bits
+    Image.fromarray(grey).save(path.with_suffix(".png"))
+    sample = open_dataset(tmp_path, "expression", "train")[0]
+    assert sample.image.shape == (48, 64, 3) and 100 < sample.image.mean() < 155
 
 
 # --- text
@@ -226,6 +274,21 @@ def test_an_annotator_outside_the_image_is_counted(tmp_path: Path) -> None:
 def test_a_shifted_row_is_counted(tmp_path: Path) -> None:
     listing = gaze_rows(published.gazefollow(tmp_path), lambda rows: [rows[0].replace(",0.7,", ",,0.7,"), *rows[1:]])
     assert dict(listing.dropped) == {"unreadable row": 1} and len(listing.records) == 4
+
+
+def test_paths_may_be_written_on_windows(tmp_path: Path) -> None:
+    for write, task, name in (
+        (published.gazefollow, "gaze", "gazefollow/train_annotations_release.txt"),
+        (
+            lambda root: published.affectnet(root, "original", 1),
+            "expression",
+            "affectnet/Manually_Annotated_file_lists/training.csv",
+        ),
+    ):
+        write(tmp_path)
+        before = records(tmp_path, task)
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace("/", "\\"))
+        assert [(r.path, r.label) for r in records(tmp_path, task)] == [(r.path, r.label) for r in before]
 
 
 # --- AffectNet

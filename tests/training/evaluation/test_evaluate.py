@@ -279,6 +279,18 @@ def test_hidden_tasks_are_skipped_with_a_message(
     assert "'looking_at_me' is skipped: its labels of 'test' are hidden" in capsys.readouterr().err
 
 
+def test_a_submission_with_nan_is_refused(
+    smoke_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published.ego4d(tmp_path)
+    monkeypatch.setattr(run, "answerer", lambda path: lambda sample: Answer(probabilities=np.array([np.nan, 0.5])))
+    monkeypatch.setattr(score, "worker_pool", lambda workers: ThreadPoolExecutor(1))
+    file = tmp_path / "faces.json"
+    assert main([str(smoke_bundle), "--data", str(tmp_path), "--submission", str(file)]) == 2
+    assert "values of the answer to ego4d/video-1/7/00012_abc are not finite" in capsys.readouterr().err
+    assert not file.exists()
+
+
 def test_another_folder_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         assert main([str(folder)]) == 2

@@ -16,6 +16,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from training.data.entries import EntryError, field, number, whole
 from training.data.files import DatasetError, Listing, Record, image_size, is_inside, read_json, read_rows, read_scalar
+from training.data.folders import files, holder
 
 FOLDER = "affectnet"
 SPLITS = {"train": "train", "val": "val", "test": "val"}
@@ -32,6 +33,7 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """Every face of a split with one of the eight classes. DatasetError when no known layout exists."""
     result = Listing()
     part = SPLITS[split]
+    root = holder(root, "Manually_Annotated_file_lists", "human_annotated", "train_set", "val_set")
     lists = root / "Manually_Annotated_file_lists"
     plus = root / "human_annotated" / {"train": "train_set", "val": "validation_set"}[part]
     release = root / {"train": "train_set", "val": "val_set"}[part]
@@ -83,7 +85,7 @@ def _face(result: Listing, folder: Path, cells: list[str], columns: dict[str, in
     """Read one row. EntryError for an unusable one."""
     if len(cells) <= max(columns[name] for name in (_PATH, *_BOX, _LABEL)):
         raise EntryError(f"{len(cells)} columns")
-    name = cells[columns[_PATH]]
+    name = cells[columns[_PATH]].replace("\\", "/")
     label = whole(cells[columns[_LABEL]], _LABEL)
     box = None
     if 0 <= label < CLASSES:
@@ -97,7 +99,7 @@ def _face(result: Listing, folder: Path, cells: list[str], columns: dict[str, in
 
 def _with_arrays(result: Listing, folder: Path) -> None:
     """`<id>_exp.npy` holds the class as a string or a number."""
-    for file in sorted((folder / "annotations").glob("*_exp.npy")):
+    for file in files(folder / "annotations", "_exp.npy"):
         name = file.name.removesuffix("_exp.npy")
         with result.entry(f"{file}", _SINGLE):
             label = whole(read_scalar(file), "the value")
@@ -105,7 +107,7 @@ def _with_arrays(result: Listing, folder: Path) -> None:
 
 
 def _with_json(result: Listing, folder: Path) -> None:
-    for file in sorted((folder / "annotations").glob("*.json")):
+    for file in files(folder / "annotations", ".json"):
         try:
             content = read_json(file, dict)
         except DatasetError as error:

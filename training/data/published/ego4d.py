@@ -23,7 +23,7 @@ from sf_ros.core.types import Box
 from training.data import entries
 from training.data.entries import EntryError, field, text, whole
 from training.data.files import DatasetError, Listing, Record, find, image_size, is_inside, read_json, read_lines
-from training.data.folders import subfolders
+from training.data.folders import files, holder, subfolders
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """
     if moments < 1 or moments % 2 == 0:
         raise ValueError(f"moments is {moments}; it must be odd: as many frames before a sample as after it.")
+    root = holder(root, "video_imgs", "videos_challenge", "data", "json_original")
     if split == "test":
         folder = find(root, ("videos_challenge", "data/videos_challenge"), "folder of the challenge's faces")
         return _challenge(folder, moments)
@@ -59,10 +60,10 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
         except DatasetError as error:
             result.drop("clip with unreadable annotations", str(error))
             continue
-        files = sorted((tracks / clip).glob("*.json"))
-        if not files:
+        track_files = files(tracks / clip, ".json")
+        if not track_files:
             result.drop("clip without tracks", str(tracks / clip))
-        for file in files:
+        for file in track_files:
             try:
                 content = read_json(file, list)
             except DatasetError as error:

@@ -21,6 +21,7 @@ from sf_ros.core.types import Box
 from training.data import entries
 from training.data.entries import EntryError
 from training.data.files import DatasetError, Listing, Record, clipped, image_size, read_json, read_rows
+from training.data.folders import holder
 
 FOLDER = "gazefollow"
 SPLITS = {"train": "train", "val": "test", "test": "test"}  # no validation split was published
@@ -45,6 +46,7 @@ class _Head:
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """Every person of a split whose target is inside the image. DatasetError when no annotation file exists."""
     part = SPLITS[split]
+    root = holder(root, f"{part}_preprocessed.json", f"{part}_annotations_release.txt", "train", "test2")
     packed, text = root / f"{part}_preprocessed.json", root / f"{part}_annotations_release.txt"
     result = Listing()
     if packed.exists():
@@ -131,7 +133,7 @@ def _text_head(row: list[str], part: str, place: str) -> tuple[_Head, tuple[floa
     inout = _inout(row[14]) if part == "train" else _INSIDE
     box = tuple(entries.number(cell, "head box") for cell in row[10:14])
     point = entries.number(row[8], "gaze_x"), entries.number(row[9], "gaze_y")
-    return _Head(entries.text(row[0], "path"), place, box, inout), point
+    return _Head(entries.text(row[0], "path").replace("\\", "/"), place, box, inout), point
 
 
 def _inout(value: Any) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from sf_ros.core.cues import TASKS
 from training.data.entries import field, items, numbers, texts
 from training.data.files import DatasetError, Listing, Record, read_json
-from training.data.folders import search, subfolders
+from training.data.folders import files, search, subfolders
 
 FOLDER = "hagridv2"
 SPLITS = {"train": "train", "val": "val", "test": "test"}
@@ -31,15 +31,15 @@ SPELLINGS = {"hands_heart2": "hand_heart2", "hands_heart": "hand_heart"}  # of t
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """Every image of a split with one of the 33 gestures. DatasetError when there are no images or annotations."""
-    folders, files = image_folders(root), annotation_files(root, SPLITS[split])
+    folders, annotations = image_folders(root), annotation_files(root, SPLITS[split])
     result = Listing()
     for name in CLASSES:
-        if name not in files:
+        if name not in annotations:
             result.drop("annotations of a class missing", name)
         elif name not in folders:
             result.drop("images of a class missing", name)
         else:
-            _read(result, files[name], folders[name], name)
+            _read(result, annotations[name], folders[name], name)
     return result
 
 
@@ -66,7 +66,7 @@ def annotation_files(root: Path, split: str) -> dict[str, Path]:
     """Class -> file of its annotations in a split. DatasetError without any."""
 
     def by_class(folder: Path) -> dict[str, Path]:
-        paths = sorted((folder / split).glob("*.json"))
+        paths = files(folder / split, ".json")
         return {name: path for path in paths if (name := canonical(path.stem)) in CLASSES}
 
     folder = search(root, lambda folder: bool(by_class(folder)), _is_closed)

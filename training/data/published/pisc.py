@@ -14,6 +14,7 @@ from typing import Any
 from sf_ros.core.types import Box
 from training.data.entries import EntryError, field, items, kind, number, numbers, text, whole
 from training.data.files import Listing, Record, clipped, find, read_json
+from training.data.folders import holder
 
 FOLDER = "pisc"
 SPLITS = {"train": "train", "val": "valid", "test": "test"}  # ours -> published
@@ -29,6 +30,7 @@ _CLASSES = {"domain": 3, "relation": 6}
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
     """Every annotated pair of a split, smaller person number first. DatasetError when a file is missing or broken."""
     result = Listing()
+    root = holder(root, "annotation_image_info.json", "image", "images")
     people = _people(result, root / "annotation_image_info.json")
     file = root / _FILES[task]
     pairs = read_json(file, dict)
