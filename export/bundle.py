@@ -23,6 +23,7 @@ import onnxruntime
 import torch
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -93,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     sizes = {name: (out / name).stat().st_size / 1e6 for name in manifest.files}
     seconds = manifest.provenance["seconds"]
-    table = Table("file", "MB", "s", title=str(out))
+    table = Table("file", "MB", "s", title=escape(str(out)))
     for name, size in sizes.items():
         table.add_row(name, f"{size:,.1f}", f"{seconds[name]:.1f}" if name in seconds else "")
     Console(stderr=True).print(table)

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 from scipy.special import softmax
@@ -233,7 +234,7 @@ def _rounded(value: Any) -> Any:
 def _print(result: dict[str, Any], title: str) -> None:
     """Print the tables."""
     console = Console()
-    table = Table("task", "fitted", "", "ECE (95 %)", "by chance", "NLL", "Brier", "accuracy", title=title)
+    table = Table("task", "fitted", "", "ECE (95 %)", "by chance", "NLL", "Brier", "accuracy", title=escape(title))
     for name, task in result["tasks"].items():
         temperature = task.get("temperature")
         fitted = "vector" if "scale" in task else "unchanged" if temperature is None else f"T {temperature:.3f}"
@@ -259,7 +260,7 @@ def _print(result: dict[str, Any], title: str) -> None:
     status = "written to" if result["written"] else "--no-write: not written to"
     console.print(f"{status} {result['bundle']}/{bundles.MANIFEST}", highlight=False, markup=False)
     for warning in result["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}.")
+        console.print(f"[yellow]warning:[/] {escape(warning)}.")
 
 
 if __name__ == "__main__":

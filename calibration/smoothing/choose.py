@@ -25,6 +25,7 @@ from typing import Annotated, Any
 import tyro
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -245,9 +246,9 @@ def _print(result: dict[str, Any], title: str) -> None:
                 )
         console.print(table)
     for cue, reason in result["left_out"].items():
-        console.print(f"'{cue}' is left out: {reason}.", highlight=False)
+        console.print(f"'{cue}' is left out: {reason}.", highlight=False, markup=False)
     for warning in result["warnings"]:
-        console.print(f"[yellow]warning:[/] {warning}.", highlight=False)
+        console.print(f"[yellow]warning:[/] {escape(warning)}.", highlight=False)
 
 
 def _shown(value: float | None, digits: int) -> str:

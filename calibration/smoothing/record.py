@@ -80,7 +80,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             recordings.write(files[clip], Recording(clip.name, bundle.manifest.weights, streams))
         for stream in recordings.read(files[clip]).streams:
             queries[stream.task] += len(stream.queries)
-    Console().print(f"{len(files)} clips in {arguments.out}; queries: {dict(queries)}", highlight=False)
+    Console().print(f"{len(files)} clips in {arguments.out}; queries: {dict(queries)}", highlight=False, markup=False)
     return {"bundle": str(arguments.bundle), "out": str(arguments.out), "clips": len(files), "queries": dict(queries)}
 
 

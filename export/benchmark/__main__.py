@@ -128,7 +128,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def _show(result: dict[str, Any], measurements: Sequence[Measurement]) -> None:
     console = Console()
     device = result["machine"].get("gpu") or f"{result['machine']['cpu']}, {result['machine']['threads']} threads"
-    console.print(f"{result['bundle']} on {device}; vision {result['vision']}, LLM {result['llm']}")
+    console.print(f"{result['bundle']} on {device}; vision {result['vision']}, LLM {result['llm']}", markup=False)
     console.print(report.methods_table(measurements))
     console.print(report.stages_table(measurements))
     for measured in measurements:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
 from training.evaluation.score import ORDERS
@@ -9,7 +10,7 @@ from training.evaluation.score import ORDERS
 
 def table(results: dict[str, dict[str, object]], title: str) -> Table:
     """One row per metric, with chance beside it."""
-    sheet = Table("task", "samples", "metric", "value", "chance", title=title)
+    sheet = Table("task", "samples", "metric", "value", "chance", title=escape(title))
     for task, result in results.items():
         blocks: dict[str, tuple] = {task: (result["samples"], result["metrics"], result["chance"])}
         for order in ORDERS:

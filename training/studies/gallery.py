@@ -80,7 +80,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         sheets[task] = str(arguments.out / f"{task}.png")
         _, png = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
         Path(sheets[task]).write_bytes(png.tobytes())  # cv2.imwrite tells nobody about a full disk
-        Console(stderr=True).print(f"gallery: {sheets[task]}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"gallery: {sheets[task]}", highlight=False, markup=False, soft_wrap=True)
     return {"study": "gallery", "out": str(arguments.out), "sheets": sheets, "right": shares, "failed": {}}
 
 

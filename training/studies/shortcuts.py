@@ -15,6 +15,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -48,7 +49,7 @@ def run(arguments: Arguments) -> dict[str, dict[str, float]]:
     results: dict[str, dict[str, float]] = {task: hidden_part(task, answer, split, samples) for task in HIDDEN}
     results["gaze"] = other_head(answer, split, samples)
     results["relation"] = boxes_and_colours(split, samples)
-    table = Table("task", "figure", "value", title=f"shortcuts of {arguments.model} on scenes/{split}")
+    table = Table("task", "figure", "value", title=escape(f"shortcuts of {arguments.model} on scenes/{split}"))
     for task, figures in results.items():
         for position, (name, value) in enumerate(figures.items()):
             table.add_row(task if position == 0 else "", name, f"{value:.3f}")

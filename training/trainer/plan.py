@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from sf_ros.core.cues import TASKS
@@ -106,7 +107,7 @@ def sample_bytes(config: TrainConfig, mode: str) -> int:
 
 def table(plan: Plan, title: str) -> Table:
     """The plan as a table."""
-    sheet = Table("", "", title=title, title_justify="left", show_header=False)
+    sheet = Table("", "", title=escape(title), title_justify="left", show_header=False)
     for task, count in plan.samples.items():
         sheet.add_row(f"samples of {task}", f"{count:,} found, {plan.shown[task]:,} per epoch")
     kinds = ", ".join(f"{count:,} of {kind}" for kind, count in plan.batches.items())
