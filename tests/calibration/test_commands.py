@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -313,3 +314,18 @@ def record(folder: Path, path: Path) -> None:
             for stamp_s in (start_s + 0.5 * STOP_S, start_s + 1.5 * STOP_S):
                 image = np.frombuffer((folder / line["image"]).read_bytes(), np.uint8)
                 write(images, stamp_s, types["CompressedImage"](header(stamp_s, "eye"), "png", image))
+
+
+def test_any_name_of_a_folder_is_read_printed_and_written(
+    folder: Path, calibrated: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/[red]caf\xe9["))
+    odd.mkdir()
+    (odd / "b]").symlink_to(folder)
+    arguments = [str(odd / "b]"), "--out", str(odd / "out"), "--validate", str(calibrated / "camera_info.yaml")]
+    assert calibrate.main(arguments) == 0
+    text = capfd.readouterr().out
+    assert json.loads(text.splitlines()[-1])["source"] == f"{tmp_path}/[red]caf\\xe9[/b]"
+    assert (odd / "out" / "report.png").is_file()
+    assert calibrate.main([str(odd / "missing"), "--out", str(odd / "other")]) == 2
+    assert r"[red]caf\xe9[/missing: no such file or folder" in capfd.readouterr().err
