@@ -43,4 +43,5 @@ class Problems:
         if now - logged_s >= LOG_PERIOD_S and (kind != last or repeat or name not in self._open):
             self._logged[name] = kind, now
             self._open.add(name)
-            self._log(text[0].upper() + text[1:] + detail + ("" if (text + detail).endswith(".") else "."))
+            first = text[0] if "_" in text.partition(" ")[0] else text[0].upper()  # names stay as they are
+            self._log(first + text[1:] + detail + ("" if (text + detail).endswith(".") else "."))

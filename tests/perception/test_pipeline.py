@@ -13,7 +13,7 @@ import pytest
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError, OperatingPoint
-from sf_ros.core.camera import Camera
+from sf_ros.core.camera import CalibrationError, Camera
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES, TASKS, CueConfig, tasks_of
 from sf_ros.core.demo import demo_file
@@ -78,6 +78,14 @@ def test_a_camera_without_depth_gives_a_ray_only() -> None:
     assert gaze_3d is not None and gaze_3d.ray is not None
     assert gaze_3d.target is None and gaze_3d.head is None
     assert space("no", None, np.full((100, 150), 2.5, np.float32)) is None
+
+
+def test_a_camera_or_depth_of_another_shape_is_refused() -> None:
+    wide = Camera.from_info(640, 360, (500.0, 0, 320, 0, 500, 180, 0, 0, 1), (), "plumb_bob", "lens")
+    with pytest.raises(CalibrationError, match="640x360, and the images are 300x200"):
+        space("no", wide, None)
+    with pytest.raises(CalibrationError, match="150x150 and the images 300x200: not aligned"):
+        space("no", CAMERA, np.ones((150, 150), np.float32))
 
 
 def test_looking_at_the_camera_has_no_ray() -> None:

@@ -45,14 +45,14 @@ def test_a_problem_that_comes_and_goes_is_logged_seldom(parts: Parts) -> None:
 
 def test_another_problem_is_another_line_and_repeated_ones_may_be(parts: Parts) -> None:
     problems, health, lines, times = parts
-    problems.set("camera_info", "of another size", warn=False)
-    assert health.report()[:2] == (OK, "of another size")
+    problems.set("camera_info", "camera_info is of another size", warn=False)
+    assert health.report()[:2] == (OK, "camera_info is of another size")
     times.now += LOG_PERIOD_S
     problems.set("camera_info", "of another frame")
     for _ in range(2):
         times.now += LOG_PERIOD_S
         problems.set("image", "no image", repeat=True)
-    assert lines == ["Of another size.", "Of another frame.", "No image.", "No image."]
+    assert lines == ["camera_info is of another size.", "Of another frame.", "No image.", "No image."]
     assert health.report()[1] == "of another frame; no image"
     problems.set("camera_info", "", state="640x480")
     assert health.report()[2]["camera_info"] == "640x480"

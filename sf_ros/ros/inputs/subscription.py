@@ -19,6 +19,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
+LISTED = 4  # publishers of a topic
+
 
 class Input:
     """One subscription. `check` is called now and then by the executor.
@@ -77,8 +79,10 @@ class Input:
         wrong = self._incompatible
         if infos and all(info.topic_type != kind for info in infos):
             wrong = f"another type than {kind}"
-        publishers = ", ".join(map(_publisher, infos))
-        published = f"published by {publishers}" if infos else "no publisher"
+        publishers = list(dict.fromkeys(map(_publisher, infos)))
+        if len(publishers) > LISTED:
+            publishers[LISTED:] = [f"{len(publishers) - LISTED} more"]
+        published = f"published by {', '.join(publishers)}" if infos else "no publisher"
         return f"'{self.topic}' (this node accepts {accepted}): {published}{': ' + wrong if wrong else ''}"
 
     def _of_publishers(self) -> Qos:
