@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,7 +21,7 @@ from sf_ros.engines.people.emotieff import EmotiEff
 from sf_ros.engines.people.gaze_lle import GazeLle
 from sf_ros.engines.people.methods import Blendshapes, GazeRay, HandJoints, LookingAtMe
 from sf_ros.engines.people.network import has_gpu
-from sf_ros.engines.people.scene import Method, Networks, Scene
+from sf_ros.engines.people.scene import HANDS, Method, Networks, Scene, upper_body
 from sf_ros.engines.threads import available_cores
 
 METHODS: dict[str, type[Method]] = {  # by the names in the manifest
@@ -32,6 +33,8 @@ METHODS: dict[str, type[Method]] = {  # by the names in the manifest
     "gaze_lle": GazeLle,
     "clip": Clip,
 }
+MOST_LANES = 4  # threads that read faces and hands, each with its own copy of the networks (10 MB)
+Job = tuple[str, Box]  # FACE or HANDS, and the box to read in
 ON_CPU = {"gaze_lle": "gaze_ray"}  # what answers in place of a method that needs a GPU; the others' tasks are off
 
 
@@ -46,9 +49,11 @@ class PeopleEngine:
         self.timings_ms: dict[str, float] = {}
         self.off: dict[str, str] = {}  # task -> why this machine does not answer it, although the bundle does
         cores = config.threads or available_cores()
-        # Hands are read beside faces: such small networks gain little from a second thread of their own.
-        self._pool = ThreadPoolExecutor(1, "hands") if cores > 1 else None
-        self._networks = Networks(bundle, max(cores // 2, 1), config.device)
+        # Faces and hands are read side by side, each on one core: such small networks gain little from a second one.
+        self._lanes = [
+            Networks(bundle, max(cores // MOST_LANES, 1), config.device) for _ in range(min(cores, MOST_LANES))
+        ]
+        self._pool = ThreadPoolExecutor(len(self._lanes), "people")
         gpu = has_gpu(config.device)
         names: dict[str, str] = {}
         for task in bundle.tasks:
@@ -64,43 +69,42 @@ class PeopleEngine:
                 names[task] = ON_CPU[name]
             else:
                 self.off[task] = f"{name} needs a GPU, and onnxruntime finds none"
-        made: dict[str, Method] = {name: METHODS[name](self._networks) for name in dict.fromkeys(names.values())}
+        made: dict[str, Method] = {name: METHODS[name](self._lanes[0]) for name in dict.fromkeys(names.values())}
         self.tasks = tuple(names)
         self._methods = {task: made[name] for task, name in names.items()}
 
     def answer(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
         """See Engine. ValueError for a task that the bundle does not answer."""
         start = time.perf_counter()
-        faces, bodies = self._needed(queries)
-        scene = Scene(image, queries, self._networks)
-        if self._pool is not None and faces and bodies:
-            job = self._pool.submit(_read, scene.hands, bodies)
-            _read(scene.face, faces)
-            job.result()
-        else:
-            _read(scene.hands, bodies)  # before gaze, which may rest on them
+        scene = Scene(image, queries)
+        jobs = self._jobs(queries)
+        lanes = [self._pool.submit(_read, scene, lane, jobs) for lane in self._lanes[1 : len(jobs)]]
+        _read(scene, self._lanes[0], jobs)
+        for lane in lanes:
+            lane.result()
         answers = [{task: self._one(scene, query, task) for task in query.tasks} for query in queries]
         self.timings_ms = {"vision": 1e3 * (time.perf_counter() - start)}
         return list(answers)
 
     def warm_up(self) -> None:
-        """One run of every network, so that the first frame is not slow."""
+        """One run of every network in every thread, so that the first frame is not slow."""
         image, box = np.zeros((64, 64, 3), np.uint8), Box(0, 0, 64, 64)
+        reads = {what for method in self._methods.values() for what in method.reads}
+        for lane in self._lanes:
+            _read(Scene(image, ()), lane, deque((what, box) for what in reads))
         for name in self.tasks:
             task = TASKS[name]
             ids = tuple(range(max(task.boxes, 1)))
             self.answer(image, [Query(task.view, (box,) * len(ids), (name,), ids)])
 
-    def _needed(self, queries: Sequence[Query]) -> tuple[list[Box], list[Box]]:
-        """Boxes of the faces and of the bodies whose hands these queries need."""
-        faces, bodies = [], []
+    def _jobs(self, queries: Sequence[Query]) -> deque[Job]:
+        """What these queries need read, the longest jobs first: hands take three times as long as a face."""
+        wanted: dict[Job, None] = {}
         for query in queries:
-            reads: set[str] = set()
             for task in query.tasks:
-                reads |= self._methods[known(task, self.tasks, "task of this bundle")].reads
-            faces += [query.boxes[0]] if "face" in reads else []
-            bodies += [query.boxes[0]] if "hands" in reads else []
-        return faces, bodies
+                for what in self._methods[known(task, self.tasks, "task of this bundle")].reads:
+                    wanted[what, query.boxes[0]] = None
+        return deque(sorted(wanted, key=lambda job: job[0] != HANDS))
 
     def _one(self, scene: Scene, query: Query, task: str) -> Answer:
         values = self._methods[task](scene, query, task)
@@ -119,6 +123,14 @@ def operating_points(methods: Mapping[str, str]) -> dict[str, float]:
     return {task: METHODS[name].operating_point for task, name in methods.items()}
 
 
-def _read(read: Callable[[Box], object], boxes: Sequence[Box]) -> None:
-    for box in boxes:
-        read(box)
+def _read(scene: Scene, networks: Networks, jobs: deque[Job]) -> None:
+    """Do jobs until none is left; several threads share the jobs, each with its own networks."""
+    while True:
+        try:
+            what, box = jobs.popleft()
+        except IndexError:
+            return
+        if what == HANDS:
+            scene.hands[box] = networks.hands.read(scene.image, upper_body(box))
+        else:
+            scene.faces[box] = networks.faces.read(scene.image, box)

@@ -7,13 +7,13 @@ import numpy as np
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Query
 from sf_ros.engines.people import expression, gaze_ray, gesture, looking
-from sf_ros.engines.people.scene import Networks, Scene
+from sf_ros.engines.people.scene import FACE, HANDS, Networks, Scene
 
 
 class HandJoints:
     """Gesture from the joints of up to two hands."""
 
-    reads: frozenset[str] = frozenset({"hands"})
+    reads: frozenset[str] = frozenset({HANDS})
     operating_point = gesture.OPERATING_POINT
     needs_gpu = False
 
@@ -23,13 +23,13 @@ class HandJoints:
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
-        return self._reader.probabilities(scene.hands(query.boxes[0]))
+        return self._reader.probabilities(scene.hands[query.boxes[0]])
 
 
 class Blendshapes:
     """Expression from the 52 blendshapes of a face mesh; without a mesh every label is as likely."""
 
-    reads: frozenset[str] = frozenset({"face"})
+    reads: frozenset[str] = frozenset({FACE})
     operating_point = expression.OPERATING_POINT
     needs_gpu = False
 
@@ -39,7 +39,7 @@ class Blendshapes:
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
-        face = scene.face(query.boxes[0])
+        face = scene.faces[query.boxes[0]]
         count = len(TASKS[task].labels)
         return np.full(count, 1 / count, np.float32) if face is None else self._reader.probabilities(face)
 
@@ -47,7 +47,7 @@ class Blendshapes:
 class LookingAtMe:
     """Looking at me from irises, head turn and eye openness of a face mesh."""
 
-    reads: frozenset[str] = frozenset({"face"})
+    reads: frozenset[str] = frozenset({FACE})
     operating_point = looking.OPERATING_POINT
     needs_gpu = False
 
@@ -56,7 +56,7 @@ class LookingAtMe:
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
-        face = scene.face(query.boxes[0])
+        face = scene.faces[query.boxes[0]]
         yes = looking.UNSEEN if face is None else looking.probability(face)
         return np.array([yes, 1 - yes], np.float32)
 
@@ -64,7 +64,7 @@ class LookingAtMe:
 class GazeRay:
     """Gaze target on the ray of head and irises; without a mesh there is no heat."""
 
-    reads: frozenset[str] = frozenset({"face"})
+    reads: frozenset[str] = frozenset({FACE})
     operating_point = gaze_ray.OPERATING_POINT
     needs_gpu = False
 
@@ -74,7 +74,7 @@ class GazeRay:
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
         box = query.boxes[0]
-        face = scene.face(box)
+        face = scene.faces[box]
         if face is None:
             return np.zeros((gaze_ray.SIZE, gaze_ray.SIZE), np.float32)
         targets = [*query.others, *scene.hand_boxes]

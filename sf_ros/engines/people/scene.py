@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,8 +18,7 @@ from sf_ros.engines.people.face_mesh import Face, FaceMeshReader
 from sf_ros.engines.people.hands import Hand, HandReader
 from sf_ros.engines.people.network import Network, load_network
 
-T = TypeVar("T")
-
+FACE, HANDS = "face", "hands"
 FACE_MESH, BLENDSHAPES = "face_landmarks_detector.tflite", "face_blendshapes.tflite"
 PALMS, HAND_JOINTS = "hand_detector.tflite", "hand_landmarks_detector.tflite"
 
@@ -54,15 +53,14 @@ class Networks:
 
 
 class Scene:
-    """One image during one call of the engine."""
+    """One image during one call of the engine, and what has been read from it before any method is asked."""
 
-    def __init__(self, image: np.ndarray, queries: Sequence[Query], networks: Networks) -> None:
+    def __init__(self, image: np.ndarray, queries: Sequence[Query]) -> None:
         """image: RGB uint8 (H, W, 3). queries: all of the call."""
         self.image, self.queries = image, tuple(queries)
         self.size = int(image.shape[1]), int(image.shape[0])  # width, height
-        self._networks = networks
-        self._faces: dict[Box, Face | None] = {}
-        self._hands: dict[Box, tuple[Hand, ...]] = {}
+        self.faces: dict[Box, Face | None] = {}  # by the detector's box; None: no mesh there
+        self.hands: dict[Box, tuple[Hand, ...]] = {}  # up to two, by the person's body box
         self._of_method: dict[int, Any] = {}
 
     def once(self, method: Method, make: Callable[[], Any]) -> Any:
@@ -71,20 +69,12 @@ class Scene:
             self._of_method[id(method)] = make()
         return self._of_method[id(method)]
 
-    def face(self, box: Box) -> Face | None:
-        """The face in a detector's box; None where there is no mesh."""
-        return _once(self._faces, box, lambda: self._networks.faces.read(self.image, box))
-
-    def hands(self, body: Box) -> tuple[Hand, ...]:
-        """Up to two hands of the person in a body box."""
-        return _once(self._hands, body, lambda: self._networks.hands.read(self.image, upper_body(body)))
-
     @property
     def hand_boxes(self) -> list[Box]:
-        """Boxes of all hands read so far."""
+        """Boxes of all hands."""
         corners = [
             (hand.points_px[:, :2].min(axis=0), hand.points_px[:, :2].max(axis=0))
-            for hands in self._hands.values()
+            for hands in self.hands.values()
             for hand in hands
         ]
         return [Box(float(low[0]), float(low[1]), float(high[0]), float(high[1])) for low, high in corners]
@@ -93,7 +83,7 @@ class Scene:
 class Method(Protocol):
     """Answers tasks about one scene."""
 
-    reads: frozenset[str]  # of each query before it is asked: "face", "hands"
+    reads: frozenset[str]  # what the scene must hold of each query: FACE, HANDS
     operating_point: float  # probability, or peak of the heat, from which its answer is published
     needs_gpu: bool  # too slow for a CPU
 
@@ -123,9 +113,3 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities (L,) float32 of logits (L,)."""
     weights = np.exp(logits.astype(np.float64) - float(logits.max()))
     return np.asarray(weights / weights.sum(), np.float32)
-
-
-def _once(known: dict[Box, T], box: Box, read: Callable[[], T]) -> T:
-    if box not in known:
-        known[box] = read()
-    return known[box]

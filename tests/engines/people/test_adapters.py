@@ -34,7 +34,7 @@ def test_expressions_are_in_our_order(tmp_path: Path, name: str, outputs: int) -
     constant_network(tmp_path / emotieff.FILE, {"input": [1, 3, 224, 224]}, {"logits": logits})
     opened = networks(tmp_path, "expression", "emotieff")
     query = Query("face", (Box(10, 10, 30, 35),), ("expression",), (1,))
-    answer = emotieff.EmotiEff(opened)(Scene(IMAGE, [query], opened), query, "expression")
+    answer = emotieff.EmotiEff(opened)(Scene(IMAGE, [query]), query, "expression")
     assert TASKS["expression"].labels[int(answer.argmax())] == name
     assert answer.sum() == pytest.approx(1) and answer.max() == pytest.approx(np.exp(3) / (np.exp(3) + 7))
 
@@ -47,7 +47,7 @@ def test_the_expression_network_sees_the_tight_face(tmp_path: Path) -> None:
     method = emotieff.EmotiEff(opened)
     for box in (Box(20, 10, 40, 30), Box(0, 0, 20, 10), Box(-5, -5, 0.5, 0.5), Box(60, 44, 90, 90)):
         query = Query("face", (box,), ("expression",), (1,))
-        answer = method(Scene(image, [query], opened), query, "expression")
+        answer = method(Scene(image, [query]), query, "expression")
         white = answer[6] > answer[0]  # anger is the first logit: the mean of standardised red
         assert white == (box == Box(20, 10, 40, 30))
 
@@ -65,7 +65,7 @@ def test_all_heads_of_a_call_share_one_run(tmp_path: Path) -> None:
     opened = networks(tmp_path, "gaze", "gaze_lle")
     method = gaze_lle.GazeLle(opened)
     queries = [Query("frame", (Box(x, 5, x + 10, 15),), ("gaze",), (x,)) for x in (5, 40)]
-    scene = Scene(IMAGE, queries, opened)
+    scene = Scene(IMAGE, queries)
     first, second = (method(scene, query, "gaze") for query in queries)
     np.testing.assert_allclose(first, 0.5)
     np.testing.assert_allclose(second, 0.45)  # times the probability that the target is in the image
@@ -89,7 +89,7 @@ def test_a_pair_is_compared_with_the_sentences(tmp_path: Path) -> None:
     image = np.full((48, 64, 3), 20, np.uint8)
     image[:, :, 1] = 250  # green: the second direction
     query = Query("frame", (Box(10, 10, 20, 40), Box(30, 10, 40, 40)), ("domain", "relation"), (1, 2))
-    scene, method = Scene(image, [query], opened), clip.Clip(opened)
+    scene, method = Scene(image, [query]), clip.Clip(opened)
     for task in query.tasks:
         answer = method(scene, query, task)
         assert answer.argmax() == 1 and answer.sum() == pytest.approx(1) and len(answer) == len(TASKS[task].labels)

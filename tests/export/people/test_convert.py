@@ -41,7 +41,7 @@ def test_gaze_lle_in_onnx_answers_as_its_modules(tmp_path: Path) -> None:
     convert.convert_gaze_lle(tmp_path / "head.pt", encoder, ENCODER, root / gaze_lle.FILE)
     opened = Networks(bundle_of(root, {"gaze": "gaze_lle"}), threads=1, device="cpu")
     queries = [Query("frame", (Box(x, 5, x + 12, 20),), ("gaze",), (x,)) for x in (2, 20, 45)]
-    method, scene = gaze_lle.GazeLle(opened), Scene(IMAGE, queries, opened)
+    method, scene = gaze_lle.GazeLle(opened), Scene(IMAGE, queries)
     answers = [method(scene, query, "gaze") for query in queries]
     assert {answer.shape for answer in answers} == {(64, 64)}
     assert all(np.isfinite(answer).all() and answer.min() >= 0 and answer.max() <= 1 for answer in answers)
@@ -65,7 +65,7 @@ def test_clip_in_onnx_compares_pairs_with_every_label(tmp_path: Path) -> None:
         torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)))
     opened = Networks(bundle_of(tmp_path, {"domain": "clip", "relation": "clip"}), threads=1, device="cpu")
     query = Query("frame", (Box(5, 5, 20, 45), Box(30, 5, 50, 45)), ("domain", "relation"), (1, 2))
-    method, scene = clip.Clip(opened), Scene(IMAGE, [query], opened)
+    method, scene = clip.Clip(opened), Scene(IMAGE, [query])
     for task in query.tasks:
         answer = method(scene, query, task)
         assert answer.shape == (len(TASKS[task].labels),) and answer.sum() == pytest.approx(1, abs=1e-5)
