@@ -117,7 +117,8 @@ def _perceive(options: argparse.Namespace) -> int:
     camera = read_camera_info(options.camera_info) if options.camera_info is not None else None
     with open_source(options.source, options.topic, options.depth_topic) as source:
         pipeline = load_pipeline(options.bundle, config)
-        with open_recorders(options.out, source.fps, replace=options.replace) as recorders, _Interrupt() as interrupt:
+        recording = open_recorders(options.out, source.fps, replace=options.replace, cues=pipeline.cues)
+        with recording as recorders, _Interrupt() as interrupt:
             frames = (dataclasses.replace(frame, camera=camera) for frame in source)
             _run(source, frames, pipeline, recorders.write, summary, interrupt, options)
         result = {**summary.result(source), "off": pipeline.off}

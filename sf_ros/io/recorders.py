@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +17,7 @@ from rosbags.interfaces import Connection, QosDurability, QosHistory, QosLivelin
 from rosbags.interfaces import Qos as BagQos
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from sf_ros.core.cues import CUE_OF, CUES
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.io.capture import file_name, quiet
 from sf_ros.io.containers import listing
@@ -26,7 +27,7 @@ from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.hri import PublisherState
 from sf_ros.msgs.images import ImageError, jpeg
 from sf_ros.msgs.messages import messages
-from sf_ros.msgs.topics import QOS, Names, Qos
+from sf_ros.msgs.topics import LABEL_TASKS, QOS, Names, Qos
 from sf_ros.msgs.typestore import typestore
 
 IMAGE_TOPIC = "/camera/image/compressed"
@@ -116,19 +117,21 @@ class BagRecorder:
     file without an index, which `mcap recover` reads.
     """
 
-    def __init__(self, path: str | Path, version: int = 9) -> None:
+    def __init__(self, path: str | Path, version: int = 9, cues: Collection[str] = tuple(CUES)) -> None:
+        """cues: those that are answered; the labels of the others are not announced, as by the node."""
         if version not in (8, 9):
             raise ValueError(f"{path}: rosbag2 version {version}; expected 8 (Humble) or 9 (Jazzy and later).")
         if Path(path).exists():
             raise RecorderError(f"{path}: exists already. Choose another folder or remove it.")
         self._store = typestore(humble=version == 8)
-        self._settings = MessageSettings(names=Names(node=NODE))
+        label_tasks = tuple(task for task in LABEL_TASKS if CUE_OF[task] in cues)
+        self._settings = MessageSettings(names=Names(node=NODE), label_tasks=label_tasks)
         self._state = PublisherState()
         self._connections: dict[str, Connection] = {}
         self._writer: Writer | None = Writer(path, version=8 if version == 8 else 9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         self._connect(IMAGE_TOPIC, IMAGE_TYPE, QOS["image"])
-        for name, topic in self._settings.names.fixed().items():
+        for name, topic in self._settings.fixed_topics().items():
             self._connect(name, topic.type, QOS[topic.qos])
 
     def write(self, frame: Frame, cues: FrameCues) -> None:
@@ -213,8 +216,10 @@ class Recorders:
         self.close()
 
 
-def open_recorders(out_dir: str | Path, fps: float, *, replace: bool = False) -> Recorders:
-    """Recorders of cues.jsonl, annotated.mp4 and bag/ in one folder.
+def open_recorders(
+    out_dir: str | Path, fps: float, *, replace: bool = False, cues: Collection[str] = tuple(CUES)
+) -> Recorders:
+    """Recorders of cues.jsonl, annotated.mp4 and bag/ in one folder, of frames with these cues.
 
     RecorderError where one of them exists; with `replace`, these three and nothing else are removed first.
     """
@@ -233,7 +238,7 @@ def open_recorders(out_dir: str | Path, fps: float, *, replace: bool = False) ->
     with ExitStack() as stack:  # closes the first recorder where a later one cannot open
         opened: list[Recorder] = [CuesRecorder(folder / OUTPUTS[0])]
         stack.callback(opened[0].close)
-        opened += [VideoRecorder(folder / OUTPUTS[1], fps), BagRecorder(folder / OUTPUTS[2])]
+        opened += [VideoRecorder(folder / OUTPUTS[1], fps), BagRecorder(folder / OUTPUTS[2], cues=cues)]
         stack.pop_all()
     return Recorders(*opened)
 

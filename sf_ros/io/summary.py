@@ -94,11 +94,12 @@ def print_summary(result: dict[str, Any], source: Source) -> None:
         truth = result["truth"]
         names = ("tracked", "tracked_least", "false_persons", "id_switches")
         console.print(", ".join(f"{name.replace('_', ' ')} {truth[name]}" for name in names))
-        table = Table("cue", "frames", "given", "right", "right, settled")
-        for name, share in truth.items():
-            if isinstance(share, dict) and CUE_OF[name] not in result["off"]:
-                table.add_row(name, *(str(share[key]) for key in ("frames", "given", "right", "right_settled")))
-        console.print(table)
+        shares = {name: share for name, share in truth.items() if name in CUE_OF and CUE_OF[name] not in result["off"]}
+        table = Table("task", "frames", "given", "right", "right, settled")
+        for name, share in shares.items():
+            table.add_row(name, *(str(share[key]) for key in ("frames", "given", "right", "right_settled")))
+        if shares:
+            console.print(table)
 
 
 def _percentiles(values: Sequence[float] | deque[float], *which: int) -> dict[str, float | None]:

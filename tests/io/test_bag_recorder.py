@@ -112,6 +112,15 @@ def test_humble_bag_has_its_version(tmp_path: Path):
         assert reader.deserialize(data, connection.msgtype).handedness == 0  # Humble has hri_msgs 2.3, too
 
 
+def test_labels_of_cues_that_are_off_are_not_announced(tmp_path: Path):
+    recorder = BagRecorder(tmp_path / "bag", cues=("gaze", "expression"))
+    recorder.write(*clip()[0])
+    recorder.close()
+    with AnyReader([tmp_path / "bag"]) as reader:
+        labels = [name for name in reader.topics if "/labels/" in name]
+    assert labels == ["/sf_ros/labels/expression"]
+
+
 def test_unknown_bag_version_is_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match=r"expected 8 \(Humble\) or 9"):
         BagRecorder(tmp_path / "bag", version=5)
