@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Any
@@ -35,6 +35,7 @@ from sf_ros.ros.inputs.camera_topics import CameraTopics
 from sf_ros.ros.inputs.depth import DepthImages
 from sf_ros.ros.inputs.persons import ExternalPersons
 from sf_ros.ros.lifecycle import beside_the_executor, logged, serve_transitions
+from sf_ros.ros.memory import give_back_memory
 from sf_ros.ros.parameter_node import ParameterNode
 from sf_ros.ros.parameters import NodeConfig, configs
 from sf_ros.ros.problems import Problems
@@ -43,6 +44,7 @@ from sf_ros.ros.worker import WARNING_PERIOD_S, Worker
 
 CHECK_PERIOD_S = 0.5  # of checking whether images arrive
 REPORT_PERIOD_S = 1.0  # of diagnostics
+END_S = 2.0  # for the current image, when the process ends; ros2 launch repeats its signals after 5 s
 Result = TransitionCallbackReturn
 
 
@@ -197,10 +199,7 @@ class PerceptionNode(ParameterNode):
             self._outputs.close()
         self._pipeline = self._outputs = None
         self._health = Health(active=False)
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back_memory()
 
     def _message_settings(self, config: NodeConfig, runtime: RuntimeConfig) -> MessageSettings:
         """The settings of the messages; only labels that the bundle can answer are announced."""
@@ -289,14 +288,22 @@ def main(args: list[str] | None = None) -> int:
                     raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the shutdown
+        if node is not None and not _closed(node) and sys.exc_info()[0] is None:
+            os._exit(0)
         if node is not None:
-            if not node.loading:
-                node.close()
             node.destroy_node()
         rclpy.try_shutdown()
-        if node is not None and node.loading and sys.exc_info()[0] is None:
-            os._exit(0)  # a library that is loading cannot be stopped
     return 0
+
+
+def _closed(node: PerceptionNode) -> bool:
+    """Close a node; False where it still loads a bundle or answers an image: a library cannot be told to stop."""
+    if node.loading:
+        return False
+    closing = threading.Thread(target=node.close, daemon=True)
+    closing.start()
+    closing.join(END_S)
+    return not closing.is_alive()
 
 
 def _failed(error: Exception) -> int:
