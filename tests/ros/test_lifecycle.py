@@ -5,13 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sf_ros.core.bundle import BundleError
+from sf_ros.core.config import RuntimeConfig
+from sf_ros.perception.pipeline import Pipeline
 from sf_ros.ros.diagnostics import memory_mb
+from tests.perception.fakes import SIZE, FixedAnswers, TwoPeople
 from tests.ros.conftest import FRAMES
 from tests.ros.rig import WAIT_S, Rig, image_message, node_process, resources, until
 
@@ -31,6 +36,31 @@ def test_lifecycle_cycles_release_everything(rig: Rig, images: list[np.ndarray])
         assert not [t for t in threading.enumerate() if t.name == "perception"]
         sizes.append(memory_mb()["resident"])
     assert sizes[2] - sizes[1] < 60, sizes  # the first cycle loads the libraries
+
+
+def test_fifteen_cycles_leave_no_memory_threads_or_handles(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an engine of 32 MB that is loaded anew each time."""
+
+    class Engine(FixedAnswers):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = np.ones(4_000_000)
+
+    def load(bundle: str | None, config: RuntimeConfig) -> Pipeline:
+        return Pipeline(TwoPeople(), Engine(), config)
+
+    monkeypatch.setattr("sf_ros.ros.node.load_pipeline", load)
+    image, used = np.zeros((SIZE[1], SIZE[0], 3), np.uint8), []
+    for cycle in range(15):
+        assert rig.go("configure") and rig.go("activate")
+        camera = rig.camera()
+        rig.show(camera, [image] * 4)
+        rig.client.destroy_publisher(camera)
+        assert rig.go("deactivate") and rig.go("cleanup"), cycle
+        counts = [len(list(Path("/proc/self", name).iterdir())) for name in ("task", "fd")]
+        used.append((*counts, memory_mb()["resident"]))
+    assert used[-1][:2] == used[4][:2], used
+    assert used[-1][2] - used[4][2] < 12, used
 
 
 def test_invalid_transitions_are_refused(rig: Rig) -> None:
@@ -131,7 +161,7 @@ def test_node_answers_and_reports_while_it_configures(rig: Rig, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("rig", [{"autostart": True, "bundle": "/nowhere/at/all"}], indirect=True)
-def test_autostart_configures_the_node_once(rig: Rig, capfd: pytest.CaptureFixture[str]) -> None:
+def test_autostart_configures_the_node_once(capfd: pytest.CaptureFixture[str], rig: Rig) -> None:
     text = ""
 
     def logged() -> bool:
@@ -140,7 +170,8 @@ def test_autostart_configures_the_node_once(rig: Rig, capfd: pytest.CaptureFixtu
         return "Cannot configure: /nowhere/at/all" in text
 
     assert until(logged)
-    assert not rig.go("activate") and rig.set(bundle="")[0].successful
+    assert not rig.go("activate")
+    assert until(lambda: rig.set(bundle="")[0].successful)  # it is still configuring when it says why it cannot
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -149,6 +180,17 @@ def test_signals_end_the_node_without_a_traceback(sent: signal.Signals) -> None:
         process.send_signal(sent)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "Traceback" not in output, output
+
+
+def test_end_of_the_process_does_not_wait_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sf_ros.ros import node
+
+    monkeypatch.setattr(node, "END_S", 0.2)
+    answered = threading.Event()
+    assert not node._closed(SimpleNamespace(loading=True))  # type: ignore[arg-type]
+    assert not node._closed(SimpleNamespace(loading=False, close=lambda: answered.wait(20)))  # type: ignore[arg-type]
+    answered.set()
+    assert node._closed(SimpleNamespace(loading=False, close=answered.set))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
