@@ -36,7 +36,7 @@ def spatial_messages(builder: MessageBuilder) -> Iterator[TopicMessage]:
         unit = direction(gaze_3d)
         if unit is not None and gaze_3d.head is not None:
             transforms.append(_transform(types, header, frame(f"gaze_{face}"), gaze_3d.head, along(unit)))
-    if transforms:
+    if transforms and builder.cues.frame_id:  # a TF frame without a parent is refused by its readers
         yield builder.send("tf", transforms=transforms)
 
 

@@ -23,6 +23,7 @@ from sf_ros.ros.image_topics import publish_images
 from sf_ros.ros.inputs.calibration import Calibration
 from sf_ros.ros.inputs.depth import DepthImages
 from sf_ros.ros.inputs.persons import ExternalPersons
+from sf_ros.ros.inputs.source import ImageSource
 from sf_ros.ros.inputs.stamps import ImageClock, clock_problem, nanoseconds
 from sf_ros.ros.parameters import NodeConfig
 from sf_ros.ros.problems import Problems
@@ -81,7 +82,7 @@ class Worker:
         self._wake = threading.Condition()
         self._state = PublisherState()
         self._published: _Published | None = None  # None before the first frame, and after people have left
-        self._clock = ImageClock()
+        self._clock, self._source = ImageClock(), ImageSource()
         self._bits = BitDepth("image", config.image_bits, node.get_logger().warning)
         self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
 
@@ -175,11 +176,14 @@ class Worker:
         to_rgb = compressed_to_rgb if self._config.compressed else image_to_rgb
         image = to_rgb(message, self._bits)
         size, frame_id = (image.shape[1], image.shape[0]), message.header.frame_id
+        self._problems.set("source", self._source.problem(size, frame_id, arrival.received * 1e-9))
         camera, depth = self._calibration.camera(size, frame_id), None
         if self._depths is not None:
             depth = self._depths.at(own_stamp, arrival.received, size, frame_id)
         if camera is not None and not frame_id:
             frame_id = message.header.frame_id = camera.frame_id
+        unnamed = camera is not None and not frame_id
+        self._problems.set("frame", "neither images nor camera_info name a frame: no TF" if unnamed else "")
         converted = time.perf_counter()
         cues = self._pipeline.step(Frame(image, moment.seconds, self._health.frames, frame_id, camera, depth))
         answered = time.perf_counter()

@@ -20,10 +20,14 @@ POINT, RAY = "/humans/faces/f00003/gaze_target_point", "/humans/faces/f00003/gaz
 
 
 def by_topic(
-    people: tuple[PersonCues, ...], depth: np.ndarray | None, store=JAZZY, settings: MessageSettings | None = None
+    people: tuple[PersonCues, ...],
+    depth: np.ndarray | None,
+    store=JAZZY,
+    settings: MessageSettings | None = None,
+    frame_id: str = "lens",
 ) -> dict:
     """Messages by topic of a frame at 5 s, whose gaze is resolved as the pipeline does; all can be serialised."""
-    cues = FrameCues(5.0, 0, 640, 480, resolve_gaze(people, (640, 480), CAMERA, depth, 0.35), frame_id="lens")
+    cues = FrameCues(5.0, 0, 640, 480, resolve_gaze(people, (640, 480), CAMERA, depth, 0.35), frame_id=frame_id)
     items = messages(cues, store.types.__getitem__, settings or MessageSettings())[0]
     for item in items:
         store.serialize_cdr(item.message, item.type)
@@ -121,3 +125,9 @@ def test_frames_have_the_prefix_of_the_settings():
     looking = someone(gaze=at(0.5, 0.5))
     frames = {t.child_frame_id for t in by_topic((looking,), flat(2.0), settings=settings)["/tf"].transforms}
     assert frames == {"left/" + name for name in spatial(looking, flat(2.0))[1]} and frames
+
+
+def test_without_a_named_frame_there_is_no_tf() -> None:
+    """tf2 refuses a frame without a parent."""
+    people = (someone(gaze=at(0.7, 0.5)),)
+    assert "/tf" in by_topic(people, flat(2.0)) and "/tf" not in by_topic(people, flat(2.0), frame_id="")
