@@ -55,4 +55,5 @@ def check_ranges(config: Any) -> None:
     for entry in dataclasses.fields(config):
         low, high, value = entry.metadata.get("low"), entry.metadata.get("high"), getattr(config, entry.name)
         if low is not None:
+            require(isinstance(value, (int, float)), f"{entry.name} is {value!r}; expected a number")
             require(low <= value <= high, f"{entry.name} is {value}; it must lie in {low:g}..{high:g}")

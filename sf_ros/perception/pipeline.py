@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from sf_ros.core.attention import resolve_gaze
 from sf_ros.core.bundle import Bundle
@@ -62,6 +65,7 @@ class Pipeline:
         A frame whose stamp is repeated or up to RESTART_S late gets the last frame's cues and no queries. When stamps
         go back further, everybody is forgotten and gets a new id.
         """
+        _check(frame)
         if self._last is not None and frame.stamp <= self._last.stamp:
             if self._last.stamp - frame.stamp <= RESTART_S:
                 return dataclasses.replace(self._last, index=frame.index)
@@ -145,6 +149,14 @@ def _engine(bundle: Bundle | PeopleBundle, config: RuntimeConfig) -> Engine:
     from sf_ros.engines.fused import engine as fused
 
     return fused.load_engine(bundle, config)
+
+
+def _check(frame: Frame) -> None:
+    image = frame.image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"Frame {frame.index}: image {image.dtype} {image.shape}; expected RGB uint8 (H, W, 3).")
+    if not math.isfinite(frame.stamp):
+        raise ValueError(f"Frame {frame.index}: stamp {frame.stamp}; expected seconds.")
 
 
 @contextmanager

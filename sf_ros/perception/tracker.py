@@ -85,13 +85,13 @@ class PersonTracker:
         match(confirmed, sure, by_body_and_score, MAX_COST)
         match([track for track in confirmed if track.found], weak, by_body, MAX_WEAK_COST)
         match(new, sure, by_body_and_score, MAX_NEW_COST)
-        found = {id(track) for track, _ in pairs}
+        matched = {id(track) for track, _ in pairs}
         for track, row in pairs:
             track.see(boxes[row], stamp, faces.get(row))
         # Unconfirmed people who were not seen a second time were none.
-        self._tracks = [track for track in self._tracks if id(track) in found or track.id]
+        self._tracks = [track for track in self._tracks if id(track) in matched or track.id]
         for track in self._tracks:
-            track.found = id(track) in found
+            track.found = id(track) in matched
         used = {row for _, row in pairs}
         for row in (row for row in sure if row not in used):
             track = _Track(_Motion(boxes[row]), stamp, stamp, faces.get(row), stamp)

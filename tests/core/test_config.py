@@ -176,3 +176,8 @@ def test_an_unknown_cue_names_the_nearest_one() -> None:
         RuntimeConfig().cue("gestures")
     with pytest.raises(ValueError, match="Did you mean 'gesture'"):
         RuntimeConfig(cues={"gestures": CueConfig()})
+
+
+def test_a_text_in_place_of_a_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="budget_ms is 'fast'; expected a number"):
+        RuntimeConfig(budget_ms="fast")  # type: ignore[arg-type]

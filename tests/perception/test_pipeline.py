@@ -230,3 +230,18 @@ def test_a_warm_up_runs_the_models_and_leaves_no_trace() -> None:
     assert [person.person.track_id for person in cues.people] == [1, 2]
     assert (detector.calls, len(engine.calls)) == (2, 2)
     assert engine.calls[0] == engine.calls[1]  # the same shapes
+
+
+@pytest.mark.parametrize(
+    ("image", "stamp", "message"),
+    [
+        (np.zeros((48, 64), np.uint8), 0.0, r"Frame 7: image uint8 \(48, 64\); expected RGB uint8 \(H, W, 3\)"),
+        (np.zeros((48, 64, 3), np.float32), 0.0, "image float32"),
+        (np.zeros((48, 64, 4), np.uint8), 0.0, r"\(48, 64, 4\)"),
+        (np.zeros((0, 64, 3), np.uint8), 0.0, r"\(0, 64, 3\)"),
+        (np.zeros((48, 64, 3), np.uint8), float("nan"), "stamp nan; expected seconds"),
+    ],
+)
+def test_a_frame_that_is_no_rgb_image_in_time_is_refused(image: np.ndarray, stamp: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Pipeline(TwoPeople(), FixedAnswers(), RuntimeConfig()).step(Frame(image, stamp, 7))

@@ -49,8 +49,8 @@ def holder(root: Path, *names: str) -> Path:
 
     `root` itself where none does. Folders of one of the names are not looked into.
     """
-    found = search(root, lambda folder: any((folder / name).exists() for name in names), names.__contains__)
-    return root if found is None else found
+    folder = search(root, lambda place: any((place / name).exists() for name in names), names.__contains__)
+    return root if folder is None else folder
 
 
 def search(root: Path, wanted: Callable[[Path], bool], closed: Callable[[str], bool]) -> Path | None:

@@ -50,17 +50,17 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
 
 def _take(result: Listing, path: Path, key: str, label: int, box: Box | None = None) -> None:
     """Add a face of one of the classes; `box` where the image shows more than the face."""
-    found = result.folders.find(path)
+    image = result.folders.find(path)
     if not 0 <= label < CLASSES:
         result.drop(_OTHER.get(label, "unknown label"), key)
-    elif box is None or found is None:
+    elif box is None or image is None:
         result.add(Record(path, key, label))
-    elif (size := image_size(found)) is None:
-        result.drop("unreadable image", str(found))
+    elif (size := image_size(image)) is None:
+        result.drop("unreadable image", str(image))
     elif not is_inside(box, *size):
         result.drop("face box outside the image", key)
     else:
-        result.add(Record(found, key, label, (box,)))
+        result.add(Record(image, key, label, (box,)))
 
 
 def _original(result: Listing, root: Path, file: Path) -> None:

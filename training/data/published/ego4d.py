@@ -164,8 +164,8 @@ def _track(
     """Add every STRIDE-th frame of a track. Frames of a clip have one size, which is read from one of them."""
     filled = list(_interpolated(boxes))
     faces = {number: (frames / f"img_{number:05d}.jpg", (box,)) for number, _, box in filled}
-    found = {number: result.folders.find(path) for number, (path, _) in faces.items()}
-    existing = {number: (path, faces[number][1]) for number, path in found.items() if path is not None}
+    images = {number: result.folders.find(path) for number, (path, _) in faces.items()}
+    existing = {number: (path, faces[number][1]) for number, path in images.items() if path is not None}
     size = next((size for path, _ in existing.values() if (size := image_size(path)) is not None), None)
     seen = {n: face for n, face in existing.items() if size is None or is_inside(face[1][0], *size)}
     for number, person, _ in filled[::STRIDE]:
