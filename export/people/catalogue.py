@@ -92,6 +92,7 @@ FACE_LANDMARKER = PublicModel(
     code=APACHE,
     weights=APACHE,
     data=MEDIAPIPE_DATA,
+    gflop=0.29,  # counted in the files, as below
     note="expression and looking_at_me are read from its output by small weights of this project",
 )
 HAND_LANDMARKER = PublicModel(
@@ -118,6 +119,7 @@ HAND_LANDMARKER = PublicModel(
     code=APACHE,
     weights=APACHE,
     data=MEDIAPIPE_DATA,
+    gflop=1.34,  # palms, and one hand
     note="gestures are read from its 21 joints by weights of this project, trained on drawn hands",
 )
 EMOTIEFF_B0 = PublicModel(
