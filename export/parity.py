@@ -32,8 +32,9 @@ def scenes(task: str, split: str, count: int) -> Iterator[Sample]:
     drawn = task if task in DRAWN_TASKS else SUBSTITUTES[TASKS[task].view]
     samples = Scenes(drawn, split, count, 1)
     for index in range(count):
-        boxes = samples[index].boxes[: max(TASKS[task].boxes, 1)]
-        yield dataclasses.replace(samples[index], task=task, boxes=boxes)
+        sample = samples[index]
+        boxes, label = sample.boxes[: max(TASKS[task].boxes, 1)], sample.label if drawn == task else None
+        yield dataclasses.replace(sample, task=task, boxes=boxes, label=label)
 
 
 def compare(
