@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sf_ros.core.config import ModelConfig
@@ -183,6 +183,8 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
     if missing := _missing(manifest.files):
         raise BundleError(f"{path}: lists no {missing}. Export the checkpoint again.")
     for name, expected in manifest.files.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"{path}: lists '{name}', which lies outside the bundle. Export the checkpoint again.")
         file = root / name
         if not file.is_file():
             raise BundleError(f"{file}: missing. Copy the bundle again, or export the checkpoint again.")

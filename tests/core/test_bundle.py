@@ -208,6 +208,16 @@ def test_another_format_is_refused_with_a_remedy(root: Path, number: int, remedy
     assert f"format {number}, this version reads format 2" in message and remedy.format(root=root) in message
 
 
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "llm/../../outside"])
+def test_a_file_outside_the_bundle_is_refused(root: Path, name: str) -> None:
+    path = root / bundles.MANIFEST
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["files"][name] = "0" * 64
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(BundleError, match=f"lists '{name}', which lies outside the bundle"):
+        bundles.load(root, verify=False)
+
+
 def test_an_unknown_model_field_is_named(root: Path) -> None:
     edit(root, lambda data: data["model"].update(colour="red"))
     assert "Unknown field of ModelConfig 'colour'" in refusal(root)
