@@ -34,7 +34,7 @@ from sf_ros.ros.inputs.calibration import Calibration
 from sf_ros.ros.inputs.camera_topics import CameraTopics
 from sf_ros.ros.inputs.depth import DepthImages
 from sf_ros.ros.inputs.persons import ExternalPersons
-from sf_ros.ros.lifecycle import beside_the_executor, logged, serve_transitions
+from sf_ros.ros.lifecycle import Loader, logged, serve_transitions
 from sf_ros.ros.memory import give_back_memory
 from sf_ros.ros.parameter_node import ParameterNode
 from sf_ros.ros.parameters import NodeConfig, configs
@@ -57,7 +57,8 @@ class PerceptionNode(ParameterNode):
     def __init__(self, **options: Any) -> None:
         super().__init__("sf_ros", **options)
         self.add_on_set_parameters_callback(self._on_parameters)
-        serve_transitions(self)
+        self._loader = Loader(self)
+        serve_transitions(self, self._loader)
         self.loading = False  # on_configure runs, in a thread of its own
         self._health = Health(active=False)
         self._pipeline: Pipeline | None = None
@@ -82,7 +83,7 @@ class PerceptionNode(ParameterNode):
         """Configure and activate, once."""
         self.destroy_timer(self._start_timer)
         try:
-            if await beside_the_executor(self, self.trigger_configure) == Result.SUCCESS:
+            if await self._loader.run(self.trigger_configure) == Result.SUCCESS:
                 self.trigger_activate()
         except RuntimeError as error:  # from rcl: somebody else was faster with a transition
             if self.context.ok():
