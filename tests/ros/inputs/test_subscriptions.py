@@ -31,6 +31,7 @@ def nodes() -> Iterator[SimpleNamespace]:
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(made.node)
     executor.add_node(made.other)
+    made.executor = executor
     thread = threading.Thread(target=executor.spin, daemon=True)
     thread.start()
     yield made
@@ -61,9 +62,14 @@ def checked(nodes: SimpleNamespace, made: Any) -> None:
 
 
 def close(nodes: SimpleNamespace, made: Any) -> None:
-    for timer in list(nodes.node.timers):
-        nodes.node.destroy_timer(timer)
-    made.close()
+    """Close it in the executor, as the node does: it may not wait for what another thread destroys."""
+
+    def run() -> None:
+        for timer in list(nodes.node.timers):
+            nodes.node.destroy_timer(timer)
+        made.close()
+
+    assert until(nodes.executor.create_task(run).done)
 
 
 @pytest.mark.parametrize("override", [False, True])
