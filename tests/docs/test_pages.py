@@ -123,7 +123,7 @@ def test_a_cue_is_one_table_entry_and_one_reader(copy: Path) -> None:
     assert topics(copy / "out/hand/bag") >= {"/sf_ros/raised_hands", "/sf_ros/labels/hand_raised"}
     changed = changed_files(copy)
     assert changed == {"sf_ros/core/cues.py", "training/data/raised_hands.py"}, changed
-    assert scores["hand_raised"]["metrics"]["mAP"] > scores["hand_raised"]["chance"]["mAP"] + 0.02
+    assert scores["hand_raised"]["metrics"]["mAP"] > scores["hand_raised"]["chance"]["mAP"] + 0.05
 
 
 def topics(bag: Path) -> set[str]:

@@ -185,12 +185,12 @@ def test_damaged_datasets_train_and_report_losses(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (shutil.rmtree, "hagridv2: no such folder, needed for 'gesture'. How to get it"),
+        (lambda data: shutil.rmtree(data / "hagridv2"), "hagridv2: no such folder, needed for 'gesture'. How to get it"),
         (lambda data: (data / "pisc" / "domain.json").write_text('{"1": '), "domain.json: not valid JSON"),
         (lambda data: [p.unlink() for p in (data / "pisc" / "image").iterdir()], "6 x image missing"),
         (lambda data: [published.truncated(p) for p in data.rglob("gazefollow/**/*.jpg")], "unreadable image"),
     ],
-    ids=["nothing", "truncated JSON", "no images", "truncated images"],
+    ids=["no folder", "truncated JSON", "no images", "truncated images"],
 )  # fmt: skip
 def test_an_unusable_dataset_is_a_one_line_error(
     damage, message: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
