@@ -185,7 +185,7 @@ def test_damaged_datasets_train_and_report_losses(
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda data: shutil.rmtree(data / "hagridv2"), "hagridv2: no such folder, needed for 'gesture'. How to get it"),
+        (lambda data: shutil.rmtree(data / "hagridv2"), "hagridv2: no such folder, needed for 'gesture'. How to"),
         (lambda data: (data / "pisc" / "domain.json").write_text('{"1": '), "domain.json: not valid JSON"),
         (lambda data: [p.unlink() for p in (data / "pisc" / "image").iterdir()], "6 x image missing"),
         (lambda data: [published.truncated(p) for p in data.rglob("gazefollow/**/*.jpg")], "unreadable image"),
