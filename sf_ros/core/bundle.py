@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from sf_ros.core.config import ModelConfig
 from sf_ros.core.cues import TASKS, available_cues, fingerprint
@@ -84,11 +84,12 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A verified bundle: its folder and its manifest."""
+class VerifiedBundle:
+    """What bundles of every kind offer once they are verified: the folder, the manifest, tasks and files."""
 
     root: Path
-    manifest: Manifest
+    manifest: Any  # of the kind
+    remedy: ClassVar[str] = "Export it again."  # may name {root}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -105,19 +106,26 @@ class Bundle:
         """Tasks of the bundle that this installation does not know; they are off."""
         return tuple(name for name in self.manifest.tasks if name not in TASKS)
 
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """The probability from which a task's answer is published, by task."""
-        return {name: point.threshold for name, point in self.manifest.operating_points.items()}
-
     def path(self, name: str) -> Path:
         """The absolute path of one of the bundle's files; BundleError when the manifest does not list it."""
         if name not in self.manifest.files:
             raise BundleError(
                 f"{self.root}: the bundle has no '{name}'; its files are {', '.join(self.manifest.files)}. "
-                "Export it again."
+                + self.remedy.format(root=self.root)
             )
         return self.root / name
+
+
+@dataclass(frozen=True)
+class Bundle(VerifiedBundle):
+    """A verified bundle of the fused model."""
+
+    manifest: Manifest
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability from which a task's answer is published, by task."""
+        return {name: point.threshold for name, point in self.manifest.operating_points.items()}
 
 
 def save(

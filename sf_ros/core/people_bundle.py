@@ -9,11 +9,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core.bundle import MANIFEST, Bundle, BundleError, sha256
-from sf_ros.core.cues import TASKS, available_cues, fingerprint
+from sf_ros.core.bundle import MANIFEST, Bundle, BundleError, VerifiedBundle, sha256
+from sf_ros.core.cues import TASKS, fingerprint
 from sf_ros.core.demo import demo_file
 from sf_ros.core.fields import build
 
@@ -70,44 +70,16 @@ class PeopleManifest:
 
 
 @dataclass(frozen=True)
-class PeopleBundle:
-    """A verified bundle of public models: its folder and its manifest."""
+class PeopleBundle(VerifiedBundle):
+    """A verified bundle of public models."""
 
-    root: Path
     manifest: PeopleManifest
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks that both the bundle and this installation know, in the order of TASKS."""
-        return tuple(name for name in TASKS if name in self.manifest.tasks)
-
-    @property
-    def cues(self) -> tuple[str, ...]:
-        """The cues all of whose tasks the bundle answers."""
-        return available_cues(self.tasks)
-
-    @property
-    def unknown_tasks(self) -> tuple[str, ...]:
-        """Tasks of the bundle that this installation does not know; they are off."""
-        return tuple(name for name in self.manifest.tasks if name not in TASKS)
+    remedy: ClassVar[str] = REMEDY
 
     @property
     def thresholds(self) -> dict[str, float]:
         """The probability from which a task's answer is published, by task."""
         return dict(self.manifest.operating_points)
-
-    def path(self, name: str) -> Path:
-        """The absolute path of one of the bundle's files; BundleError when the manifest does not list it."""
-        if name not in self.manifest.files:
-            raise BundleError(
-                f"{self.root}: the bundle has no '{name}'; its files are {', '.join(self.manifest.files)}. "
-                + REMEDY.format(root=self.root)
-            )
-        return self.root / name
-
-    def has(self, name: str) -> bool:
-        """Whether the bundle has a file of that name."""
-        return name in self.manifest.files
 
 
 def usual_folder() -> Path:
