@@ -23,7 +23,9 @@ class Query:
     boxes: tuple[Box, ...]
     tasks: tuple[str, ...]
     ids: tuple[int, ...]  # track ids of the person or pair
-    others: tuple[Box, ...] = ()  # gaze: faces of the other people in the frame, for engines that weigh targets
+    # Of the other people in the frame, for engines that weigh them: in a frame view their faces, which a gaze may meet;
+    # in a person view their bodies, whose hands may be near.
+    others: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True)

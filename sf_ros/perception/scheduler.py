@@ -142,18 +142,19 @@ class Scheduler:
     ) -> list[Candidate]:
         candidates: list[Candidate | None] = []
         faces = {person.track_id: person.face.clipped(*frame_size) for person in people if person.face}
+        bodies = {person.track_id: person.body.clipped(*frame_size) for person in people}
         for person in people:
-            boxes = {"body": person.body.clipped(*frame_size)}
+            boxes = {"body": bodies[person.track_id]}
             face = faces.get(person.track_id)
             if face and min(face.width, face.height) >= self._config.min_face_px:
                 boxes["face"] = face
             for group in self._person_groups:
                 if box := boxes.get(group.evidence):
-                    others = [other for i, other in faces.items() if other and i != person.track_id]
-                    looks = tuple(others) if group.view == "frame" else ()
-                    candidates.append(self._candidate(group, (person.track_id,), (box,), stamp, looks))
+                    around = {"frame": faces, "person": bodies}.get(group.view, {})
+                    others = tuple(other for i, other in around.items() if other and i != person.track_id)
+                    candidates.append(self._candidate(group, (person.track_id,), (box,), stamp, others))
         for a, b in nearest_pairs(people, max_pairs) if self._pair_groups else ():
-            first, second = a.body.clipped(*frame_size), b.body.clipped(*frame_size)
+            first, second = bodies[a.track_id], bodies[b.track_id]
             if first and second:
                 for group in self._pair_groups:
                     candidates.append(self._candidate(group, (a.track_id, b.track_id), (first, second), stamp))

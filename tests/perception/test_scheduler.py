@@ -253,3 +253,16 @@ def test_everything_is_asked_at_once_about_a_still_image(budget_ms: float) -> No
         asked = [(task, query.ids) for query in queries for task in query.tasks]
         assert len(asked) == len(set(asked)) == 5 * 4 + 10 * 2
         assert tasks_of(queries) == set(TASKS)
+
+
+def test_a_query_brings_what_is_around_its_person() -> None:
+    """Faces that a gaze may meet, bodies whose hands may be near."""
+    people = [person(0), person(1), person(2)]
+    for query in Scheduler(RuntimeConfig()).pick(people, 0.0, SIZE, everything=True):
+        rest = [one for one in people if one.track_id not in query.ids]
+        if query.view == "frame" and len(query.ids) == 1:
+            assert query.others == tuple(one.face for one in rest)
+        elif query.view == "person" and len(query.ids) == 1:
+            assert query.others == tuple(one.body for one in rest)
+        else:
+            assert query.others == ()

@@ -21,7 +21,7 @@ from sf_ros.engines.people.emotieff import EmotiEff
 from sf_ros.engines.people.gaze_lle import GazeLle
 from sf_ros.engines.people.methods import Blendshapes, GazeRay, HandJoints, LookingAtMe
 from sf_ros.engines.people.network import has_gpu
-from sf_ros.engines.people.scene import HANDS, Method, Networks, Scene, upper_body
+from sf_ros.engines.people.scene import HANDS, Method, Networks, Scene
 from sf_ros.engines.threads import available_cores
 
 METHODS: dict[str, type[Method]] = {  # by the names in the manifest
@@ -34,7 +34,7 @@ METHODS: dict[str, type[Method]] = {  # by the names in the manifest
     "clip": Clip,
 }
 MOST_LANES = 4  # threads that read faces and hands, each with its own copy of the networks (10 MB)
-Job = tuple[str, Box]  # FACE or HANDS, and the box to read in
+Job = tuple[str, Box, tuple[Box, ...]]  # FACE or HANDS, the box to read in, and the query's others
 ON_CPU = {"gaze_lle": "gaze_ray"}  # what answers in place of a method that needs a GPU; the others' tasks are off
 
 
@@ -91,7 +91,7 @@ class PeopleEngine:
         image, box = np.zeros((64, 64, 3), np.uint8), Box(0, 0, 64, 64)
         reads = {what for method in self._methods.values() for what in method.reads}
         for lane in self._lanes:
-            _read(Scene(image, ()), lane, deque((what, box) for what in reads))
+            _read(Scene(image, ()), lane, deque((what, box, ()) for what in reads))
         for name in self.tasks:
             task = TASKS[name]
             ids = tuple(range(max(task.boxes, 1)))
@@ -99,12 +99,13 @@ class PeopleEngine:
 
     def _jobs(self, queries: Sequence[Query]) -> deque[Job]:
         """What these queries need read, the longest jobs first: hands take three times as long as a face."""
-        wanted: dict[Job, None] = {}
+        wanted: dict[tuple[str, Box], tuple[Box, ...]] = {}
         for query in queries:
             for task in query.tasks:
                 for what in self._methods[known(task, self.tasks, "task of this bundle")].reads:
-                    wanted[what, query.boxes[0]] = None
-        return deque(sorted(wanted, key=lambda job: job[0] != HANDS))
+                    wanted[what, query.boxes[0]] = query.others
+        jobs = ((what, box, others) for (what, box), others in wanted.items())
+        return deque(sorted(jobs, key=lambda job: job[0] != HANDS))
 
     def _one(self, scene: Scene, query: Query, task: str) -> Answer:
         values = self._methods[task](scene, query, task)
@@ -127,10 +128,10 @@ def _read(scene: Scene, networks: Networks, jobs: deque[Job]) -> None:
     """Do jobs until none is left; several threads share the jobs, each with its own networks."""
     while True:
         try:
-            what, box = jobs.popleft()
+            what, box, others = jobs.popleft()
         except IndexError:
             return
         if what == HANDS:
-            scene.hands[box] = networks.hands.read(scene.image, upper_body(box))
+            scene.hands[box] = networks.hands.read(scene.image, box, others)
         else:
             scene.faces[box] = networks.faces.read(scene.image, box)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
+from sf_ros.core.views import square
 from sf_ros.engines.people.network import Network
 from sf_ros.engines.people.squares import Square, view
 
 MAX_HANDS = 2
 PALM_SIDE, HAND_SIDE = 192, 224  # pixels of the two networks' square inputs
 PALM_SCORE = 0.35  # of a palm that is looked at; the joints' own presence decides
-# Sides of the looked-at square relative to the region. Palms are found with room around them; a close person's box
-# ends at the image's edge, or holds little but the hand.
-VIEWS = (1.5, 2.2)
-REACH = 1.3  # of the middles of a person's own hands from the region's, in halves of its side
+# Sides of the looked-at square relative to the upper body, one view after another until a hand is seen: a palm is
+# found at some sizes in a view and missed at others. The last one is for bodies that the edge of the image cuts off:
+# what is left of them says too little about where their hands are.
+VIEWS, CUT_OFF_VIEW = (1.5, 2.2), 3.3
+# Of the middles of a person's own hands from the upper body's, in halves of its side; for bodies that are cut off.
+REACH, CUT_OFF_REACH = 1.3, 3.0
+EDGE = 0.02  # of the image: nearer to its edge, a body is cut off
 HAND_SCORE = 0.7  # presence from which joints are taken for a hand
 SAME_PALM = 0.3  # intersection over union of boxes of one palm
 SAME_HAND = 0.5  # of boxes around joints: found twice
@@ -34,7 +40,6 @@ class Hand:
     """One hand in an image."""
 
     points_px: np.ndarray  # (21, 3) float32: x, y in pixels of the image, z in the same unit; MediaPipe's order
-    world_m: np.ndarray  # (21, 3) float32 metres around the hand's own centre, x right, y down, z away
     right: float  # probability that it is the person's own right hand
     score: float  # presence, 0..1
 
@@ -45,22 +50,30 @@ class HandReader:
     def __init__(self, palms: Network, landmarks: Network) -> None:
         self._palms, self._landmarks = palms, landmarks
 
-    def read(self, image: np.ndarray, region: Box) -> tuple[Hand, ...]:
+    def read(self, image: np.ndarray, body: Box, others: Sequence[Box] = ()) -> tuple[Hand, ...]:
         """Up to two hands, highest score first.
 
-        `image`: RGB uint8 (H, W, 3); `region`: the square around the person's upper body, pixels.
+        `image`: RGB uint8 (H, W, 3); `body`: the person's body box, `others`: those of other people, who keep the
+        hands that are nearer to them; pixels.
         """
-        for scale in VIEWS:
-            side = scale * max(region.width, region.height)
-            hands = [hand for hand in self._hands(image, Square(*region.center, side, 0.0)) if _within(hand, region)]
+        region, cut_off = upper_body(body), _cut_off(body, image)
+        around = [upper_body(other) for other in others]
+
+        def own(hand: Square) -> bool:
+            away = _away(hand, region)
+            return away <= (CUT_OFF_REACH if cut_off else REACH) and all(away <= _away(hand, o) for o in around)
+
+        for scale in (*VIEWS, CUT_OFF_VIEW) if cut_off else VIEWS:
+            palms = self._palm_squares(image, Square(*region.center, scale * region.width, 0.0))
+            hands = self._hands(image, [palm for palm in palms if own(palm)])
             if hands:
-                return tuple(hands)
+                return hands
         return ()
 
-    def _hands(self, image: np.ndarray, region: Square) -> tuple[Hand, ...]:
+    def _hands(self, image: np.ndarray, squares: Sequence[Square]) -> tuple[Hand, ...]:
         hands: list[Hand] = []
-        for square in self._palm_squares(image, region):
-            hand = self._joints(image, square)
+        for around in squares:
+            hand = self._joints(image, around)
             if hand is None:
                 continue
             hand = self._joints(image, _around_joints(hand.points_px)) or hand
@@ -86,13 +99,11 @@ class HandReader:
     def _joints(self, image: np.ndarray, square: Square) -> Hand | None:
         """The hand in a square; None where there is none."""
         values = list(self._landmarks(view(image, square, HAND_SIDE)).values())
-        points, presence, right, world = (np.asarray(value, np.float32).reshape(-1) for value in values)
+        points, presence, right = (np.asarray(value, np.float32).reshape(-1) for value in values[:3])
         if not np.isfinite(points).all() or presence[0] < HAND_SCORE:
             return None
-        cos, sin = np.cos(square.angle), np.sin(square.angle)
-        metres = world.reshape(21, 3) @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
         pixels = square.to_image(points.reshape(21, 3), HAND_SIDE)
-        return Hand(pixels, metres.astype(np.float32), float(right[0]), float(presence[0]))
+        return Hand(pixels, float(right[0]), float(presence[0]))
 
 
 def _anchors() -> np.ndarray:
@@ -143,10 +154,21 @@ def _upright(up: np.ndarray) -> float:
     return float(np.arctan2(up[0], -up[1]))
 
 
-def _within(hand: Hand, region: Box) -> bool:
-    """Whether a hand is in reach of the person in a region."""
-    offset = np.abs(hand.points_px[:, :2].mean(axis=0) - region.center)
-    return bool(offset.max() <= REACH * max(region.width, region.height) / 2)
+def upper_body(body: Box) -> Box:
+    """The square of the gesture task: where a person's hands are looked for."""
+    return square(body, TASKS["gesture"])
+
+
+def _cut_off(body: Box, image: np.ndarray) -> bool:
+    height, width = image.shape[:2]
+    x, y = EDGE * width, EDGE * height
+    return bool(body.x1 < x or body.y1 < y or body.x2 > width - x or body.y2 > height - y)
+
+
+def _away(hand: Square, region: Box) -> float:
+    """How far a hand is from the middle of an upper body, in halves of its side."""
+    x, y = region.center
+    return max(abs(hand.x - x), abs(hand.y - y)) / (region.width / 2)
 
 
 def _box(hand: Hand) -> Box:

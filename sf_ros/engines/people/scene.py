@@ -9,10 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sf_ros.core.cues import TASKS
 from sf_ros.core.people_bundle import PeopleBundle
 from sf_ros.core.types import Box
-from sf_ros.core.views import square
 from sf_ros.engines.base import Query
 from sf_ros.engines.people.face_mesh import Face, FaceMeshReader
 from sf_ros.engines.people.hands import Hand, HandReader
@@ -92,11 +90,6 @@ class Method(Protocol):
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """Probabilities over the task's labels (L,), or a heatmap (size, size)."""
         ...
-
-
-def upper_body(body: Box) -> Box:
-    """The square of the gesture task: where a person's hands are looked for."""
-    return square(body, TASKS["gesture"])
 
 
 def standardised(

@@ -22,7 +22,7 @@ def views() -> tuple[np.ndarray, ...]:
 
 
 def as_hand(points: np.ndarray, right: float = 1.0) -> Hand:
-    return Hand(points.astype(np.float32), np.zeros((21, 3), np.float32), right, 1.0)
+    return Hand(points.astype(np.float32), right, 1.0)
 
 
 def test_labels_are_in_the_order_of_the_drawn_gestures() -> None:

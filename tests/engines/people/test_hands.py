@@ -95,6 +95,33 @@ def test_hands_out_of_reach_are_another_persons() -> None:
     assert HandReader(Palms((PALM_SIDE - 2.0, 96.0)), Joints()).read(IMAGE, REGION) == ()
 
 
+def test_the_nearer_person_keeps_a_hand_between_two() -> None:
+    palms, neighbour = Palms((150.0, 96.0)), Box(250, 50, 450, 250)
+    assert len(HandReader(palms, Joints()).read(IMAGE, REGION)) == 1
+    assert HandReader(palms, Joints()).read(IMAGE, REGION, (neighbour,)) == ()
+    assert len(HandReader(palms, Joints()).read(IMAGE, REGION, (Box(0, 50, 90, 250),))) == 1
+
+
+def test_who_is_cut_off_by_the_edge_may_reach_further() -> None:
+    reader = HandReader(Palms((PALM_SIDE - 2.0, 96.0)), Joints())
+    assert len(reader.read(IMAGE, Box(0, 50, 60, 250))) == 1
+    assert reader.read(IMAGE, Box(60, 50, 120, 250)) == ()
+
+
+def test_who_is_cut_off_by_the_edge_is_looked_at_thrice() -> None:
+    looks: list[np.ndarray] = []
+
+    class Counted(Palms):
+        def __call__(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
+            looks.extend(inputs)
+            return super().__call__(*inputs)
+
+    HandReader(Counted(), Joints()).read(IMAGE, Box(0, 50, 60, 250))
+    assert len(looks) == 3
+    HandReader(Counted(), Joints()).read(IMAGE, REGION)
+    assert len(looks) == 3 + 2
+
+
 def test_no_palm_or_no_hand_in_it_is_no_hand() -> None:
     assert HandReader(Palms(), Joints()).read(IMAGE, REGION) == ()
     assert HandReader(Palms((96.0, 96.0)), Joints(presence=0.2)).read(IMAGE, REGION) == ()
