@@ -34,7 +34,11 @@ class PeopleTracker:
         rows = distinct(detections.bodies, _rows([box for box, _ in faces]))
         sure = [row for row in rows if detections.scores[row] >= self._score]
         shown = {rows.index(row): box for row, (box, _) in _faces_of(sure, detections, faces).items()}
-        tracks = self._tracker.update(detections.bodies[rows], detections.scores[rows], frame.stamp, shown)
+        distinct_rows = len(rows)
+        rows += [row for row in range(len(detections.bodies)) if row not in rows]
+        tracks = self._tracker.update(
+            detections.bodies[rows], detections.scores[rows], frame.stamp, shown, doubtful_from=distinct_rows
+        )
         bodies = detections.bodies.tolist()
         people = [
             (track_id, rows[index], body)

@@ -11,8 +11,9 @@ from sf_ros.core.types import Box
 
 ROUNDING_S = 1e-6  # of differences of stamps
 LOW_SCORE = 0.1  # weaker boxes may continue a track but not start one (ByteTrack's second association)
-# Largest cost (1 - IoU, or 1 - IoU * score) of a match: with sure boxes, with weak ones, of people seen once.
-MAX_COST, MAX_WEAK_COST, MAX_NEW_COST = 0.8, 0.5, 0.7
+# Largest cost (1 - IoU, or 1 - IoU * score) of a match: with sure boxes, with weak ones, of people seen once, and with
+# boxes that overlap another person's by so much that they may be a second one of that body.
+MAX_COST, MAX_WEAK_COST, MAX_NEW_COST, MAX_DOUBTFUL_COST = 0.8, 0.5, 0.7, 0.3
 # Before that, by faces: where people overlap, a body box jumps from one to the other or takes in both; faces stay.
 MAX_FACE_COST, FACE_MEMORY_S = 0.5, 0.5
 SAME_IOU = 0.85  # a found and a lost track that overlap by more are one person: the one known for longer stays
@@ -42,9 +43,16 @@ class PersonTracker:
         self._stamp: float | None = None
 
     def update(
-        self, boxes: np.ndarray, scores: np.ndarray, stamp: float, faces: Mapping[int, Box] | None = None
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        stamp: float,
+        faces: Mapping[int, Box] | None = None,
+        doubtful_from: int | None = None,
     ) -> list[tuple[int, int]]:
         """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box). faces: by index of their box.
+
+        doubtful_from: index of the first of the boxes that may be second ones of a body; they start no track.
 
         A person who appears mid-stream gets an id in the second frame, which keeps flickering boxes out; in the first
         frame, and after a gap in which all tracks were lost, everyone gets one at once.
@@ -56,8 +64,10 @@ class PersonTracker:
         for track in self._tracks:
             track.motion.predict(gap_s * FRAMES_PER_S, lost=not track.found)
         boxes = np.asarray(boxes, float).reshape(-1, 4)
-        sure = [int(i) for i in np.flatnonzero(scores >= self._score)]
-        weak = [int(i) for i in np.flatnonzero((scores >= min(LOW_SCORE, self._score)) & (scores < self._score))]
+        sure = [int(i) for i in np.flatnonzero(scores[:doubtful_from] >= self._score)]
+        low = [int(i) for i in np.flatnonzero(scores >= min(LOW_SCORE, self._score))]
+        doubtful = [i for i in low if doubtful_from is not None and i >= doubtful_from]
+        weak = [i for i in low if i not in sure and i not in doubtful]
         confirmed = [track for track in self._tracks if track.id]
         new = [track for track in self._tracks if not track.id]
         faces = faces or {}
@@ -84,6 +94,7 @@ class PersonTracker:
         match(seen_faces, [row for row in sure if row in faces], by_face, MAX_FACE_COST)
         match(confirmed, sure, by_body_and_score, MAX_COST)
         match([track for track in confirmed if track.found], weak, by_body, MAX_WEAK_COST)
+        match([track for track in confirmed if track.found], doubtful, by_body, MAX_DOUBTFUL_COST)
         match(new, sure, by_body_and_score, MAX_NEW_COST)
         matched = {id(track) for track, _ in pairs}
         for track, row in pairs:

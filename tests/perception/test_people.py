@@ -60,6 +60,18 @@ def test_a_duplicate_body_is_dropped_and_reset_restarts_ids() -> None:
     assert person.track_id == 1 and person.score == pytest.approx(0.9)
 
 
+def test_a_person_half_covered_by_another_keeps_an_id_without_a_face() -> None:
+    tracker, near, covered = PeopleTracker(RuntimeConfig()), (0.0, 20.0, 100.0, 180.0), (28.0, 20.0, 128.0, 180.0)
+    faces = ((Box(40, 25, 56, 45), 0.8), (Box(80, 25, 96, 45), 0.7))
+    both = [person.track_id for person in track(tracker, detections(near, covered, faces=faces))]
+    assert both == [1, 2]
+    for index in range(1, 4):  # their boxes overlap by more than a half, and only one face is seen
+        people = track(tracker, detections(near, covered, faces=faces[:1]), index)
+        assert [person.track_id for person in people] == both
+    lone = PeopleTracker(RuntimeConfig())
+    assert len(track(lone, detections(near, covered, faces=faces[:1]))) == 1
+
+
 @pytest.mark.parametrize("change", [{"image": np.zeros((400, 400, 3), np.uint8)}, {"frame_id": "other_camera"}])
 def test_another_size_or_camera_gives_new_ids(change: dict) -> None:
     """At twice the size the left person's box is where the right one's was."""

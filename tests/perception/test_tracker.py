@@ -29,6 +29,16 @@ def test_a_weak_box_continues_a_track_but_starts_none() -> None:
     assert tracker.update(boxes(14, 300), np.array([0.05, 0.2]), 0.2) == []
 
 
+def test_a_doubtful_box_continues_a_found_track_but_starts_none() -> None:
+    """A second box of a body may be a person whom the first one covers, if somebody was there."""
+    tracker, scores = PersonTracker(0.35, 1.0), np.array([0.9, 0.8])
+    assert tracker.update(boxes(10, 60), scores, 0.0, doubtful_from=1) == [(1, 0)]
+    assert tracker.update(boxes(10, 60), scores, 0.1) == [(1, 0)]  # seen once
+    assert tracker.update(boxes(10, 60), scores, 0.2) == [(1, 0), (2, 1)]
+    assert tracker.update(boxes(10, 62), scores, 0.3, doubtful_from=1) == [(1, 0), (2, 1)]
+    assert tracker.update(boxes(10, 82), scores, 0.4, doubtful_from=1) == [(1, 0)]  # too far
+
+
 def test_a_later_person_gets_an_id_in_the_second_frame() -> None:
     tracker = PersonTracker(0.35, 1.0)
     tracker.update(boxes(10), np.array([0.9]), 0.0)
