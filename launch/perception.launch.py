@@ -28,6 +28,7 @@ ARGUMENTS = (
     ("device", "auto", "auto | cpu | cuda[:N]; auto uses the CPU, with a warning, where there is no GPU.", None),
     ("source", "none", "Camera to start: the demo clip, or an installed driver; its end is the end of the launch.",
      ["none", "demo", "usb_cam", "v4l2_camera"]),
+    ("video", "", "Video to play again and again in place of a camera (alone, or with source:=demo).", None),
     ("video_device", "/dev/video0", "Device of usb_cam or v4l2_camera.", None),
     ("compressed", "false", "Subscribe to compressed images.", BOOL),
     ("image_reliability", "best_effort", "QoS of the image subscription.", ["best_effort", "reliable"]),
@@ -77,6 +78,10 @@ def actions(context: LaunchContext, given: Collection[str]) -> list[Action]:
     """The actions for the arguments' values. An exception says what is missing, before anything has been started."""
     values = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     respawn = values["respawn"] == "true"
+    if values["video"]:
+        if values["source"] not in ("none", "demo"):
+            raise RuntimeError(f"video is '{values['video']}' and source '{values['source']}'; expected one of them.")
+        values["source"] = "demo"
     if not Path(values["params_file"]).is_file():
         raise RuntimeError(f"params_file is '{values['params_file']}'; expected an existing YAML file.")
     flags = {name: values[name] == "true" for name in FLAGS}
@@ -137,7 +142,7 @@ def driver(context: LaunchContext, values: dict[str, str], respawn: bool) -> Nod
         reason = f"the camera of {package} ended"
         return [LogInfo(msg=f"The launch ends: {reason}."), EmitEvent(event=Shutdown(reason=reason))]
 
-    device = {} if package == "sf_ros" else {"video_device": ParameterValue(values["video_device"], value_type=str)}
+    setting = "video" if package == "sf_ros" else "video_device"
     image = "image" if package == "sf_ros" else "image_raw"
     return Node(
         package=package,
@@ -145,7 +150,7 @@ def driver(context: LaunchContext, values: dict[str, str], respawn: bool) -> Nod
         name="camera",
         namespace=values["namespace"],
         output="screen",
-        parameters=[device] if device else [],
+        parameters=[{setting: ParameterValue(values[setting], value_type=str)}],
         remappings=[(image, values["image"]), ("camera_info", values["camera_info"])],
         respawn=respawn,
         respawn_delay=RESPAWN_DELAY_S,

@@ -146,10 +146,13 @@ def _show(bars: Bars, task: TaskID, have: int, total: int) -> None:
 
 def print_models(manifest: PeopleManifest) -> None:
     """A table of what the bundle holds, for people."""
-    table = Table("model", "answers", "MB", "code", "weights", "trained on", title=f"set {manifest.set}")
+    table = Table("model", title=f"set {manifest.set}")
+    table.add_column("answers", no_wrap=True)
+    for heading in ("MB", "code", "weights", "trained on"):
+        table.add_column(heading)
     for model in manifest.models:
         size = sum(entry.bytes for entry in model.files) / 1e6
-        table.add_row(model.name, ", ".join(model.answers), f"{size:.1f}", model.code, model.weights, model.data)
+        table.add_row(model.name, "\n".join(model.answers), f"{size:.1f}", model.code, model.weights, model.data)
     Console(stderr=True).print(table)
 
 

@@ -19,7 +19,10 @@ TRIES = 4  # in a row without a new byte
 PAUSE_S = 1.0  # before the second try; doubled each time
 CHUNK = 1 << 16
 LIMIT = 2 << 30  # bytes of a file whose size is not known: more is no model of ours
-OFFLINE = "Or put the files into a folder and name it: --from FOLDER."
+OFFLINE = (
+    "Or fetch the files elsewhere, put them into a folder and name it: --from FOLDER (make people FROM=FOLDER); "
+    "with an empty one it lists their addresses."
+)
 # Gone for good, or refused: trying again would not help.
 FINAL_STATUS = {400, 401, 403, 404, 405, 410, 451}
 

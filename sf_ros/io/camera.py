@@ -150,7 +150,10 @@ def _open(spec: int | str) -> Any:
 
 def _remedy(spec: int | str) -> str:
     if isinstance(spec, int) or not is_stream(spec):
-        return "Check 'ls /dev/video*', that no other program uses it, and your permissions."
+        return (
+            "Check 'ls /dev/video*', that no other program uses it, and your permissions. "
+            "Without a camera, name a video or an image."
+        )
     if _ADDRESS.match(spec):
         return "Check the address, user and password, and that the camera is on ('ffprobe ADDRESS')."
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):

@@ -81,7 +81,7 @@ def print_summary(result: dict[str, Any], source: Source) -> None:
     for reason, count in source.skipped.items():
         console.print(f"  skipped {count} x {reason}", markup=False, soft_wrap=True)
     for cue, reason in result["off"].items():
-        console.print(f"  off: {cue}, {reason}", markup=False, soft_wrap=True)
+        console.print(f"  {cue} is off: {reason}", markup=False, soft_wrap=True)
     table = Table("stage", "p50 ms", "p95 ms")
     for name, values in {**result["stages_ms"], "total": result["latency_ms"]}.items():
         table.add_row(name, str(values["p50"]), str(values["p95"]))

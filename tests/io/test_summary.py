@@ -18,5 +18,7 @@ def test_cues_that_are_off_are_named_and_not_compared(capsys: pytest.CaptureFixt
     tasks = {"gesture": shares, "expression": shares}
     print_summary(Summary().result(source) | {"off": off, "truth": truth | tasks}, source)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.strip() for line in lines if "gesture" in line] == ["off: gesture, the bundle does not answer gesture"]
+    assert [line.strip() for line in lines if "gesture" in line] == [
+        "gesture is off: the bundle does not answer gesture"
+    ]
     assert any("expression" in line and "0.5" in line for line in lines)

@@ -150,13 +150,21 @@ def test_parameters_come_from_given_arguments_then_file_then_defaults(
         ("params_file:=/no/such.yaml", "params_file is '/no/such.yaml'; expected an existing YAML file."),
         ("rviz:=true", "package 'rviz2' not found"),
         ("name:=left-eye", "left-eye"),
+        ("source:=usb_cam video:=clip.mp4", "video is 'clip.mp4' and source 'usb_cam'; expected one of them."),
     ],
 )
 def test_launch_that_cannot_start_leaves_no_process(launch: Callable[..., Launched], argument: str, words: str) -> None:
-    launched = launch(argument, *([] if argument.startswith("source") else ["source:=demo"]))
+    launched = launch(*argument.split(), *([] if argument.startswith("source") else ["source:=demo"]))
     assert launched.process.wait(60) == 1
     assert words in launched.output and "process started" not in launched.output
     assert launched.processes() == []
+
+
+def test_launch_plays_the_video_or_says_why_not(launch: Callable[..., Launched], tmp_path: Path) -> None:
+    launched = launch(f"video:={tmp_path / 'none.mp4'}")
+    launched.process.wait(60)
+    assert f"demo_camera: error: {tmp_path / 'none.mp4'}" in launched.output
+    assert "The launch ends: the camera of sf_ros ended." in launched.output and launched.processes() == []
 
 
 def test_launch_ends_with_its_camera(
