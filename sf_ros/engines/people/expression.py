@@ -16,6 +16,9 @@ LABELS = TASKS["expression"].labels
 OPERATING_POINT = 0.4  # probability of a label from which it is published
 SHARPNESS = 0.6  # of the probabilities: as often right as they say
 LARGEST = 2.5  # deviations that count
+# Beyond these degrees away from the camera a face says less and less, then nothing: the far corner of its mouth and its
+# far brow are guessed by the mesh. What is left keeps the order of the labels.
+TURNED_DEG, HIDDEN_DEG, LEAST = 35.0, 45.0, 0.05
 
 # Measure -> mean and standard deviation over about 190 faces with all expressions. Square roots of blendshapes, both
 # sides averaged, and (in widths between the outer eye corners) distances of the mesh.
@@ -33,9 +36,9 @@ TYPICAL: dict[str, tuple[float, float]] = {
 
 # Weights of the measures' deviations, with the action units (AU) that they stand for.
 WEIGHTS: dict[str, dict[str, float]] = {
-    "neutral": {  # nothing moves, the lips are closed
+    "neutral": {  # nothing moves, the lips are closed; closed lips push the chin up a little
         "mouthSmile": -0.9, "jawOpen": -0.5, "lips apart": -0.5, "mouthLowerDown": -0.5, "mouthStretch": -0.4,
-        "browOuterUp": -0.8, "browInnerUp": -0.3, "mouthShrugLower": -0.3, "mouthRollLower": 0.4,
+        "browOuterUp": -0.8, "browInnerUp": -0.3, "mouthShrugLower": 0.2, "mouthRollLower": 0.4,
         "mouthRollUpper": 0.5,
     },
     "happiness": {  # AU 12, 6
@@ -55,7 +58,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
         "eyeSquint": -0.6, "browDown": -0.5, "mouthSmile": -0.3,
     },
     "disgust": {  # AU 10, 17, 9; the eyes narrow and turn away
-        "mouthShrugUpper": 0.8, "mouthShrugLower": 0.7, "corner drop": 0.4, "brow gap": -0.4, "eyeBlink": 0.5,
+        "mouthShrugUpper": 0.6, "mouthShrugLower": 0.3, "corner drop": 0.4, "brow gap": -0.4, "eyeBlink": 0.5,
         "eyeLookDown": 0.6, "eyeWide": -0.4, "jawOpen": -0.4, "mouthSmile": -0.5,
     },
     "anger": {  # AU 4, 7, 23, bared teeth
@@ -68,6 +71,7 @@ WEIGHTS: dict[str, dict[str, float]] = {
 }  # fmt: skip
 # Rare expressions need more evidence, faint ones less.
 OFFSETS = {
+    "neutral": 0.4,
     "happiness": -0.4,
     "sadness": 0.4,
     "surprise": -0.3,
@@ -92,12 +96,19 @@ class ExpressionReader:
     """Names the expression of one face after another."""
 
     def probabilities(self, face: Face) -> np.ndarray:
-        """Probabilities (8,) of the labels, float32, summing to 1."""
+        """Probabilities (8,) of the labels, float32, summing to 1; nearly even for a face that is turned away."""
         deviations = np.clip((measures(face) - _MEAN) / _DEVIATION, -LARGEST, LARGEST)
         scores = SHARPNESS * (_TABLE @ deviations + _OFFSETS)
         raised = np.exp(scores - scores.max())
-        probabilities: np.ndarray = (raised / raised.sum()).astype(np.float32)
+        shown = _shown(face)
+        probabilities: np.ndarray = (shown * raised / raised.sum() + (1 - shown) / len(LABELS)).astype(np.float32)
         return probabilities
+
+
+def _shown(face: Face) -> float:
+    """Share of an expression that the camera sees, LEAST..1."""
+    turn = np.rad2deg(np.arccos(np.clip(face.rotation[2, 2], -1, 1)))
+    return float(np.clip((HIDDEN_DEG - turn) / (HIDDEN_DEG - TURNED_DEG), LEAST, 1))
 
 
 def measures(face: Face) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,22 @@ def test_action_units_raise_their_expression(monkeypatch: pytest.MonkeyPatch, la
     assert moved[LABELS.index(label)] > 2 * average[LABELS.index(label)]
     if label != "contempt":  # the rare one needs more than that
         assert LABELS[moved.argmax()] == label
+
+
+def test_a_chin_pushed_up_by_closed_lips_is_neutral(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = {"mouthShrugLower": 0.4, "jawOpen": 0.01, "mouthLowerDownLeft": 0.0, "mouthLowerDownRight": 0.0}
+    answer = ExpressionReader().probabilities(face(monkeypatch, **closed))
+    assert LABELS[answer.argmax()] == "neutral"
+
+
+@pytest.mark.parametrize(("turn_deg", "told"), [(0, True), (30, True), (45, False), (-50, False), (80, False)])
+def test_a_face_that_is_turned_away_gets_no_label(monkeypatch: pytest.MonkeyPatch, turn_deg: int, told: bool) -> None:
+    cos, sin = np.cos(np.deg2rad(turn_deg)), np.sin(np.deg2rad(turn_deg))
+    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]], np.float32)
+    smile = dataclasses.replace(face(monkeypatch, **MOVED["happiness"]), rotation=turn)
+    answer = ExpressionReader().probabilities(smile)
+    assert LABELS[answer.argmax()] == "happiness" and answer.sum() == pytest.approx(1)
+    assert (answer.max() >= expression.OPERATING_POINT) == told
 
 
 def test_probabilities_sum_to_one_and_are_finite(monkeypatch: pytest.MonkeyPatch) -> None:
