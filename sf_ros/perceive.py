@@ -28,7 +28,7 @@ from sf_ros.core.bundle import BundleError
 from sf_ros.core.camera import CalibrationError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.demo import demo_file
-from sf_ros.core.text import abandon_output, prepare_output, printable
+from sf_ros.core.text import abandon_output, one_line, prepare_output, printable
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.engines import threads
 from sf_ros.io.camera_info import read_camera_info
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _perceive(options)
     except (OptionError, *USER_ERRORS) as error:
         abandon_output()
-        print(f"sf_ros.perceive: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"sf_ros.perceive: error: {one_line(error)}", file=sys.stderr)
         return 2
 
 
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topic", help="image topic of a rosbag that has several")
     parser.add_argument("--depth-topic", help="topic of aligned depth images in a rosbag: gaze targets in space")
     parser.add_argument("--camera-info", type=Path, metavar="FILE", help="camera_info YAML: gaze as rays in space")
-    parser.add_argument("--out", required=True, type=Path, help="folder for cues.jsonl, annotated.mp4 and bag/")
+    parser.add_argument("--out", required=True, help="folder for cues.jsonl, annotated.mp4 and bag/")
     parser.add_argument("--replace", action="store_true", help="replace an earlier recording in --out")
     parser.add_argument(
         "--bundle", metavar="NAME|DIR", help="demo | people | folder of an exported model (default: demo)"
@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 def _perceive(options: argparse.Namespace) -> int:
     if options.max_frames is not None and options.max_frames < 1:
         raise OptionError(f"--max-frames is {options.max_frames}; it must be 1 or more.")
+    if not options.out:
+        raise OptionError("--out is empty; name a folder ('.' is the current one).")
+    options.out = Path(options.out)
     for path in (options.source, options.out, options.bundle, options.camera_info):
         if "\0" in str(path):
             raise OptionError(f"'{path}' is no name of a file: it contains a NUL.")

@@ -102,6 +102,10 @@ def test_a_broken_image_with_an_odd_name_is_printed(tmp_path: Path, capfd: pytes
         (["phone.heic", "--out", "out"], "pillow-heif"),
         (["a ! appsink", "--out", "out"], "GStreamer"),
         (["", "--out", "out"], "no name of a source"),
+        (["clip.mp4", "--out", ""], "--out is empty"),
+        (["clip.mp4", "--out", "clip.mp4/x"], "clip.mp4/x: not a directory."),
+        (["clip.mp4", "--out", "dangling"], "dangling: file exists."),
+        (["clip.mp4", "--out", "a" * 300], "a: file name too long."),
     ],
 )
 def test_odd_sources_are_one_line(
@@ -114,6 +118,7 @@ def test_odd_sources_are_one_line(
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "clip.mp4")
     (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nothing")
     (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
     os.mkfifo("fifo")
     assert perceive.main(arguments) == 2

@@ -15,6 +15,14 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
+def one_line(error: BaseException) -> str:
+    """An error's text in one printable line; the system's own as "PATH: reason."."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror.lower()}."
+    return printable(" ".join(text.split())) or type(error).__name__
+
+
 def prepare_output() -> None:
     """Let stdout and stderr escape what their encoding lacks, instead of raising after all the work."""
     for stream in (sys.stdout, sys.stderr):

@@ -6,6 +6,7 @@ import logging
 import math
 import sqlite3
 import struct
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,11 @@ from sf_ros.io.capture import file_name
 from sf_ros.io.source import IMAGES_FPS, MAX_FPS, Source, SourceError
 from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
 
+if sys.version_info >= (3, 14):
+    from compression.zstd import ZstdError
+else:
+    from backports.zstd import ZstdError  # with rosbags
+
 LOG = logging.getLogger(__name__)
 DEPTH = "depth"  # in a topic's name: its images are distances
 DEPTH_SLOP_S = 0.1  # largest difference of stamps between an image and its depth image
@@ -31,7 +37,7 @@ STEP_S = 1e-3  # least time between two images
 COMPRESSED = "/compressed"  # image_transport's suffix for JPEG topics
 # What rosbags raises on a broken or truncated file; it reads with modules of the standard library.
 READ_ERRORS = (
-    *(AnyReaderError, sqlite3.Error, struct.error),
+    *(AnyReaderError, sqlite3.Error, struct.error, ZstdError),
     *(OSError, EOFError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError, TypeError),
 )
 
@@ -48,6 +54,7 @@ class BagSource(Source):
 
     def __init__(self, path: Path, topic: str | None = None, depth_topic: str | None = None) -> None:
         self._open = ExitStack()
+        self._alone = path.suffix.lower() in (".mcap", ".db3")
         try:
             # SQLite takes no name that is not UTF-8.
             name = self._open.enter_context(file_name(path, folder=not path.is_dir()))
@@ -110,7 +117,10 @@ class BagSource(Source):
         except READ_ERRORS as error:
             self.skip(self.topic, f"the recording is truncated ({_reason(error)})", max(self._count - taken, 1))
         if not read:
-            raise SourceError(f"{self.name}: none of {self._count} messages is an image. {_first(self.skipped)}.")
+            remedy = " Name the recording's folder: only its metadata.yaml tells of compression." * self._alone
+            raise SourceError(
+                f"{self.name}: none of {self._count} messages is an image. {_first(self.skipped)}.{remedy}"
+            )
 
     def close(self) -> None:
         self._open.close()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 
 from sf_ros.core.bit_depth import BitDepth
+from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
-from sf_ros.io.capture import open_capture, read
+from sf_ros.io.capture import is_utf8, open_capture, quiet, read
 from sf_ros.io.images import to_rgb
 from sf_ros.io.source import Source, SourceError, nominal_fps
 from sf_ros.io.video import Clock
@@ -25,6 +28,7 @@ CONNECT_S, READ_S = 5.0, 5.0  # for FFmpeg: a stream silent for longer is opened
 RETRY_S, MAX_RETRY_S = 0.5, 8.0  # between two attempts to reopen; doubled each time
 MAX_INDEX = 2**31 - 1  # of a camera
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))  # what an address may hold as it is
 _SECRET = re.compile(r"(//[^/@\s:]*:)[^/@\s]*(?=@)|((?:user-pw|password)=)\S+")
 
 
@@ -64,9 +68,16 @@ class CameraSource(Source):
         if self._index:  # frames were read
             return
         self.close()
-        problem = f"gave no image within {FIRST_S:g} s" if self._opened else "does not open"
+        problem, remedy = "does not open", _remedy(spec)
+        if self._opened and self.live:
+            problem = f"gave no image within {FIRST_S:g} s"
+        elif self._opened:
+            problem, remedy = (
+                "gave no image",
+                "Its server may send the whole file alone: download it, and name the file.",
+            )
         subject = f"Camera {spec}" if isinstance(spec, int) else f"'{self.name}'"
-        raise self._fault or SourceError(f"{subject} {problem}. {_remedy(spec)}")
+        raise self._fault or SourceError(f"{subject} {problem}. {remedy}")
 
     def __iter__(self) -> Iterator[Frame]:
         while not self._closed.is_set():
@@ -96,31 +107,37 @@ class CameraSource(Source):
         return self._ready.wait_for(lambda: self._newest is not None or self._ended or self._closed.is_set(), timeout_s)
 
     def _run(self) -> None:
-        """Open, read and reopen until closed."""
         try:
-            pause_s = RETRY_S
-            while not self._closed.is_set():
-                capture, before = self._opener(self._spec), self._index
-                if capture.isOpened():
-                    self.reconnects += self._opened
-                    if not self._opened:
-                        self.fps = nominal_fps(capture.get(cv2.CAP_PROP_FPS))
-                        # OpenCV knows no number of frames where the stream has no end.
-                        recording = isinstance(self._spec, str) and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-                        self.live = not recording
-                        self._opened = True
-                    self._read(capture)
-                capture.release()
-                if not self._opened or not self.live:
-                    return
-                pause_s = RETRY_S if self._index > before else min(2 * pause_s, MAX_RETRY_S)
-                self._closed.wait(pause_s)
+            with quiet():  # OpenCV tells of every time-out
+                self._serve()
         except SourceError as error:
             self._fault = error
         finally:
             self._ended = True
             with self._ready:
                 self._ready.notify_all()
+
+    def _serve(self) -> None:
+        """Open, read and reopen until closed."""
+        pause_s, count = RETRY_S, 0.0
+        while not self._closed.is_set():
+            capture, before = self._opener(self._spec), self._index
+            if capture.isOpened():
+                self.reconnects += self._opened
+                if not self._opened:
+                    self.fps = nominal_fps(capture.get(cv2.CAP_PROP_FPS))
+                    # OpenCV knows no number of frames where the stream has no end.
+                    count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if isinstance(self._spec, str) else 0
+                    self.live = count <= 0
+                    self._opened = True
+                self._read(capture)
+            capture.release()
+            if self._opened and not self.live and count - self._index > self.fps:  # counts are not exact
+                self.skip(self.name, "frames announced but not received", int(count) - self._index)
+            if not self._opened or not self.live:
+                return
+            pause_s = RETRY_S if self._index > before else min(2 * pause_s, MAX_RETRY_S)
+            self._closed.wait(pause_s)
 
     def _read(self, capture: Any) -> None:
         """Pass frames on until there are no more."""
@@ -141,10 +158,14 @@ class CameraSource(Source):
 def _open(spec: int | str) -> Any:
     if isinstance(spec, int):
         return open_capture(spec, [cv2.CAP_ANY])
-    if _ADDRESS.match(spec):
+    if match := _ADDRESS.match(spec):
+        # FFmpeg knows schemes in small letters, and OpenCV ends the process for a text that is not UTF-8.
+        spec = match[0].lower() + quote(os.fsencode(spec[match.end() :]), safe=PRINTABLE)
         limits = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, CONNECT_S), (cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_S)
         settings = [value for name, limit_s in limits for value in (name, int(1e3 * limit_s))]
         return open_capture(spec, [cv2.CAP_FFMPEG, cv2.CAP_GSTREAMER], settings)
+    if not is_utf8(spec):
+        raise SourceError(f"'{printable(spec)}' is not UTF-8, which OpenCV cannot open. Rename it, or give its index.")
     return open_capture(spec, [cv2.CAP_GSTREAMER if "!" in spec else cv2.CAP_V4L2])
 
 

@@ -68,7 +68,7 @@ def file_name(path: Path, *, folder: bool = False) -> Iterator[str]:
     names go by a file descriptor: of the file, or for one that does not exist yet (`folder`) of its folder.
     """
     text = os.path.abspath(path)
-    if _is_utf8(text):
+    if is_utf8(text):
         yield text
         return
     descriptor = os.open(path.parent if folder else path, os.O_RDONLY)
@@ -90,7 +90,8 @@ def quiet() -> Iterator[None]:
         log.setLogLevel(level)
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether a name is UTF-8; OpenCV crashes on others."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

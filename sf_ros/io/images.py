@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import re
 import stat
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,10 +26,11 @@ from sf_ros.io.source import IMAGES_FPS, Source, SourceError, natural_order
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-    | {".avif", ".heic", ".heif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif"}
 )
 ANIMATED = frozenset({"GIF", "PNG", "WEBP", "AVIF"})  # other formats hold several images that are no animation
+TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 GROUND = "white"  # behind transparent pixels
 DEFAULT_DURATION_S = 0.1  # of an animation's frame without one, as browsers show it
 BROKEN = "empty, broken or truncated"
@@ -37,6 +40,8 @@ PILLOW_ERRORS = (
 )
 _open = Image.open  # before ultralytics, where it comes later, has put its own in this place
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers without a length
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a JPEG marker that ends the data of a scan
 KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -87,8 +92,7 @@ def read_image(path: Path, *, upright: bool = True, depth: BitDepth | None = Non
         raise ImageFileError((error.strerror or str(error)).lower()) from error
     if kind:
         raise ImageFileError(f"not a file but {kind}")
-    # A JPEG's end marker must follow its last start of scan, even where Pillow is set to accept truncated files.
-    if data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+    if (data[:2] == b"\xff\xd8" and not _is_whole_jpeg(data)) or (data[1:4] == b"PNG" and not _is_whole_png(data)):
         raise ImageFileError(BROKEN)
     _prepare(data)
     try:
@@ -98,6 +102,36 @@ def read_image(path: Path, *, upright: bool = True, depth: BitDepth | None = Non
         raise ImageFileError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
     except PILLOW_ERRORS as error:
         raise ImageFileError(BROKEN) from error
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG has its end marker, even where Pillow is set to accept truncated files.
+
+    What comes behind it does not count: phones append a video or a second image.
+    """
+    at = 2
+    while marker := _MARKER.search(data, at):
+        kind, at = data[marker.start() + 1], marker.end()
+        if kind == 0xD9:
+            return True
+        if kind not in _STANDALONE:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return False
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether all chunks that make a PNG's image have their checksums; Pillow gives black for damaged pixels."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        is_needed = kind[:1].isupper()
+        if is_needed and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def _prepare(data: bytes) -> None:
@@ -138,6 +172,21 @@ def _to_rgb(image: Image.Image, depth: BitDepth | None) -> np.ndarray:
         ground = Image.new("RGBA", image.size, GROUND)
         image = Image.alpha_composite(ground, image)
     return np.asarray(image.convert("RGB"))
+
+
+def further_pages(path: Path) -> int:
+    """How many pages of a TIFF file are not read: all but the first, and pages of other sizes, which are previews."""
+    try:
+        with _open(path) as image:
+            if image.format != "TIFF":
+                return 0
+            size, count = image.size, 0
+            for page in range(1, getattr(image, "n_frames", 1)):
+                image.seek(page)
+                count += image.size == size
+            return count
+    except (*PILLOW_ERRORS, Image.DecompressionBombError):
+        return 0
 
 
 def is_animated(path: Path) -> bool:
@@ -182,6 +231,8 @@ class ImagesSource(Source):
             except ImageFileError as error:
                 self.skip(path.name, str(error))
                 continue
+            if path.suffix.lower() in TIFF_SUFFIXES and (pages := further_pages(path)):
+                self.skip(path.name, "further pages; only the first of a TIFF is read", pages)
             read += 1
             yield Frame(image, index / self.fps, index, still=True)
         if not read:
@@ -213,14 +264,15 @@ class AnimationSource(Source):
         for index in range(self._count):
             try:
                 self._image.seek(self._first + index)
-                image = _to_rgb(self._image, None)
+                shown = self._image.copy()  # which has its duration once it is decoded
+                image = _to_rgb(_turned(shown), None)
             except PILLOW_ERRORS:
                 self.skip(self._path.name, "frames that cannot be decoded", self._count - index)
                 if not index:
                     raise SourceError(f"{self.name}: no frame can be decoded. Copy the file again.") from None
                 return
             yield Frame(image, stamp, index)
-            stamp += _duration_s(self._image)
+            stamp += _duration_s(shown)
 
     def close(self) -> None:
         self._image.close()

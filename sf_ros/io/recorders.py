@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -23,7 +24,7 @@ from sf_ros.io.capture import file_name, quiet
 from sf_ros.io.containers import listing
 from sf_ros.io.cues_json import from_json, to_json
 from sf_ros.io.draw import draw
-from sf_ros.msgs.builder import MessageSettings
+from sf_ros.msgs.builder import MessageSettings, time_of
 from sf_ros.msgs.hri import PublisherState
 from sf_ros.msgs.images import ImageError, jpeg
 from sf_ros.msgs.messages import messages
@@ -121,7 +122,7 @@ class BagRecorder:
         """cues: those that are answered; the labels of the others are not announced, as by the node."""
         if version not in (8, 9):
             raise ValueError(f"{path}: rosbag2 version {version}; expected 8 (Humble) or 9 (Jazzy and later).")
-        if Path(path).exists():
+        if os.path.lexists(path):
             raise RecorderError(f"{path}: exists already. Choose another folder or remove it.")
         self._store = typestore(humble=version == 8)
         label_tasks = tuple(task for task in LABEL_TASKS if CUE_OF[task] in cues)
@@ -168,8 +169,7 @@ class BagRecorder:
 
     def _image(self, frame: Frame, stamp_ns: int) -> Any:
         types = self._store.types
-        sec, nanosec = divmod(stamp_ns, 1_000_000_000)
-        stamp = types["builtin_interfaces/msg/Time"](sec=sec, nanosec=nanosec)
+        stamp = time_of(types.__getitem__, stamp_ns)
         header = types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame.frame_id)
         try:
             return types[IMAGE_TYPE](header=header, format="jpeg", data=jpeg(frame.image))
@@ -224,11 +224,11 @@ def open_recorders(
     RecorderError where one of them exists; with `replace`, these three and nothing else are removed first.
     """
     folder = Path(out_dir)
-    old = [folder / name for name in OUTPUTS if (folder / name).exists()]
+    old = [folder / name for name in OUTPUTS if os.path.lexists(folder / name)]
     if old and not replace:
         raise RecorderError(f"{old[0]}: a recording exists already. Name another folder, or replace it (--replace).")
     for path in old:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

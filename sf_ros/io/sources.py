@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from sf_ros.core.demo import demo_file
 from sf_ros.core.text import printable
@@ -15,6 +15,8 @@ from sf_ros.io.video import VideoSource
 
 VIDEO_MAJOR = 81  # of Linux's video devices
 BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
+COMPRESSED_BAG = (".mcap.zstd", ".db3.zstd")
+FILE_ADDRESS = "file://"
 KINDS = (
     "'demo', a camera index or /dev path, an address (rtsp://, http://, udp://), a GStreamer pipeline, a video, an "
     "image, a folder of images or a rosbag"
@@ -30,8 +32,8 @@ def open_source(spec: str | int | Path, topic: str | None = None, depth_topic: s
     text = str(spec)
     if not text or "\0" in text:
         raise SourceError(f"'{printable(text)}' is no name of a source. Expected {KINDS}.")
-    if text.lower().startswith("file://"):
-        text = unquote(urlsplit(text).path)
+    if text.lower().startswith(FILE_ADDRESS):
+        text = _path_of(text)
     path = Path(text)
     kind = _kind(text)
     if kind is not None and (path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()):
@@ -60,6 +62,15 @@ def open_source(spec: str | int | Path, topic: str | None = None, depth_topic: s
     return _of_path(path, kind)
 
 
+def _path_of(address: str) -> str:
+    """The path of a file:// address. SourceError where it names none."""
+    host, slash, path = address[len(FILE_ADDRESS) :].partition("/")
+    text = unquote(slash + path, errors="surrogateescape")
+    if not text or "\0" in text or host.lower() not in ("", "localhost"):
+        raise SourceError(f"'{printable(address)}' is no address of a file here. Expected file:///PATH.")
+    return text
+
+
 def _kind(text: str) -> str | None:
     """What a path is, "" for a file; None where there is nothing."""
     try:
@@ -84,6 +95,8 @@ def _of_path(path: Path, kind: str) -> Source:
         raise SourceError(f"{printable(str(path))}: not a file but {kind}. Expected {KINDS}.")
     if not os.access(path, os.R_OK):
         raise SourceError(f"{printable(str(path))}: no permission to read it.")
+    if path.name.lower().endswith(COMPRESSED_BAG):
+        raise SourceError(f"{printable(str(path))}: part of a compressed recording. Name its folder.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return AnimationSource(path) if is_animated(path) else ImagesSource(path, [path])
     return VideoSource(path)

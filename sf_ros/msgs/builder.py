@@ -17,6 +17,7 @@ MessageTypes = Callable[[str], Any]  # 'hri_msgs/msg/Gaze' -> class: rosidl_runt
 Value = TypeVar("Value", bound=CueValue)
 
 CONTEMPT = ("skeptical", "annoyed", "disgusted", "")
+LAST_NS = 2**31 * 1_000_000_000 - 1  # seconds of a builtin_interfaces/Time are int32
 PERSONS = ("internal", "external", "off")
 
 
@@ -61,6 +62,12 @@ class TopicMessage(NamedTuple):
         return self.build()
 
 
+def time_of(types: MessageTypes, stamp_ns: int) -> Any:
+    """A builtin_interfaces/Time; the nearest one that its fields can hold (1970 to 2038)."""
+    sec, nanosec = divmod(min(max(stamp_ns, 0), LAST_NS), 1_000_000_000)
+    return types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
+
+
 class MessageBuilder:
     """Builds messages about one frame. `types` are rclpy's message classes or those of a rosbags typestore."""
 
@@ -80,8 +87,7 @@ class MessageBuilder:
     def header_of(self, age_s: float) -> Any:
         """The header of the frame, or of the frame in which a cue of that age was answered."""
         if age_s not in self._headers:
-            sec, nanosec = divmod(max(self._stamp_of(self.cues.stamp - age_s), 0), 1_000_000_000)
-            stamp = self.types("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
+            stamp = time_of(self.types, self._stamp_of(self.cues.stamp - age_s))
             self._headers[age_s] = self.types("std_msgs/msg/Header")(stamp=stamp, frame_id=self.cues.frame_id)
         return self._headers[age_s]
 

@@ -107,7 +107,10 @@ def compressed_to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray
     16-bit PNG is scaled as in `image_to_rgb`.
     """
     data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
     if image is None or image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded.")
     return cv2.cvtColor(_to_8_bits(np.asarray(image), depth), cv2.COLOR_BGR2RGB)

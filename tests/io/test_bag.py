@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Writer1
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
@@ -166,6 +168,47 @@ def test_a_recording_without_images_is_an_error(tmp_path: Path) -> None:
         open_source(path)
     with pytest.raises(SourceError, match="only a rosbag has topics"):
         open_source("demo", CAMERA)
+
+
+def png_of(pixels: int) -> np.ndarray:
+    """The bytes of a PNG that announces an image of pixels x pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", pixels, pixels, 8, 2, 0, 0, 0)
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (head, b"IDAT", b"IEND")]
+    return np.frombuffer(b"\x89PNG\r\n\x1a\n" + b"".join(chunks), np.uint8)
+
+
+@pytest.mark.parametrize("pixels", [60_000, 2**31 - 1])
+def test_an_image_of_impossible_size_is_skipped(tmp_path: Path, pixels: int) -> None:
+    bomb = STORE.types[JPEG](header=header(0), format="png", data=png_of(pixels))
+    with open_source(write(tmp_path / "bag", [(CAMERA, JPEG, bomb), (CAMERA, JPEG, jpeg(1))])) as source:
+        assert [frame.index for frame in source] == [1]
+    ((reason, count),) = source.skipped.items()
+    assert count == 1 and "format 'png', cannot be decoded" in reason
+
+
+@pytest.mark.parametrize("mode", [CompressionMode.MESSAGE, CompressionMode.FILE])
+def test_a_compressed_recording_is_read_or_refused(tmp_path: Path, mode: CompressionMode) -> None:
+    """A damaged one, a truncated one, and its file without the folder's metadata are named."""
+    path = tmp_path / "bag"
+    writer = Writer2(path, version=9, storage_plugin=StoragePlugin.SQLITE3)
+    writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection(CAMERA, RAW, typestore=STORE)
+        for index in range(3):
+            writer.write(connection, 10**9 * index, STORE.serialize_cdr(raw(index), RAW))
+    with open_source(path) as source:
+        assert len(list(source)) == 3
+    (file,) = (file for file in path.iterdir() if file.suffix != ".yaml")
+    with pytest.raises(SourceError, match=r"Name (its|the recording's) folder"):
+        list(open_source(file))
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SourceError, match="not a readable recording"):
+        open_source(path)
+    if mode is CompressionMode.FILE:
+        file.write_bytes(data[:99] + bytes(b ^ 0x5A for b in data[99:]))
+        with pytest.raises(SourceError, match="not a readable recording"):
+            open_source(path)
 
 
 def test_messages_without_an_image_are_skipped_and_counted(tmp_path: Path) -> None:

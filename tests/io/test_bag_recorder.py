@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,17 @@ def test_labels_of_cues_that_are_off_are_not_announced(tmp_path: Path):
 def test_unknown_bag_version_is_an_error(tmp_path: Path):
     with pytest.raises(ValueError, match=r"expected 8 \(Humble\) or 9"):
         BagRecorder(tmp_path / "bag", version=5)
+
+
+def test_a_stamp_that_no_message_holds_is_the_last_one(tmp_path: Path) -> None:
+    frame, cues = next(iter(clip()))
+    recorder = BagRecorder(tmp_path / "bag")
+    recorder.write(replace(frame, stamp=2.0**31), replace(cues, stamp=2.0**31))
+    recorder.close()
+    with AnyReader([tmp_path / "bag"]) as bag:
+        stamps = {
+            (message.header.stamp.sec, message.header.stamp.nanosec)
+            for connection, _, data in bag.messages()
+            if hasattr(message := bag.deserialize(data, connection.msgtype), "header")
+        }
+    assert stamps == {(2**31 - 1, 999_999_999)}

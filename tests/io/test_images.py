@@ -216,6 +216,40 @@ def test_an_animation_gives_all_frames_with_their_times(tmp_path: Path, suffix: 
         assert isinstance(source, ImagesSource) and next(iter(source)).still
 
 
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_an_animation_is_upright_by_its_exif(tmp_path: Path, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    images = [Image.new("RGB", (6, 4), color) for color in ("red", "blue")]
+    images[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=images[1:], duration=100, exif=exif)
+    with open_source(tmp_path / f"a.{suffix}") as source:
+        assert [frame.image.shape for frame in source] == [(6, 4, 3)] * 2
+
+
+def test_what_a_phone_appends_to_a_jpeg_is_no_fault(tmp_path: Path) -> None:
+    """A motion photo's video holds any bytes, a start of scan among them; a cut photo stays broken."""
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "a.jpg", progressive=True)
+    photo = (tmp_path / "a.jpg").read_bytes()
+    for appended in (b"\0\0\0\x18ftypmp42\xff\xda\0", b"\xff\xda", photo[:400], bytes(9)):
+        (tmp_path / "b.jpg").write_bytes(photo + appended)
+        assert read_image(tmp_path / "b.jpg")[0, 0, 0] > 200
+    (tmp_path / "b.jpg").write_bytes(photo[:-2] + b"\0\0\0\x18ftypmp42")
+    with pytest.raises(ImageFileError, match="truncated"):
+        read_image(tmp_path / "b.jpg")
+
+
+def test_a_damaged_png_is_not_read_as_black(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data + b"appended")
+    assert (read_image(tmp_path / "a.png") == noise).all()
+    for start in (data.index(b"IDAT") + 6, len(data) // 2):
+        (tmp_path / "a.png").write_bytes(data[:start] + bytes(8) + data[start + 8 :])
+        with pytest.raises(ImageFileError, match="broken"):
+            read_image(tmp_path / "a.png")
+
+
 def test_a_broken_animation_counts_its_missing_frames(tmp_path: Path) -> None:
     path = tmp_path / "a.gif"
     noise = np.random.default_rng(0).integers(0, 255, (5, 48, 64), np.uint8)
@@ -233,8 +267,11 @@ def test_several_pictures_in_one_file_are_no_animation(tmp_path: Path) -> None:
     images[0].save(tmp_path / "pages.tiff", save_all=True, append_images=images[1:])
     images[0].save(tmp_path / "stereo.jpg", "MPO", save_all=True, append_images=images[1:])
     for name in ("pages.tiff", "stereo.jpg"):
-        (frame,) = open_source(tmp_path / name)
+        source = open_source(tmp_path / name)
+        (frame,) = source
         assert frame.image[0, 0, 0] > 200, name
+        pages = {"pages.tiff: further pages; only the first of a TIFF is read": 1}
+        assert dict(source.skipped) == (pages if name == "pages.tiff" else {})
 
 
 @pytest.mark.parametrize(("bits", "suffix"), [(10, "png"), (12, "png"), (12, "tiff"), (14, "png"), (16, "png")])

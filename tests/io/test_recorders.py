@@ -16,6 +16,7 @@ from rosbags.highlevel import AnyReader
 from sf_ros.core.types import Box, Frame, FrameCues, Gaze, PersonCues
 from sf_ros.io import recorders
 from sf_ros.io.recorders import (
+    OUTPUTS,
     BagRecorder,
     CuesRecorder,
     RecorderError,
@@ -139,6 +140,18 @@ def test_recording_is_overwritten_only_with_replace(tmp_path: Path):
         recording.write(*clip()[0])
     assert len(read_cues(tmp_path / "cues.jsonl")) == 1
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_a_link_to_nothing_is_an_earlier_recording(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(tmp_path / "nowhere" / "x")
+    with pytest.raises(RecorderError, match="a recording exists already"):
+        open_recorders(tmp_path, 10)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "kept")
+    open_recorders(tmp_path, 10, replace=True).close()
+    assert (tmp_path / "kept").is_dir() and not (tmp_path / name).is_symlink()
 
 
 def test_failed_run_leaves_readable_recordings(tmp_path: Path):

@@ -99,6 +99,26 @@ def test_a_file_may_be_named_by_its_address(tmp_path: Path) -> None:
         assert len(list(source)) == 1
 
 
+def test_any_name_may_be_an_address(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 #1?.png"))
+    path.write_bytes(cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes())
+    for address in (path.as_uri(), f"FILE://localhost{path}"):
+        with open_source(address) as source:
+            assert len(list(source)) == 1
+
+
+@pytest.mark.parametrize("address", ["file://", "file://[x/a.png", "file:///a%00b.png", "file://nas/a.png"])
+def test_an_address_of_no_file_is_one_line(address: str) -> None:
+    with pytest.raises(SourceError, match=r"is no address of a file here\. Expected file:///PATH\.$"):
+        open_source(address)
+
+
+def test_a_part_of_a_compressed_recording_names_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.db3.zstd").write_bytes(b"x")
+    with pytest.raises(SourceError, match="Name its folder"):
+        open_source(tmp_path / "a.db3.zstd")
+
+
 def test_a_file_wins_over_a_pipeline_of_the_same_name(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "wow! 1.png"), np.zeros((4, 6, 3), np.uint8))
     assert isinstance(open_source(tmp_path / "wow! 1.png"), ImagesSource)

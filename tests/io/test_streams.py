@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import threading
 import time
@@ -166,6 +167,55 @@ def test_a_recording_on_a_web_server_gives_every_frame_and_ends(tmp_path: Path) 
         stamps = [frame.stamp for frame in source]
     assert stamps == pytest.approx([index / 10 for index in range(12)], abs=2e-3)
     assert not source.live and not source.dropped and not source.reconnects
+
+
+def test_a_recording_that_breaks_off_on_its_way_is_counted(tmp_path: Path) -> None:
+    data = videos.streamable(videos.write(tmp_path / "a.mp4", frames=40))
+
+    class Half(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp4")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+
+        def log_message(self, *_: object) -> None: ...
+
+    with serving(Half) as address, open_source(address) as source:
+        count = len(list(source))
+    assert 0 < count < 40
+    assert dict(source.skipped) == {f"{address}: frames announced but not received": 40 - count}
+
+
+def test_an_address_of_any_bytes_and_case_is_opened() -> None:
+    """OpenCV ends the process for bytes that are not UTF-8; FFmpeg knows no HTTP://."""
+    paths: list[str] = []
+
+    class Named(Camera):
+        def do_GET(self) -> None:
+            paths.append(self.path)
+            super().do_GET()
+
+    with serving(Named) as address:
+        address = address.replace("http", "HTTP") + os.fsdecode(b"/caf\xe9?a=%20b&c")
+        with open_source(address) as source:
+            assert next(iter(source)).image.shape == (48, 64, 3)
+    assert paths[0] == "/stream/caf%E9?a=%20b&c"
+
+
+def test_a_time_out_is_told_once(quick: None, capfd: pytest.CaptureFixture[str]) -> None:
+    handler = type("Silent", (Camera,), {"connections": 0, "silence_s": 60.0})
+    with serving(handler) as address, open_source(address) as source:
+        for _ in source:
+            if source.reconnects:
+                break
+    assert "timeout" not in capfd.readouterr().err  # OpenCV's own line
+
+
+def test_a_pipeline_that_is_not_utf_8_is_one_line() -> None:
+    with pytest.raises(SourceError, match=r"'caf\\xe9 ! x' is not UTF-8"):
+        open_source(os.fsdecode(b"caf\xe9 ! x"))
 
 
 def test_a_pipeline_without_gstreamer_says_what_is_missing() -> None:
