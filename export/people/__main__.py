@@ -148,11 +148,12 @@ def print_models(manifest: PeopleManifest) -> None:
     """A table of what the bundle holds, for people."""
     table = Table("model", title=f"set {manifest.set}")
     table.add_column("answers", no_wrap=True)
-    for heading in ("MB", "code", "weights", "trained on"):
+    for heading in ("MB", "GFLOP", "code", "weights", "trained on"):
         table.add_column(heading)
     for model in manifest.models:
         size = sum(entry.bytes for entry in model.files) / 1e6
-        table.add_row(model.name, "\n".join(model.answers), f"{size:.1f}", model.code, model.weights, model.data)
+        work = "" if model.gflop is None else f"{model.gflop:.1f}"
+        table.add_row(model.name, "\n".join(model.answers), f"{size:.1f}", work, model.code, model.weights, model.data)
     Console(stderr=True).print(table)
 
 

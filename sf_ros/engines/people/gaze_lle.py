@@ -9,9 +9,8 @@ from sf_ros.core.views import resize
 from sf_ros.engines.base import Query
 from sf_ros.engines.people.scene import Networks, Scene, standardised
 
-FILE = (
-    "gaze_lle.onnx"  # written by export.people: image (1, 3, S, S), heads (N, G, G) -> heatmap (N, 64, 64), inside (N,)
-)
+# Written by export.people: image (1, 3, S, S), heads (N, G, G) -> heatmap (N, 64, 64), inside (N,).
+FILE = "gaze_lle.onnx"
 HEAD, HEAD_UP = 1.4, 0.15  # a head's box by its face's: side, and shift upwards in face heights
 
 

@@ -58,10 +58,8 @@ def _interest(image_size: tuple[int, int], targets: Sequence[Box]) -> np.ndarray
     interest = np.zeros((SIZE, SIZE), np.float32)
     grid = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
     for box in targets:
-        centre, side = (
-            np.divide(box.center, image_size),
-            np.maximum(np.divide((box.width, box.height), image_size), 0.02),
-        )
+        centre = np.divide(box.center, image_size)
+        side = np.maximum(np.divide((box.width, box.height), image_size), SMALLEST)
         across, down = (((grid - middle) / (REACH * length)) ** 2 for middle, length in zip(centre, side, strict=True))
         interest = np.maximum(interest, np.exp(-(across[None, :] + down[:, None]) / 2))
     return interest

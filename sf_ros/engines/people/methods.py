@@ -26,15 +26,23 @@ class HandJoints:
         return self._reader.probabilities(scene.hands[query.boxes[0]])
 
 
-class Blendshapes:
-    """Expression from the 52 blendshapes of a face mesh; without a mesh every label is as likely."""
+class OfFaces:
+    """What the methods have in common that read face meshes."""
 
     reads: frozenset[str] = frozenset({FACE})
-    operating_point = expression.OPERATING_POINT
     needs_gpu = False
 
     def __init__(self, networks: Networks) -> None:
         _ = networks.faces
+
+
+class Blendshapes(OfFaces):
+    """Expression from the 52 blendshapes of a face mesh; without a mesh every label is as likely."""
+
+    operating_point = expression.OPERATING_POINT
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks)
         self._reader = expression.ExpressionReader()
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
@@ -44,15 +52,10 @@ class Blendshapes:
         return np.full(count, 1 / count, np.float32) if face is None else self._reader.probabilities(face)
 
 
-class LookingAtMe:
+class LookingAtMe(OfFaces):
     """Looking at me from irises, head turn and eye openness of a face mesh."""
 
-    reads: frozenset[str] = frozenset({FACE})
     operating_point = looking.OPERATING_POINT
-    needs_gpu = False
-
-    def __init__(self, networks: Networks) -> None:
-        _ = networks.faces
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
@@ -61,15 +64,10 @@ class LookingAtMe:
         return np.array([yes, 1 - yes], np.float32)
 
 
-class GazeRay:
+class GazeRay(OfFaces):
     """Gaze target on the ray of head and irises; without a mesh there is no heat."""
 
-    reads: frozenset[str] = frozenset({FACE})
     operating_point = gaze_ray.OPERATING_POINT
-    needs_gpu = False
-
-    def __init__(self, networks: Networks) -> None:
-        _ = networks.faces
 
     def __call__(self, scene: Scene, query: Query, task: str) -> np.ndarray:
         """See Method."""
