@@ -13,6 +13,7 @@ import pytest
 from sf_ros.core import people_bundle
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Box, Frame, Person
+from sf_ros.engines.people.scene import Networks
 from sf_ros.io.images import read_image
 from sf_ros.io.video import VideoSource
 from sf_ros.perception.detectors.base import Detector
@@ -64,6 +65,21 @@ def test_faces_beside_hands_are_found(light_bundle: Path, real: Path) -> None:
             missed.append(label["file"])
     assert len(labels) >= 80
     assert len(missed) <= 0.05 * len(labels), missed
+
+
+@pytest.mark.slow
+def test_raised_hands_are_found_by_way_of_their_persons(detector: Detector, light_bundle: Path, real: Path) -> None:
+    """Persons first, as in the pipeline: several photographs show little more than an arm."""
+    hands = Networks(people_bundle.load(light_bundle), 1, "cpu").hands
+    with (real / "photos" / "gestures.csv").open(encoding="utf-8") as stream:
+        files = [row["file"] for row in csv.DictReader(stream) if row["label"] != "no_gesture"]
+    found = 0
+    for file in files:
+        image = read_image(real / "photos" / file)
+        assert image is not None
+        bodies = [person.body for person in people_in(detector, real / "photos" / file)]
+        found += any(hands.read(image, body, [other for other in bodies if other is not body]) for body in bodies)
+    assert found >= 0.95 * len(files)
 
 
 def tracks(detector: Detector, clip: Path) -> Iterator[tuple[int, tuple[Person, ...]]]:

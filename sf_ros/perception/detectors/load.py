@@ -10,6 +10,7 @@ from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.people_bundle import FACES, PERSONS, PeopleBundle
 from sf_ros.engines.people.network import has_gpu
+from sf_ros.engines.threads import available_cores
 from sf_ros.perception.detectors.base import Detector, DetectorError
 
 YOLOX, YOLO = "yolox", "yolo"
@@ -39,11 +40,16 @@ def load_detector(bundle: Bundle | PeopleBundle, config: RuntimeConfig) -> Detec
 
 
 def _yolox(bundle: PeopleBundle, config: RuntimeConfig) -> Detector:
-    from sf_ros.perception.detectors.yolox import YoloxDetector  # onnxruntime, which a YOLO need not wait for
+    # onnxruntime, which a YOLO need not wait for
+    from sf_ros.engines.people.scene import HAND_JOINTS, PALMS, Networks
+    from sf_ros.perception.detectors.yolox import YoloxDetector
 
     def file(role: str) -> Path:
         """The first file for a role, with a GPU the last: sets list the models of a CPU first."""
         files = [model.files[0].file for model in bundle.manifest.models if role in model.answers and model.files]
         return bundle.path((files or [role])[-1 if has_gpu(config.device) else 0])
 
-    return YoloxDetector(file(PERSONS), file(FACES), config)
+    threads = config.threads or available_cores()
+    hands = {PALMS, HAND_JOINTS} <= bundle.manifest.files.keys()
+    reader = (lambda: Networks(bundle, threads, config.device).hands) if hands else None
+    return YoloxDetector(file(PERSONS), file(FACES), config, reader)

@@ -1,8 +1,8 @@
-"""Persons by YOLOX, faces by YuNet, both in onnxruntime: a detector with permissive code and weights."""
+"""Persons by YOLOX, faces by YuNet, hands by MediaPipe: a detector with permissive code and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Box, Frame
+from sf_ros.engines.people.hands import Hand, HandReader
 from sf_ros.engines.people.network import load_network
 from sf_ros.engines.threads import available_cores
 from sf_ros.perception.detectors.anchors import STRIDES, grid, suppress
@@ -30,15 +31,20 @@ SURE_FACE, BODY_WIDTH, BODY_HEIGHT, BODY_ABOVE = 0.8, 3.0, 8.0, 0.25
 class YoloxDetector:
     """Bodies of YOLOX's class person, faces of YuNet; a sure face without a body gets one in proportion.
 
+    Where no body is sure, a hand makes one: of somebody beside the camera it may show an arm alone.
     DetectorError for files that are no such networks.
     """
 
-    def __init__(self, persons: Path, faces: Path, config: RuntimeConfig) -> None:
+    def __init__(
+        self, persons: Path, faces: Path, config: RuntimeConfig, hands: Callable[[], HandReader] | None = None
+    ) -> None:
+        """hands: opens what finds hands; None: they are not looked for."""
         threads = config.threads or available_cores()
         self._config = config
         try:
             self._persons = PersonDetector(persons, threads, config.device)
             self._faces = FaceDetector(faces, threads, config.device)
+            self._hands = hands() if hands is not None else None
         except BundleError as error:
             raise DetectorError(str(error)) from error
 
@@ -48,6 +54,9 @@ class YoloxDetector:
         faces = self._faces.detect(frame.image, config.face_score)
         low = min(LOW_SCORE, config.person_score)
         bodies, scores = with_faces(*self._persons.detect(frame.image, low), faces, config.person_score)
+        if self._hands is not None and len(scores) and scores[0] < config.person_score:
+            hands = self._hands.read(frame.image, Box.whole(frame.image))
+            bodies, scores = with_hands(bodies, scores, hands)
         return Detections(bodies, scores, tuple(faces))
 
 
@@ -94,6 +103,19 @@ def with_faces(
         return bodies, scores
     bodies = np.concatenate([bodies, [box.as_tuple() for box, _ in lone]])
     scores = np.concatenate([scores, [score for _, score in lone]])
+    order = np.argsort(-scores, kind="stable")
+    return bodies[order], scores[order]
+
+
+def with_hands(bodies: np.ndarray, scores: np.ndarray, hands: Sequence[Hand]) -> tuple[np.ndarray, np.ndarray]:
+    """Bodies (N, 4) and scores (N,), best first, of which the best one around each hand is as sure as the hand."""
+    scores = scores.copy()
+    for hand in hands:
+        x, y = hand.points_px[:, :2].mean(axis=0)
+        around = (bodies[:, 0] <= x) & (x <= bodies[:, 2]) & (bodies[:, 1] <= y) & (y <= bodies[:, 3])
+        if around.any():
+            best = int(np.argmax(around))
+            scores[best] = max(scores[best], hand.score)
     order = np.argsort(-scores, kind="stable")
     return bodies[order], scores[order]
 

@@ -9,8 +9,10 @@ import pytest
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Box, Frame
+from sf_ros.engines.people.hands import HandReader
 from sf_ros.perception.detectors.base import DetectorError
-from sf_ros.perception.detectors.yolox import YoloxDetector, body_of, with_faces
+from sf_ros.perception.detectors.yolox import YoloxDetector, body_of, with_faces, with_hands
+from tests.engines.people.test_hands import Joints, Palms
 from tests.engines.people.tiny import constant_network
 
 SIZE = 64  # YOLOX's input in these tests: 8 x 8, 4 x 4 and 2 x 2 cells
@@ -88,3 +90,29 @@ def test_another_network_is_refused_by_name(tmp_path: Path, persons: bool, faces
     files = other if persons else yolox(tmp_path / "yolox.onnx"), other if faces else yunet(tmp_path / "yunet.onnx")
     with pytest.raises(DetectorError, match=rf"other\.onnx: .*{expected}"):
         YoloxDetector(*files, RuntimeConfig())
+
+
+@pytest.mark.parametrize(
+    ("person", "palms", "score"),
+    [
+        (0.2, [(96.0, 96.0)], 1.0),  # an arm: a weak body around a hand
+        (0.2, [], 0.2),
+        (0.2, [(150.0, 150.0)], 0.2),  # a hand beside it
+        (0.9, [(96.0, 96.0)], 0.9),  # somebody is there: hands are not looked for
+    ],
+)
+def test_a_hand_makes_sure_of_a_weak_body_where_nobody_is_sure(
+    tmp_path: Path, person: float, palms: list[tuple[float, float]], score: float
+) -> None:
+    files = yolox(tmp_path / "yolox.onnx", (27, person, 1.0)), yunet(tmp_path / "yunet.onnx")
+    made = YoloxDetector(*files, RuntimeConfig(), lambda: HandReader(Palms(*palms), Joints()))
+    found = made.detect(Frame(np.zeros((64, 64, 3), np.uint8), 0, 0))
+    np.testing.assert_allclose(found.scores, [score], atol=1e-6)
+
+
+def test_the_best_body_around_a_hand_is_the_hands(tmp_path: Path) -> None:
+    (hand,) = HandReader(Palms((96.0, 96.0)), Joints()).read(np.zeros((100, 100, 3), np.uint8), Box(0, 0, 100, 100))
+    bodies = np.array([[80.0, 0, 100, 100], [0, 0, 100, 100], [20, 0, 90, 100]])
+    sorted_bodies, scores = with_hands(bodies, np.array([0.3, 0.25, 0.2]), (hand,))
+    assert sorted_bodies.tolist() == bodies[[1, 0, 2]].tolist()
+    assert scores.tolist() == [1.0, 0.3, 0.2]
