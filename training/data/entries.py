@@ -58,11 +58,14 @@ def items(value: Any, name: str) -> list[Any]:
 
 
 def text(value: Any, name: str) -> str:
-    """A text that is not empty, or a whole number as text (ids come as both). EntryError for anything else."""
+    """A text that is not empty, without the space around it, or a whole number as text (ids come as both).
+
+    EntryError for anything else.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and value.strip():
-        return value
+        return value.strip()
     raise EntryError(f"'{name}' is {shown(value)}, expected a text")
 
 

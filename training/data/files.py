@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from sf_ros.core.types import Box
-from sf_ros.io.images import PILLOW_ERRORS, ImageFileError, read_image
+from sf_ros.io.images import PILLOW_ERRORS, ImageFileError, kind_of, read_image
 from training.data.entries import EntryError, kind
 from training.data.folders import Folders
 from training.data.sample import Sample
@@ -34,6 +34,7 @@ UNREADABLE = "unreadable entry"  # reason of entries with missing or impossible 
 MIN_INSIDE = 0.05  # share of a box that must lie inside the image
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BOM = "\ufeff"
+NO_FILE = "{path}: {kind}; expected a file. Unpack it again."  # reading a FIFO or a device would never end
 
 
 class DatasetError(ValueError):
@@ -61,6 +62,7 @@ class Listing:
     dropped: Counter[str] = field(default_factory=Counter)  # reason -> number of annotations
     examples: dict[str, str] = field(default_factory=dict)  # reason -> the first such annotation
     folders: Folders = field(default_factory=Folders, repr=False, compare=False)
+    _keys: set[str] = field(default_factory=set, repr=False, compare=False)  # of the records
 
     def drop(self, reason: str, example: str) -> None:
         """Count an annotation that is left out."""
@@ -76,11 +78,14 @@ class Listing:
             self.drop(reason, f"{place}: {error}")
 
     def add(self, record: Record) -> None:
-        """Add a record if its image exists, with any extension; drop it otherwise."""
+        """Add a record if its image exists, with any extension, and it was not added before; drop it otherwise."""
         path = self.folders.find(record.path)
         if path is None:
             self.drop("image missing", str(record.path))
+        elif record.key in self._keys:
+            self.drop("listed again", record.key)
         else:
+            self._keys.add(record.key)
             self.records.append(record if path == record.path else replace(record, path=path))
 
     def class_counts(self, labels: tuple[str, ...]) -> dict[str, int]:
@@ -107,14 +112,14 @@ class FileDataset:
     def identity(self) -> str:
         """Names the samples by all that they are made of, as far as a cache can tell without opening an image.
 
-        The root, the annotations, and size and modification time of every image: about a second for 100,000 files of a
-        local disk.
+        The root, the annotations, and size and times of every image: about a second for 100,000 files of a local disk.
+        The time at which the system changed the file tells of images replaced by others of the same size and age.
         """
         root = "" if self._root is None else f"{self._root.resolve()}"
         digest = hashlib.sha256(repr((root, self.annotations)).encode())
         for record in self.listing.records:
             for path in (record.path, *(path for path, _ in record.moments)):
-                digest.update(b"%d %d " % _stamp(path))
+                digest.update(b"%d %d %d " % _stamp(path))
         return f"{self._name}/{digest.hexdigest()[:16]}"
 
     @cached_property
@@ -138,13 +143,13 @@ class FileDataset:
         return Sample(self.task, image, boxes, record.label, record.points_norm, record.key, record.tags, moments)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and modification time in ns of a file; zeros for a missing one."""
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Size in bytes and, in ns, when a file's content and the file itself were changed; zeros for a missing one."""
     try:
         facts = os.stat(path)
     except (OSError, ValueError):
-        return 0, 0
-    return facts.st_size, facts.st_mtime_ns
+        return 0, 0, 0
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _read(path: Path, boxes: tuple[Box, ...]) -> tuple[np.ndarray, tuple[Box, ...]]:
@@ -212,9 +217,13 @@ def read_json(path: Path, expected: type | None = None) -> Any:
     DatasetError when it is missing, truncated, or not of the `expected` type (dict or list).
     """
     try:
-        data = path.read_bytes()
+        data = b""
+        if not (other := kind_of(path)):
+            data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in a name of an annotation
         raise DatasetError(_reason(path, error)) from None
+    if other:
+        raise DatasetError(NO_FILE.format(path=path, kind=other))
     try:
         try:
             content = json.loads(data)
@@ -231,11 +240,13 @@ def read_json(path: Path, expected: type | None = None) -> Any:
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(number from 1, cells) of the rows of a comma-separated file that are not blank. DatasetError as read_lines.
 
-    Every line is a row of its own, so that a stray quote cannot swallow the rows behind it.
+    Every line is a row of its own, so that a stray quote cannot swallow the rows behind it. A line without a comma is
+    separated by its tabs.
     """
     for number, line in read_lines(path):
+        delimiter = "\t" if "," not in line and "\t" in line else ","
         try:
-            cells = [cell.strip() for cell in next(csv.reader([line]))]
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
         except csv.Error:  # longer than any field may be
             cells = [line]
         if any(cells):
@@ -249,6 +260,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     missing or cannot be read.
     """
     try:
+        if other := kind_of(path):
+            raise DatasetError(NO_FILE.format(path=path, kind=other))
         with path.open("rb") as file:
             for number, line in enumerate(_lines(file), start=1):
                 if line := line.removeprefix(BOM).strip():
@@ -273,6 +286,8 @@ def _lines(file: io.BufferedReader) -> Iterator[str]:
 def read_scalar(path: Path) -> Any:
     """The single value of a .npy file. EntryError when it is missing, broken or holds more."""
     try:
+        if other := kind_of(path):
+            raise EntryError(f"{other}, expected a file")
         with path.open("rb") as file:
             value = np.lib.format.read_array(file, allow_pickle=False).item()
     except (OSError, ValueError, EOFError, MemoryError, SyntaxError) as error:
@@ -284,6 +299,4 @@ def _reason(path: Path, error: OSError | ValueError) -> str:
     """Why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         return f"{path}: no such file."
-    if isinstance(error, IsADirectoryError):
-        return f"{path}: a folder; expected a file. Unpack it again."
     return f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})."

@@ -75,8 +75,8 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def files(folder: Path, ending: str) -> list[Path]:
-    """The files of a folder whose names have an ending, by name; none in a missing one."""
-    return sorted(Path(entry.path) for entry in _scan(folder) if entry.name.endswith(ending))
+    """The files of a folder whose names have an ending, in small or capital letters, by name; none in a missing one."""
+    return sorted(Path(entry.path) for entry in _scan(folder) if entry.name.lower().endswith(ending))
 
 
 def _scan(folder: Path) -> Iterator[os.DirEntry[str]]:

@@ -69,16 +69,14 @@ def _original(result: Listing, root: Path, file: Path) -> None:
     if not folder.is_dir():
         folder = root / "Manually_Annotated_Images"
     columns = {name: index for index, name in enumerate(_COLUMNS)}
-    first = True
     for row, cells in read_rows(file):
-        if first and _PATH in map(str.lower, cells):
+        if _PATH in map(str.lower, cells):
             columns = {name: index for index, name in enumerate(map(str.lower, cells))}
             if missing := [name for name in (_PATH, *_BOX, _LABEL) if name not in columns]:
                 raise DatasetError(f"{file}: the header has no column {missing[0]}.")
         else:
             with result.entry(f"{file}, row {row}", "unreadable row"):
                 _face(result, folder, cells, columns)
-        first = False
 
 
 def _face(result: Listing, folder: Path, cells: list[str], columns: dict[str, int]) -> None:
@@ -100,7 +98,7 @@ def _face(result: Listing, folder: Path, cells: list[str], columns: dict[str, in
 def _with_arrays(result: Listing, folder: Path) -> None:
     """`<id>_exp.npy` holds the class as a string or a number."""
     for file in files(folder / "annotations", "_exp.npy"):
-        name = file.name.removesuffix("_exp.npy")
+        name = file.name[: -len("_exp.npy")]
         with result.entry(f"{file}", _SINGLE):
             label = whole(read_scalar(file), "the value")
             _take(result, folder / "images" / f"{name}.jpg", f"affectnet/{folder.name}/{name}", label)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +37,19 @@ STRIDE = 13  # frames between samples
 MAX_FRAME = 99_999  # five digits in the names of frames
 _TRACK = "unreadable annotations of a track"
 YES, NO = (TASKS["looking_at_me"].labels.index(name) for name in ("yes", "no"))
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Frames in which a person looks, first and last inclusive."""
+
+    person: str | None  # None: unknown
+    first: int
+    last: int
+    is_known: bool = True  # whether the annotation could be read
+
+    def has(self, person: str, frame: int) -> bool:
+        return self.person in (None, person) and self.first <= frame <= self.last
 
 
 def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
@@ -112,14 +126,26 @@ def neighbours(frames: Mapping[int, T], number: int, count: int) -> tuple[T, ...
     return tuple(result)
 
 
-def _segments(result: Listing, file: Path) -> list[tuple[str, int, int]]:
-    """(person, first frame, last frame) of each segment with a person. DatasetError for an unreadable file."""
+def _segments(result: Listing, file: Path) -> list[_Segment]:
+    """Each segment with a person. DatasetError for an unreadable file.
+
+    One with an unreadable end leaves open who looks from its start on; without a start, in any frame.
+    """
     segments = []
     for row, entry in enumerate(read_json(file, list), start=1):
+        segment = _Segment(None, 0, MAX_FRAME, is_known=False)
         with result.entry(f"{file}, segment {row}"):
-            if (person := field(entry, "label")) not in (None, ""):
-                first, last = (whole(field(entry, name), name) for name in ("start_frame", "end_frame"))
-                segments.append((text(person, "label"), first, last))
+            if (person := field(entry, "label")) in (None, ""):
+                continue
+            segment = replace(segment, person=text(person, "label"))
+            first = whole(field(entry, "start_frame"), "start_frame")
+            segment = replace(segment, first=first)
+            last = whole(field(entry, "end_frame"), "end_frame")
+            segment = replace(segment, first=min(first, last))
+            if last < first:
+                raise EntryError(f"'end_frame' is {last}, before the 'start_frame' {first}")
+            segment = replace(segment, last=last, is_known=True)
+        segments.append(segment)
     return segments
 
 
@@ -156,7 +182,7 @@ def _box(entry: dict[str, Any]) -> Box | None:
 def _track(
     result: Listing,
     boxes: dict[int, tuple[str, Box]],
-    segments: list[tuple[str, int, int]],
+    segments: list[_Segment],
     frames: Path,
     key: str,
     moments: int,
@@ -169,10 +195,13 @@ def _track(
     size = next((size for path, _ in existing.values() if (size := image_size(path)) is not None), None)
     seen = {n: face for n, face in existing.items() if size is None or is_inside(face[1][0], *size)}
     for number, person, _ in filled[::STRIDE]:
-        looking = any(name == person and first <= number <= last for name, first, last in segments)
+        looking = [segment.is_known for segment in segments if segment.has(person, number)]
         path, marked = faces[number]
         if number in existing and number not in seen:
             result.drop("face outside the image", f"{key}/{number}")
+            continue
+        if looking and not any(looking):
+            result.drop("looking unknown by an unreadable segment", f"{key}/{number}")
             continue
         others = neighbours(seen, number, moments) if number in seen else ()
         result.add(Record(path, f"{key}/{number}", YES if looking else NO, marked, moments=others))

@@ -49,7 +49,7 @@ def listing(root: Path, task: str, split: str, moments: int = 1) -> Listing:
             path = _image(result, folder, image)
             for pair, label in pairs[image].items():
                 with result.entry(f"{file}, image {image}, pair '{pair}'"):
-                    _pair(result, path, f"pisc/{image}/{pair.replace(' ', '-')}", people[image], pair, label, task)
+                    _pair(result, path, f"pisc/{image}", people[image], pair, label, task)
     return result
 
 
@@ -64,7 +64,8 @@ def _people(result: Listing, file: Path) -> dict[str, Any]:
 
 def _pair(result: Listing, path: Path, key: str, people: Any, pair: str, label: Any, task: str) -> None:
     """Read one pair. EntryError for an unusable one."""
-    boxes, label = _boxes(people, pair), whole(label, "the label")
+    members, label = sorted(whole(member, "a person number") for member in pair.split()), whole(label, "the label")
+    boxes, key = _boxes(people, members), f"{key}/{'-'.join(map(str, members))}"
     if boxes is None:
         result.drop("nonexistent person number or box", key)
     elif not 1 <= label <= _CLASSES[task]:
@@ -79,15 +80,14 @@ def _image(result: Listing, folder: Path, image: str) -> Path:
     return plain if result.folders.find(padded) is None and result.folders.find(plain) else padded
 
 
-def _boxes(people: Any, pair: str) -> tuple[Box, Box] | None:
-    """The boxes of a pair '1 2', clipped to the image; None where a person or the image part of a box is missing."""
-    members = [whole(member, "a person number") - 1 for member in pair.split()]
+def _boxes(people: Any, members: list[int]) -> tuple[Box, Box] | None:
+    """The boxes of two people, clipped to the image; None where a person or the image part of a box is missing."""
     if len(members) != 2:
         raise EntryError("expected two person numbers")
     boxes = items(field(people, "bbox"), "bbox")
     first, second = members
-    if first == second or not all(0 <= member < len(boxes) for member in members):
+    if first == second or not all(1 <= member <= len(boxes) for member in members):
         return None
     width, height = (number(field(people, name), name) for name in ("imgW", "imgH"))
-    box1, box2 = (clipped(numbers(boxes[member], "bbox", 4), width, height) for member in members)
+    box1, box2 = (clipped(numbers(boxes[member - 1], "bbox", 4), width, height) for member in members)
     return (box1, box2) if box1 and box2 else None
