@@ -33,6 +33,7 @@ from export.parity import compare, engine_without_manifest, scenes
 from export.vision import VisionGraph, export_vision, fidelity
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
+from sf_ros.core.text import command_line
 from sf_ros.engines.fused.layout import unsupported_layout
 from sf_ros.model.fusion import FusedModel
 from training.config import preset
@@ -77,6 +78,7 @@ class Arguments:
             raise ValueError(f"--vision needs one or more of {', '.join(FILES)}.")
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:

@@ -19,6 +19,7 @@ from rich.progress import Progress, TaskID
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.text import command_line
 from sf_ros.engines.fused.tensorrt import BATCHES, EngineError, build_engine, engine_folder, engine_key
 
 
@@ -41,6 +42,7 @@ def build(bundle: Bundle, folder: Path, batches: Sequence[int], rebuild: bool) -
     return {"engine": str(path), "built": True, "megabytes": round(path.stat().st_size / 1e6, 1), "seconds": seconds}
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.engine", description=__doc__.partition("\n\n")[2])

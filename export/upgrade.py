@@ -18,6 +18,7 @@ from typing import Any
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.cues import TASKS, fingerprint, task_contract
+from sf_ros.core.text import command_line
 
 
 def upgraded(data: dict[str, Any]) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def upgraded(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, "format": 2, "model": model, "tasks": tasks, "precision": precision, "files": files}
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.upgrade", description=__doc__)

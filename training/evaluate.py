@@ -19,6 +19,7 @@ import tyro
 from rich.console import Console
 
 from sf_ros.core.bundle import BundleError
+from sf_ros.core.text import check_name, command_line
 from training.data.sample import SampleError
 from training.data.source import open_source
 from training.evaluation import published_results
@@ -41,10 +42,12 @@ class Arguments:
     hide: str = ""  # comma-separated parts left out of drawings, to see if answers depend on them: eyes, mouth, hands
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m training.evaluate", description=__doc__)
     try:
+        check_name(arguments.model)
         if arguments.submission is not None:
             print(json.dumps(submit(arguments.model, arguments.data, arguments.submission, arguments.moments)))
             return 0

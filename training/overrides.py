@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
 from sf_ros.core.fields import known
+from sf_ros.core.text import check_name
 from training.config import TrainConfig, preset
 
 T = TypeVar("T")
@@ -25,8 +27,17 @@ def parse(kind: type[T], argv: Sequence[str], prog: str, description: str | None
     """The arguments of a command line PRESET [options], where --preset.FIELD changes any field of the preset.
 
     `kind` has the fields `preset` and `set`; `set` gets the changes as texts for `with_fields`. Other kinds are parsed
-    as usual. ValueError for an unknown preset; as with every tyro command, SystemExit for other errors and --help.
+    as usual. ValueError for an unknown preset and a folder that cannot hold weights; as with every tyro command,
+    SystemExit for other errors and --help.
     """
+    arguments = _parse(kind, argv, prog, description)
+    for value in vars(arguments).values():
+        if isinstance(value, Path):
+            check_name(value)
+    return arguments
+
+
+def _parse(kind: type[T], argv: Sequence[str], prog: str, description: str | None) -> T:
     takes_preset = "preset" in {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if not takes_preset or not argv or argv[0].startswith("-"):
         return tyro.cli(kind, args=argv, prog=prog, description=description)

@@ -24,6 +24,7 @@ from rich.console import Console
 
 from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig, preset
 from training.data import cache
@@ -69,6 +70,7 @@ class Arguments:
     random: bool = False  # random instead of published weights, to measure speed and memory; writes no checkpoint
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:

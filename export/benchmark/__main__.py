@@ -29,6 +29,7 @@ from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.demo import demo_file
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from sf_ros.engines.fused.engine import FusedEngine
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.detectors.yolo import YoloDetector
@@ -56,6 +57,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = arguments().parse_args(argv)

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 from sf_ros.core.config import MODELS, LlmConfig
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from sf_ros.engines.fused.llm import load_llm
 from sf_ros.model.fusion import build_llm, llama_config
 
@@ -108,6 +109,7 @@ def table(result: dict[str, Any]) -> Table:
     return shown
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.benchmark.memory", description=__doc__.partition("\n\n")[2])

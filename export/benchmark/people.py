@@ -23,6 +23,7 @@ from rich.table import Table
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.text import command_line
 from sf_ros.core.types import Frame
 from sf_ros.engines.threads import available_cores
 from sf_ros.io.source import SourceError
@@ -35,6 +36,7 @@ WARM_UP = 5  # frames
 MOST_FRAMES = 300  # of a video, held in memory
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.benchmark.people", description=__doc__.partition("\n\n")[2])

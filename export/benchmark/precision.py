@@ -26,6 +26,7 @@ from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.demo import demo_file
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from sf_ros.engines.base import Answer, Engine
 from sf_ros.engines.fused.engine import FusedEngine
 
@@ -72,6 +73,7 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     options = arguments().parse_args(argv)

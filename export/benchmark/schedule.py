@@ -24,6 +24,7 @@ from rich.table import Table
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUE_OF, CUES, TASKS
+from sf_ros.core.text import command_line
 from sf_ros.core.types import Box, Person
 from sf_ros.perception.scheduler import INITIAL_CALL_MS, Scheduler, nearest_pairs, query_groups
 
@@ -197,6 +198,7 @@ def table(results: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(

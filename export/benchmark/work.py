@@ -28,6 +28,7 @@ from export.benchmark import crowd
 from sf_ros.core.config import MODELS, ModelConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from sf_ros.engines.fused.answers import AnswerModel
 from sf_ros.engines.fused.batches import Batch, batches
 from sf_ros.engines.fused.llm import LlamaDecoder
@@ -164,6 +165,7 @@ def table(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> Table:
     return shown
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.benchmark.work", description=__doc__.partition("\n\n")[2])

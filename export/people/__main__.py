@@ -28,11 +28,13 @@ from sf_ros.core import people_bundle
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.people_bundle import ModelFile, PeopleBundle, PeopleManifest, PublicModel
+from sf_ros.core.text import command_line
 from sf_ros.engines.people.engine import load_engine, operating_points
 from sf_ros.perception.detectors.base import DetectorError
 from sf_ros.perception.detectors.load import load_detector
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m export.people", description=__doc__.partition("\n\n")[2])

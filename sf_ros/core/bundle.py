@@ -16,6 +16,7 @@ from sf_ros.core.config import ModelConfig
 from sf_ros.core.cues import TASKS, available_cues, fingerprint
 from sf_ros.core.fields import known
 from sf_ros.core.prompts import load_prompts
+from sf_ros.core.text import check_name
 
 FORMAT = 2  # 1 had one fingerprint for all tasks; export.upgrade rewrites it
 MANIFEST = "manifest.json"
@@ -162,6 +163,14 @@ def write(root: Path, manifest: Manifest) -> None:
     os.replace(new, root / MANIFEST)
 
 
+def named(root: str | Path) -> Path:
+    """The folder as a path. BundleError for a name that onnxruntime and safetensors cannot open."""
+    try:
+        return check_name(Path(root))
+    except ValueError as error:
+        raise BundleError(str(error)) from error
+
+
 def load(root: str | Path, *, verify: bool = True) -> Bundle:
     """Read and verify a bundle folder.
 
@@ -169,7 +178,7 @@ def load(root: str | Path, *, verify: bool = True) -> Bundle:
     than the installed one of that name. Tasks that are not installed are allowed (`Bundle.unknown_tasks`).
     `verify=False` skips the hashes only.
     """
-    root = Path(root)
+    root = named(root)
     path = root / MANIFEST
     if not path.is_file():
         raise BundleError(

@@ -134,7 +134,7 @@ def load(root: str | Path, *, verify: bool = True) -> PeopleBundle:
     BundleError when the manifest or a file is missing or broken, a hash differs, or a task has other labels or another
     view than the installed one of that name. `verify=False` skips the hashes only.
     """
-    root = Path(root)
+    root = bundles.named(root)
     path, remedy = root / MANIFEST, REMEDY.format(root=root)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

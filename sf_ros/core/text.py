@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 def printable(text: str) -> str:
@@ -23,6 +29,37 @@ def one_line(error: BaseException) -> str:
     return printable(" ".join(text.split())) or type(error).__name__
 
 
+def command_line(main: Callable[P, int]) -> Callable[P, int]:
+    """A `main` that prints any name on any terminal, and returns 2 after one line for an error of the system.
+
+    Such an error may come from stdout itself: a full disk, a closed pipe.
+    """
+
+    @functools.wraps(main)
+    def run(*args: P.args, **options: P.kwargs) -> int:
+        prepare_output()
+        try:
+            status = main(*args, **options)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # not at exit, where nobody catches its errors
+        except OSError as error:
+            abandon_output()
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            return 2
+        return status
+
+    return run
+
+
+def check_name(path: Path) -> Path:
+    """The path again. ValueError where it is not UTF-8: libraries of weights and networks open no such file."""
+    if any("\ud800" <= char <= "\udfff" for char in str(path.absolute())):
+        raise ValueError(
+            f"{printable(str(path))}: not UTF-8, and files of weights cannot be opened there. Rename the folder."
+        )
+    return path
+
+
 def prepare_output() -> None:
     """Let stdout and stderr escape what their encoding lacks, instead of raising after all the work."""
     for stream in (sys.stdout, sys.stderr):
@@ -33,7 +70,8 @@ def prepare_output() -> None:
 def abandon_output() -> None:
     """After an error, drop what stdout cannot take (a full disk, a closed pipe), or Python reports it again at exit."""
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

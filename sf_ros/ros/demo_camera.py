@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sf_ros.core.demo import demo_file
+from sf_ros.core.text import command_line
 from sf_ros.core.types import Frame
 from sf_ros.io.source import SourceError
 from sf_ros.io.video import VideoSource
@@ -44,6 +45,7 @@ class DemoCamera(Node):
         self._publisher.publish(from_rgb(Image, header, frame.image))
 
 
+@command_line
 def main(args: list[str] | None = None) -> int:
     """Run the camera until Ctrl-C."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

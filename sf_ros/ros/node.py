@@ -22,6 +22,7 @@ from rclpy.parameter import Parameter as RosParameter
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUE_OF
+from sf_ros.core.text import command_line
 from sf_ros.engines import threads
 from sf_ros.msgs.builder import MessageSettings
 from sf_ros.msgs.topics import IMAGE_TOPICS, LABEL_TASKS, SPATIAL_TOPICS
@@ -267,6 +268,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise _Interrupted
 
 
+@command_line
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Returns 0, or 2 where a parameter or a file of parameters is wrong."""
     threads.prepare()

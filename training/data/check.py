@@ -19,6 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from sf_ros.core.cues import TASKS
+from sf_ros.core.text import command_line
 from training.data.files import DatasetError, Listing, is_inside, read_rgb
 from training.data.source import SPLITS, published_readers, tasks_of
 
@@ -31,6 +32,7 @@ class Arguments:
     images: bool = False  # also read every image (hours for the full datasets)
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m training.data.check", description=__doc__)

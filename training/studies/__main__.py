@@ -28,6 +28,7 @@ import sys
 
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from training.data.sample import SampleError
 from training.overrides import parse
 
@@ -49,6 +50,7 @@ STUDIES = (
 )
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 when a cell failed, 2 for a command that cannot be run."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]

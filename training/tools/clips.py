@@ -26,6 +26,7 @@ from sf_ros.core.bundle import BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES
 from sf_ros.core.fields import known
+from sf_ros.core.text import command_line
 from sf_ros.core.types import CueValue, FrameCues, Gaze
 from sf_ros.io.containers import listing
 from sf_ros.io.source import SourceError
@@ -62,6 +63,7 @@ class Arguments:
             raise ValueError("seconds and fps must be above 0, and people 1 to 4.")
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:

@@ -21,6 +21,7 @@ import tyro
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.cues import TASKS
+from sf_ros.core.text import command_line
 from training import train as fused
 from training.config import preset
 from training.tools import clips, detector
@@ -54,6 +55,7 @@ class Arguments:
             raise ValueError(f"clips {self.clips} contain the clip that ships, seed {self.clip_seed}.")
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:

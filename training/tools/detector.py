@@ -24,6 +24,7 @@ import onnx
 import tyro
 from rich.progress import track
 
+from sf_ros.core.text import command_line
 from sf_ros.engines.threads import available_cores
 from training.data.scenes.clips import sample_clip_state
 from training.data.scenes.render import Annotation, BoxPx, PersonAnnotation, render
@@ -67,6 +68,7 @@ class Arguments:
             raise ValueError(f"width is {self.width}; it must lie in 0..1.")
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:

@@ -21,6 +21,7 @@ from rich.progress import track
 from safetensors.numpy import save_file
 from torch import nn
 
+from sf_ros.core.text import command_line
 from sf_ros.engines.people import gesture
 from training.data.hand_views import NO_GESTURE, sample_views
 
@@ -50,6 +51,7 @@ SMOOTHING = 0.05  # of the labels: some hands are between two classes
 WEIGHT_DECAY = 0.05
 
 
+@command_line
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
