@@ -37,7 +37,12 @@ class PeopleTracker:
         distinct_rows = len(rows)
         rows += [row for row in range(len(detections.bodies)) if row not in rows]
         tracks = self._tracker.update(
-            detections.bodies[rows], detections.scores[rows], frame.stamp, shown, doubtful_from=distinct_rows
+            detections.bodies[rows],
+            detections.scores[rows],
+            frame.stamp,
+            shown,
+            doubtful_from=distinct_rows,
+            width=frame.width,
         )
         bodies = detections.bodies.tolist()
         people = [

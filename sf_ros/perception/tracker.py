@@ -14,6 +14,10 @@ LOW_SCORE = 0.1  # weaker boxes may continue a track but not start one (ByteTrac
 # Largest cost (1 - IoU, or 1 - IoU * score) of a match: with sure boxes, with weak ones, of people seen once, and with
 # boxes that overlap another person's by so much that they may be a second one of that body.
 MAX_COST, MAX_WEAK_COST, MAX_NEW_COST, MAX_DOUBTFUL_COST = 0.8, 0.5, 0.7, 0.3
+# Boxes of people whom the left or the right edge cuts off change shape quickly, from an arm to all that is visible and
+# back. Where two boxes touch the same edge (within EDGE of the image's width), the share of the smaller one inside the
+# larger, times CUT_OFF, counts as their IoU if it is more, unless the areas' ratio is below CUT_OFF_AREA.
+EDGE, CUT_OFF, CUT_OFF_AREA = 0.02, 0.7, 0.3
 # Before that, by faces: where people overlap, a body box jumps from one to the other or takes in both; faces stay.
 MAX_FACE_COST, FACE_MEMORY_S = 0.5, 0.5
 SAME_IOU = 0.85  # a found and a lost track that overlap by more are one person: the one known for longer stays
@@ -49,10 +53,12 @@ class PersonTracker:
         stamp: float,
         faces: Mapping[int, Box] | None = None,
         doubtful_from: int | None = None,
+        width: float | None = None,
     ) -> list[tuple[int, int]]:
         """Boxes (N, 4) xyxy pixels and scores (N,) -> pairs (track id, index of its box). faces: by index of their box.
 
-        doubtful_from: index of the first of the boxes that may be second ones of a body; they start no track.
+        doubtful_from: index of the first of the boxes that may be second ones of a body; they start no track. width: of
+        the image, pixels; None: its edges are not known.
 
         A person who appears mid-stream gets an id in the second frame, which keeps flickering boxes out; in the first
         frame, and after a gap in which all tracks were lost, everyone gets one at once.
@@ -85,10 +91,10 @@ class PersonTracker:
             return 1 - np.array([[a.iou(b) for b in shown] for a in known], float)
 
         def by_body(tracks: list[_Track], rows: list[int]) -> np.ndarray:
-            return np.asarray(1 - _ious(tracks, boxes[rows]))
+            return np.asarray(1 - _overlaps(tracks, boxes[rows], width))
 
         def by_body_and_score(tracks: list[_Track], rows: list[int]) -> np.ndarray:
-            return np.asarray(1 - _ious(tracks, boxes[rows]) * scores[rows])
+            return np.asarray(1 - _overlaps(tracks, boxes[rows], width) * scores[rows])
 
         seen_faces = [track for track in confirmed if track.face and stamp - track.face_seen <= FACE_MEMORY_S]
         match(seen_faces, [row for row in sure if row in faces], by_face, MAX_FACE_COST)
@@ -193,11 +199,34 @@ def _centred(box: np.ndarray) -> np.ndarray:
 
 def _ious(tracks: Sequence[_Track], boxes: np.ndarray) -> np.ndarray:
     """Intersection over union (T, N) of each track's predicted box with each box (N, 4)."""
-    predicted = np.array([track.motion.box for track in tracks]).reshape(-1, 1, 4)
-    shared = np.minimum(predicted[..., 2:], boxes[None, :, 2:]) - np.maximum(predicted[..., :2], boxes[None, :, :2])
-    intersection = np.maximum(shared, 0).prod(axis=-1)
-    areas = [(side[..., 2:] - side[..., :2]).clip(0).prod(axis=-1) for side in (predicted, boxes[None])]
-    return np.asarray(intersection / np.maximum(areas[0] + areas[1] - intersection, 1e-9))
+    shared, areas, other_areas = _areas(_predicted(tracks), boxes)
+    return np.asarray(shared / np.maximum(areas + other_areas - shared, 1e-9))
+
+
+def _overlaps(tracks: Sequence[_Track], boxes: np.ndarray, width: float | None) -> np.ndarray:
+    """As _ious, or more where the same edge of the image cuts off both boxes (T, N)."""
+    ious = _ious(tracks, boxes)
+    if width is None:
+        return ious
+    predicted, margin = _predicted(tracks), EDGE * width
+    shared, areas, other_areas = _areas(predicted, boxes)
+    smaller, larger = np.minimum(areas, other_areas), np.maximum(areas, other_areas)
+    left = (predicted[:, None, 0] < margin) & (boxes[None, :, 0] < margin)
+    right = (predicted[:, None, 2] > width - margin) & (boxes[None, :, 2] > width - margin)
+    alike = (left | right) & (smaller > CUT_OFF_AREA * larger)
+    return np.where(alike, np.maximum(ious, CUT_OFF * shared / np.maximum(smaller, 1e-9)), ious)
+
+
+def _predicted(tracks: Sequence[_Track]) -> np.ndarray:
+    """(T, 4) xyxy."""
+    return np.array([track.motion.box for track in tracks]).reshape(-1, 4)
+
+
+def _areas(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Areas of the intersections (A, B) of boxes (A, 4) and (B, 4), of a as (A, 1), and of b as (1, B)."""
+    sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
+    own, other = ((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(axis=-1) for boxes in (a, b))
+    return np.maximum(sides, 0).prod(axis=-1), own[:, None], other[None]
 
 
 def _assign(cost: np.ndarray, maximum: float) -> list[tuple[int, int]]:

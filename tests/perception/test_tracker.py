@@ -39,6 +39,18 @@ def test_a_doubtful_box_continues_a_found_track_but_starts_none() -> None:
     assert tracker.update(boxes(10, 82), scores, 0.4, doubtful_from=1) == [(1, 0)]  # too far
 
 
+@pytest.mark.parametrize(
+    ("arm", "and_leg", "same"),
+    [((0, 50), (0, 85), True), ((590, 640), (555, 640), True), ((300, 350), (300, 385), False)],
+)
+def test_a_box_at_the_edge_may_change_its_shape(arm: tuple[int, int], and_leg: tuple[int, int], same: bool) -> None:
+    """At an edge an arm, then a leg too, are one person; in the middle of the image they would be two."""
+    tracker, score = PersonTracker(0.35, 1.0), np.array([0.4])
+    assert tracker.update(np.array([[arm[0], 100, arm[1], 300]]), score, 0.0, width=640) == [(1, 0)]
+    later = tracker.update(np.array([[and_leg[0], 100, and_leg[1], 430]]), score, 0.1, width=640)
+    assert later == ([(1, 0)] if same else [])
+
+
 def test_a_later_person_gets_an_id_in_the_second_frame() -> None:
     tracker = PersonTracker(0.35, 1.0)
     tracker.update(boxes(10), np.array([0.9]), 0.0)
