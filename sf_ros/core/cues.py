@@ -21,6 +21,13 @@ NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # valid in topics, parameters
 VIEWS = ("frame", "face", "person")
 REGIONS = ("whole", "upper")
 SUBJECTS = ("person", "pair")
+# Topics and services of the node that are no cue's, and the keys of its other topics (sf_ros.msgs.topics.ALL_TOPICS).
+TAKEN_TOPICS = frozenset(
+    {"persons", "labels", "overlay", "transition_event", "groups", "gazing", "engagement", "tf", "candidate_matches"}
+    | {"faces_tracked", "face_roi", "face_expression", "face_gaze_target", "face_gaze_ray", "face_gaze_point"}
+    | {"bodies_tracked", "body_roi", "body_gesture", "face_cropped", "body_cropped", "overlay_compressed"}
+    | {"persons_tracked", "persons_known", "person_anonymous", "person_face_id", "person_body_id"}
+)
 EVIDENCE = {"person": ("face", "body"), "pair": ("pair",)}  # by subject
 
 
@@ -107,6 +114,7 @@ class Cue:
         what = f"Cue '{self.name}'"
         for name in (self.name, self.topic):
             require(bool(NAME.fullmatch(name)), f"{what}: '{name}' is not lower-case words joined by underscores")
+        require(self.topic not in TAKEN_TOPICS, f"{what}: '{self.topic}' is a topic of the node itself; name another")
         require_choice(f"{what}: subject", self.subject, SUBJECTS)
         require_choice(f"{what}: evidence of a {self.subject}", self.evidence, EVIDENCE[self.subject])
         require(bool(self.tasks), f"{what} has no task")

@@ -12,6 +12,7 @@ import pytest
 from sf_ros.core.cues import (
     CUE_OF,
     CUES,
+    TAKEN_TOPICS,
     TASKS,
     Cue,
     Task,
@@ -189,6 +190,10 @@ def test_an_unusable_task_is_refused(change: dict, message: str) -> None:
     [
         ({"name": "Door"}, "'Door' is not lower-case words joined by underscores"),
         ({"topic": "doors/open"}, "'doors/open' is not lower-case words joined by underscores"),
+        *(
+            ({"topic": topic}, f"'{topic}' is a topic of the node itself; name another")
+            for topic in sorted(TAKEN_TOPICS)
+        ),
         ({"subject": "group"}, "subject is 'group'; expected one of 'person', 'pair'"),
         ({"evidence": "pair"}, "evidence of a person is 'pair'; expected one of 'face', 'body'"),
         ({"tasks": ()}, "has no task"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sf_ros.core.cues import CUES
+from sf_ros.core.cues import CUES, TAKEN_TOPICS
 from sf_ros.msgs import topics
 from sf_ros.msgs.typestore import definitions
 from tests.msgs.frames import HUMBLE, JAZZY
@@ -40,6 +40,12 @@ def test_every_cue_has_its_own_topic():
     assert len(names) == len(set(names))
     others = set(topics.ALL_TOPICS) - {cue.topic for cue in CUES.values()}
     assert len(others) + len(CUES) == len(topics.ALL_TOPICS)  # no cue's topic hides another topic's key
+
+
+def test_the_table_of_cues_refuses_every_other_topic():
+    own = {key: topic for key, topic in topics.ALL_TOPICS.items() if key not in {cue.topic for cue in CUES.values()}}
+    names = {topic.name.split("/")[1] for topic in own.values() if topic.name.startswith("{node}/")}
+    assert {*own, *names, "transition_event"} == TAKEN_TOPICS
 
 
 def test_published_topics_keep_their_names():

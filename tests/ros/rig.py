@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,8 +22,37 @@ from sf_ros.msgs.images import from_rgb, to_jpeg
 from sf_ros.msgs.topics import QOS
 
 WAIT_S = 20.0
-# A domain per rig: nodes of the same name must not see each other. On Linux, domains 0 to 101 have free ports.
-_DOMAINS = (number % 100 + 1 for number in itertools.count(os.getpid()))
+DOMAINS = range(1, 102)  # on Linux, domains 0 to 101 have free ports; 0 is everybody's
+LOCKS = Path(tempfile.gettempdir()) / f"sf_ros_domains_{os.getuid()}"
+# In turn: a domain that was left may still know of its old nodes.
+_turn = itertools.cycle([*DOMAINS[os.getpid() % len(DOMAINS) :], *DOMAINS[: os.getpid() % len(DOMAINS)]])
+_held: dict[int, IO[str]] = {}  # domain -> its locked file
+
+
+def take_domain() -> int:
+    """A domain that no other rig of this machine has: nodes of the same name must not see each other.
+
+    A lock ends with its process, however that ends. RuntimeError where every domain is taken.
+    """
+    LOCKS.mkdir(exist_ok=True)
+    for domain in itertools.islice(_turn, len(DOMAINS)):
+        if domain in _held or str(domain) == os.environ.get("ROS_DOMAIN_ID"):
+            continue
+        file = (LOCKS / str(domain)).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+        else:
+            _held[domain] = file
+            return domain
+    raise RuntimeError(f"{LOCKS}: all {len(DOMAINS)} ROS domains are taken by other tests.")
+
+
+def leave_domain(domain: int) -> None:
+    """Let others have a domain that was taken here."""
+    if file := _held.pop(domain, None):
+        file.close()
 
 
 class Rig:
@@ -32,7 +64,8 @@ class Rig:
 
         from sf_ros.ros.node import PerceptionNode
 
-        self.context, self.domain = rclpy.Context(), next(_DOMAINS) if domain is None else domain
+        self.context, self.domain = rclpy.Context(), take_domain() if domain is None else domain
+        self._owns_domain = domain is None
         rclpy.init(context=self.context, domain_id=self.domain)
         self._spinning: list[tuple[Any, threading.Thread]] = []
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
@@ -65,6 +98,8 @@ class Rig:
         thread.join(5)
         self.node.destroy_node()
         self.context.try_shutdown()
+        if self._owns_domain:
+            leave_domain(self.domain)
 
     def _spin(self, node: Any) -> None:
         from rclpy.executors import SingleThreadedExecutor

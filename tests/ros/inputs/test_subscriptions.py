@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ import pytest
 from sf_ros.msgs.topics import QOS, Names
 from sf_ros.ros.diagnostics import Health
 from sf_ros.ros.problems import Problems
-from tests.ros.rig import until
+from tests.ros.rig import leave_domain, take_domain, until
 
 pytestmark = pytest.mark.ros
 
@@ -25,7 +24,8 @@ def nodes() -> Iterator[SimpleNamespace]:
     from rclpy.executors import SingleThreadedExecutor
 
     context = rclpy.Context()
-    rclpy.init(context=context, domain_id=(os.getpid() + 50) % 100 + 1)
+    domain = take_domain()
+    rclpy.init(context=context, domain_id=domain)
     made = SimpleNamespace(node=rclpy.create_node("node", context=context))
     made.other = rclpy.create_node("other", context=context)
     executor = SingleThreadedExecutor(context=context)
@@ -38,6 +38,7 @@ def nodes() -> Iterator[SimpleNamespace]:
     executor.shutdown()
     thread.join(5)
     context.try_shutdown()
+    leave_domain(domain)
 
 
 def publisher(nodes: SimpleNamespace, kind: Any, topic: str, qos: str) -> Any:

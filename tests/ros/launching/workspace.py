@@ -11,16 +11,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.ros.rig import take_domain
+
 ROOT = Path(__file__).resolve().parents[3]
 _FOLDER = tempfile.TemporaryDirectory(prefix="sf_ros_ws_")  # goes with the process
 
 
 @cache
 def environment() -> dict[str, str]:
-    """Environment variables with the workspace sourced, built once by this interpreter; a skip where colcon is not."""
+    """Environment variables with the workspace sourced, built once by this interpreter; a skip where colcon is not.
+
+    Its ROS domain is no other run's.
+    """
     if importlib.util.find_spec("colcon_core") is None:
         pytest.skip("needs colcon (pip install colcon-common-extensions)", allow_module_level=True)
-    return build(Path(_FOLDER.name))
+    return {**build(Path(_FOLDER.name)), "ROS_DOMAIN_ID": str(take_domain())}
 
 
 def build(folder: Path, *options: str) -> dict[str, str]:
