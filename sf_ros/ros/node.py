@@ -35,6 +35,7 @@ from sf_ros.ros.inputs.calibration import Calibration
 from sf_ros.ros.inputs.camera_topics import CameraTopics
 from sf_ros.ros.inputs.depth import DepthImages
 from sf_ros.ros.inputs.persons import ExternalPersons
+from sf_ros.ros.inputs.rivals import Rivals
 from sf_ros.ros.lifecycle import Loader, logged, serve_transitions
 from sf_ros.ros.memory import give_back_memory
 from sf_ros.ros.parameter_node import ParameterNode
@@ -133,7 +134,8 @@ class PerceptionNode(ParameterNode):
         assert self._pipeline is not None and self._outputs is not None
         config = self._config
         self._health = Health(config.no_image_after_s, off=self._pipeline.off)
-        problems = Problems(self._health, self.get_logger().warning)
+        problems = self._problems = Problems(self._health, self.get_logger().warning)
+        self._rivals = Rivals(self, self._settings.names.topic("faces_tracked"))
         if config.persons == "external":
             self._external = ExternalPersons(self, self._settings.names, problems, self._on_callback_error)
         calibration = self._calibration = Calibration(config.rectified)
@@ -244,6 +246,7 @@ class PerceptionNode(ParameterNode):
         """Follow the publishers of what the node receives, and report what is missing."""
         if self._camera is not None:
             self._camera.check()
+            self._problems.set("people", self._rivals.problem())
         if self._external is not None:
             self._external.check()
 

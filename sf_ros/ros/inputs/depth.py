@@ -77,6 +77,12 @@ class DepthImages:
         if not same_aspect((message.width, message.height), size):
             return None, f"depth is {message.width}x{message.height} and images {size[0]}x{size[1]}: not aligned"
         try:
-            return depth_to_metres(message, self._max_m), ""
+            depth = depth_to_metres(message, self._max_m)
         except ImageError as error:
             return None, str(error)
+        if not np.isfinite(depth).any():
+            return None, (
+                f"nothing is measured in depth images of {message.encoding}: no value lies between 0 and depth_max_m "
+                f"{self._max_m:g} (16-bit values are mm, 32FC1 is m)"
+            )
+        return depth, ""

@@ -12,6 +12,7 @@ from sf_ros.ros.inputs.depth import PATIENCE_S, DepthImages
 
 SECOND, SIZE = 10**9, (64, 48)
 NOW = 500 * SECOND
+NAN, INF = float("nan"), float("inf")
 
 
 def depth(
@@ -20,6 +21,13 @@ def depth(
     data = np.full(size[::-1], millimetres, np.uint16).tobytes()
     fields: dict[str, Any] = {"width": size[0], "height": size[1], "step": 2 * size[0], "is_bigendian": 0}
     return SimpleNamespace(header=SimpleNamespace(frame_id=frame_id), encoding=encoding, data=data, **fields)
+
+
+def metres(value: float) -> SimpleNamespace:
+    """A depth image in 32FC1."""
+    message = depth(encoding="32FC1")
+    message.step, message.data = 4 * SIZE[0], np.full(SIZE[::-1], value, np.float32).tobytes()
+    return message
 
 
 def images(*messages: tuple[SimpleNamespace, int | None, int]) -> DepthImages:
@@ -59,6 +67,14 @@ def test_another_resolution_of_the_same_view_is_aligned() -> None:
         (images((depth(size=(64, 36)), 0, 0)), "64x36 and images 64x48: not aligned"),
         (images((depth(encoding="64FC1"), 0, 0)), "'64FC1'; expected one of 16UC1, mono16, 32FC1"),
         (images((depth(size=(64, 0)), 0, 0)), "64x0"),
+        *(
+            (images((depth(value), 0, 0)), "nothing is measured in depth images of 16UC1")
+            for value in (0, 20_001, 65_535)
+        ),
+        *(
+            (images((metres(value), 0, 0)), "0 and depth_max_m 20 (16-bit values are mm")
+            for value in (2e3, -1, NAN, INF)
+        ),
     ],
 )
 def test_depth_that_cannot_be_used_is_named_with_the_reason(kept: DepthImages, words: str) -> None:

@@ -204,3 +204,21 @@ def test_persons_of_another_node_are_understood(nodes: SimpleNamespace, qos: str
     assert until(lambda: persons.of([1, 3]) == {})
     close(nodes, persons)
     assert not persons._inputs
+
+
+def test_another_publisher_of_people_is_named(nodes: SimpleNamespace) -> None:
+    """Not at once: the graph lists a killed node for a while."""
+    from std_msgs.msg import String
+
+    from sf_ros.ros.inputs.rivals import PATIENCE_S, Rivals
+
+    own = publisher(nodes, String, "/humans/faces/tracked", "stream")
+    rivals = Rivals(nodes.other, "/humans/faces/tracked", patience_s=0.0)
+    assert until(lambda: nodes.other.count_publishers("/humans/faces/tracked") == 1) and rivals.problem() == ""
+    theirs = nodes.node.create_publisher(String, "/humans/faces/tracked", 1)
+    assert until(lambda: "published by /node too" in rivals.problem())
+    assert "humans_ns of its own" in rivals.problem()
+    assert Rivals(nodes.other, "/humans/faces/tracked", PATIENCE_S).problem() == ""
+    nodes.node.destroy_publisher(theirs)
+    assert until(lambda: rivals.problem() == "")
+    nodes.other.destroy_publisher(own)
