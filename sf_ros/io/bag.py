@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,11 @@ class BagSource(Source):
         try:
             # SQLite takes no name that is not UTF-8.
             name = self._open.enter_context(file_name(path, folder=not path.is_dir()))
+            if path.is_file() and path.suffix != path.suffix.lower():  # rosbags knows endings in small letters
+                folder = self._open.enter_context(TemporaryDirectory(prefix="sf_ros_"))
+                link = Path(folder, "recording").with_suffix(path.suffix.lower())
+                link.symlink_to(name)
+                name = str(link)
             self._bag = AnyReader([Path(name)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             self._bag.open()
             self._open.callback(self._bag.close)

@@ -186,6 +186,15 @@ def test_an_image_of_impossible_size_is_skipped(tmp_path: Path, pixels: int) -> 
     assert count == 1 and "format 'png', cannot be decoded" in reason
 
 
+def test_a_recording_may_end_in_capital_letters(tmp_path: Path) -> None:
+    """As FAT disks write it."""
+    (database,) = write_sqlite(tmp_path / "sqlite", 3).glob("*.db3")
+    for path in (write_file(tmp_path / "mcap", 3), database, write_ros1(tmp_path / "ros1", 3)):
+        named = path.rename(tmp_path / f"REC{path.suffix.upper()}")
+        with open_source(named) as source:
+            assert len(list(source)) == 3 and source.name.startswith(str(named))
+
+
 @pytest.mark.parametrize("mode", [CompressionMode.MESSAGE, CompressionMode.FILE])
 def test_a_compressed_recording_is_read_or_refused(tmp_path: Path, mode: CompressionMode) -> None:
     """A damaged one, a truncated one, and its file without the folder's metadata are named."""
