@@ -191,12 +191,11 @@ def training_set(data: str, config: TrainConfig, task: str) -> Dataset:
 
 def task_data(model: FusedModel, config: TrainConfig, samples: Dataset, mode: str, folder: Path) -> TaskData:
     """A task's samples as model inputs; what `mode` caches on disk is built first."""
-    encoder = config.model.encoder
     if mode == "none":
-        return LiveData(samples, encoder, config.augment)
-    task_folder = folder / f"{samples.task}-{cache.views_key(samples, encoder)}"
-    views = cache.load_or_build(samples, encoder, task_folder)
-    return views if mode == "views" else cache.load_or_encode(views, model.encoder, encoder, task_folder)
+        return LiveData(samples, config.model, config.augment)
+    task_folder = folder / f"{samples.task}-{cache.views_key(samples, config.model)}"
+    views = cache.load_or_build(samples, config.model, task_folder)
+    return views if mode == "views" else cache.load_or_encode(views, model.encoder, config.model, task_folder)
 
 
 def validation_data(

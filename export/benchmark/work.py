@@ -35,7 +35,7 @@ from sf_ros.engines.fused.llm import LlamaDecoder
 from sf_ros.engines.fused.vision import VisualTokens
 from sf_ros.model.connector import Connector
 from sf_ros.model.encoders import build_encoder
-from sf_ros.model.fusion import HeatmapHead
+from sf_ros.model.heads import HeatmapHead
 
 # Tokens of the paper's prompts (Appendix D: words x 1.35). Gaze has none: its states are read before a prompt.
 PROMPT_TOKENS = {"looking_at_me": 99, "expression": 103, "gesture": 563, "domain": 100, "relation": 101}

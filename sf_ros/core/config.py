@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sf_ros.core.cues import CUES, CueConfig
+from sf_ros.core.cues import CUES, TASKS, CueConfig
 from sf_ros.core.fields import (
     NotAvailable as NotAvailable,
 )
@@ -72,6 +72,11 @@ class EncoderConfig:
         """Channels inside the transformer; a feature has `dim` of them, `width` from each of `layers`."""
         return self.dim // len(self.layers)
 
+    def resized(self, image_size: int) -> EncoderConfig:
+        """The same encoder for images of another size, with its position table resampled from this one's."""
+        parts = tuple(part.resized(part.image_size * image_size // self.image_size) for part in self.parts)
+        return dataclasses.replace(self, image_size=image_size, native_size=self.image_size, parts=parts)
+
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> EncoderConfig:
         """From plain dictionaries and lists; an unknown key is an error."""
@@ -106,11 +111,14 @@ class ModelConfig:
     llm: LlmConfig = field(default_factory=LlmConfig)
     connector_hidden: int = 512  # paper: 4096
     pooling: int = 1  # 1: every patch is a token; 2: 2x2 patches make one
+    pooled: str = "mean"  # what 2x2 patches become: their mean | random (one of them; a control)
     boxes: str = "patch"  # patch: a learned vector on intersecting patches; token: box tokens after the visual ones
     order: str = "visual_first"  # visual_first | prompt_first
     attention: str = "causal"  # among visual tokens: causal | full
     prompt_style: str = "text"  # text | learned (a few vectors per task)
     learned_prompts: int = 8  # vectors per task, for learned prompts
+    crop_size: int | None = None  # px of face and person views; None: the encoder's image_size
+    shared_prefix: bool = False  # the frame's visual tokens are read once, and every query is a branch behind them
     prompts_file: str | None = None  # JSON {task: prompt text}; None: those of sf_ros.core.cues
     heatmap_channels: int = 32  # channels between the linear projection and the transposed convolution
     heatmap_size: int = 64  # cells on a side, of target and prediction (Chong et al. 2020)
@@ -122,9 +130,16 @@ class ModelConfig:
         require_choice("attention", self.attention, ("causal", "full"))
         require_choice("prompt_style", self.prompt_style, ("text", "learned"))
         require_choice("pooling", self.pooling, (1, 2))
+        require_choice("pooled", self.pooled, ("mean", "random"))
+        for encoder in (self.encoder, self.crop_encoder):
+            require(
+                encoder.grid % self.pooling == 0,
+                f"pooling {self.pooling} does not divide the encoder's grid of {encoder.grid} patches on a side "
+                f"(of images of {encoder.image_size} px)",
+            )
         require(
-            self.encoder.grid % self.pooling == 0,
-            f"pooling {self.pooling} does not divide the encoder's grid of {self.encoder.grid} patches on a side",
+            not self.shared_prefix or (self.boxes == "token" and self.order == "visual_first"),
+            "shared_prefix needs boxes='token' and order='visual_first': what all queries share can depend on none",
         )
         require(self.learned_prompts >= 1, f"learned_prompts is {self.learned_prompts}; it must be 1 or more")
         require(
@@ -133,13 +148,29 @@ class ModelConfig:
         )
 
     @property
+    def crop_encoder(self) -> EncoderConfig:
+        """The encoder of face and person views."""
+        size = self.encoder.image_size
+        return self.encoder if self.crop_size in (None, size) else self.encoder.resized(self.crop_size or size)
+
+    def views_of(self, task: str) -> tuple[bool, bool]:
+        """Whether a task's queries read the frame, and whether they read a crop."""
+        frame = TASKS[task].view == "frame"
+        return frame or self.shared_prefix, not frame
+
+    @property
     def visual_grid(self) -> int:
-        """Visual tokens on a side."""
+        """Visual tokens on a side of a frame."""
         return self.encoder.grid // self.pooling
 
     @property
+    def crop_tokens(self) -> int:
+        """Visual tokens of a face or person view."""
+        return (self.crop_encoder.grid // self.pooling) ** 2
+
+    @property
     def visual_tokens(self) -> int:
-        """Visual tokens of one image in the LLM's sequence."""
+        """Visual tokens of a frame."""
         return self.visual_grid**2
 
     def to_dict(self) -> dict[str, Any]:

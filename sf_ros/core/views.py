@@ -23,10 +23,15 @@ def view(image: np.ndarray, task: Task, boxes: Sequence[Box], size: int) -> np.n
     views are square crops around boxes[0], padded, never stretched. ValueError when a crop has no box.
     """
     if task.view == "frame":
-        return resize(image, size, size)
+        return frame_view(image, size)
     if not boxes:
         raise ValueError(f"The {task.view} view of '{task.name}' needs a box, found none.")
     return crop(image, square(boxes[0], task), size)
+
+
+def frame_view(image: np.ndarray, size: int) -> np.ndarray:
+    """The whole image squashed to a square: RGB uint8 (H, W, 3) -> RGB uint8 (size, size, 3)."""
+    return resize(image, size, size)
 
 
 def square(box: Box, task: Task) -> Box:

@@ -42,15 +42,30 @@ class Connector(nn.Module):
         return plain, self(features[:1], everywhere)
 
 
-def pool(tokens: Tensor, grid: int, size: int) -> Tensor:
+def pool(tokens: Tensor, size: int) -> Tensor:
     """Tokens (..., grid * grid, D) in raster order -> means of size x size neighbours (..., (grid // size)^2, D).
 
     Pooling follows the connector, so that the connector's weights and its plain and marked tokens do not depend on it.
     """
-    if size == 1:
-        return tokens
-    coarse = grid // size
-    return tokens.unflatten(-2, (coarse, size, coarse, size)).mean((-4, -2)).flatten(-3, -2)
+    return tokens if size == 1 else _cells(tokens, size).mean((-4, -2)).flatten(-3, -2)
+
+
+def thinned(tokens: Tensor, size: int, *, shuffled: bool) -> Tensor:
+    """As `pool`, but one of each size x size neighbours, chosen at random: a control for pooling.
+
+    `shuffled`: chosen anew at every call; else by a fixed seed, so that answers can be repeated.
+    """
+    cells = _cells(tokens, size).movedim(-4, -3).flatten(-3, -2)  # (..., rows, columns, size * size, D)
+    generator = None if shuffled else torch.Generator(tokens.device).manual_seed(0)
+    shape = (*cells.shape[:-2], 1, 1)
+    chosen = torch.randint(size * size, shape, generator=generator, device=tokens.device)
+    return cells.take_along_dim(chosen, -2).squeeze(-2).flatten(-3, -2)
+
+
+def _cells(tokens: Tensor, size: int) -> Tensor:
+    """Tokens (..., grid * grid, D) -> (..., rows, size, columns, size, D) of cells of size x size."""
+    coarse = math.isqrt(tokens.shape[-2]) // size
+    return tokens.unflatten(-2, (coarse, size, coarse, size))
 
 
 class BoxTokens(nn.Module):

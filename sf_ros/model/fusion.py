@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
@@ -11,17 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf_ros.core.config import LlmConfig, ModelConfig
-from sf_ros.core.cues import MAX_BOXES, TASKS
+from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
 from sf_ros.core.prompts import load_prompts
-from sf_ros.model.connector import BoxTokens, Connector, pool
+from sf_ros.model.branches import Branches, frame_sequences
+from sf_ros.model.connector import BoxTokens, Connector, pool, thinned
 from sf_ros.model.encoders import build_encoder
+from sf_ros.model.encoders.resized import Resized
+from sf_ros.model.heads import HeatmapHead, LearnedPrompts
 from sf_ros.model.sequence import attention_bias, visible
 
 if TYPE_CHECKING:
     from transformers import LlamaConfig
-
-PROMPT_SCALE = 0.02  # standard deviation of fresh learned prompts: that of fresh Llama embeddings
 
 
 class Tokenizer(Protocol):
@@ -32,13 +34,53 @@ class Tokenizer(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]: ...
 
 
+@dataclass(frozen=True)
+class QueryFeatures:
+    """Frozen features of the views of B queries, and their boxes. Views that queries share are there once."""
+
+    frames: Tensor | None  # (F, P, dim); None: no query has a frame
+    crops: Tensor | None  # (C, P', dim), of face and person views
+    frame_of: tuple[int, ...]  # (B,) index of each query's frame; -1: none
+    crop_of: tuple[int, ...]  # (B,) likewise of its crop
+    masks: Tensor  # (B, P) bool, patches of the frame that a marked box touches
+    boxes: Tensor  # (B, MAX_BOXES, 4), corners as in sf_ros.core.views
+
+    def rows(self, rows: Sequence[int]) -> QueryFeatures:
+        """The queries of these rows, on the same views."""
+        index = torch.tensor(rows, dtype=torch.long, device=self.masks.device)
+        frames, crops = (tuple(of[row] for row in rows) for of in (self.frame_of, self.crop_of))
+        return dataclasses.replace(
+            self, frame_of=frames, crop_of=crops, masks=self.masks[index], boxes=self.boxes[index]
+        )
+
+    def of_frames(self) -> Tensor:
+        """Features (B, P, dim) of each query's frame."""
+        assert self.frames is not None
+        return self.frames[torch.tensor(self.frame_of, device=self.frames.device)]
+
+    def of_crops(self) -> Tensor:
+        """Features (B, P', dim) of each query's crop."""
+        assert self.crops is not None
+        return self.crops[torch.tensor(self.crop_of, device=self.crops.device)]
+
+
+@dataclass(frozen=True)
+class States:
+    """What the LLM makes of B queries."""
+
+    last: Tensor  # (B, D) behind each query's last token, where its answer is read
+    visual: Tensor  # (H, N, D) of the frame's visual tokens, for the H queries of heatmap tasks in their order
+
+
 class FusedModel(nn.Module):
     """Answers its tasks from patch features.
 
-    Label tasks read the sequence [visual tokens ; prompt] (or [prompt ; visual tokens]) and predict the next token.
-    Gaze reads the states of the visual tokens; it has a prompt only with prompts first, because causal attention hides
-    a later prompt from these states. Boxes are marked patches, or tokens behind the visual ones. ValueError for an
-    unknown task, or when a label is not exactly one token.
+    A query's sequence is [visual tokens ; prompt] (or [prompt ; visual tokens]), and a label task predicts the next
+    token. Gaze reads the states of the frame's visual tokens. Boxes are marked patches, or tokens behind the visual
+    ones. With a shared prefix, the frame's visual tokens are read once, and each query is a branch behind them: [box
+    tokens ; visual tokens of its crop ; prompt]. Gaze has a prompt with prompts first, because causal attention hides a
+    later one from the visual states, and with learned vectors behind a shared prefix, where its state is the query.
+    ValueError for an unknown task, or when a label is not exactly one token.
     """
 
     def __init__(
@@ -56,6 +98,7 @@ class FusedModel(nn.Module):
             known(task, TASKS, "task")
         self.tasks = tuple(name for name in TASKS if name in tasks)
         self.encoder = build_encoder(config.encoder) if encoder is None else encoder
+        self.resized = None if config.crop_encoder == config.encoder else Resized(config.crop_encoder)
         token_boxes = config.boxes == "token"
         self.connector = Connector(config.encoder.dim, config.connector_hidden, config.llm.dim, marks=not token_boxes)
         self.box_tokens = BoxTokens(config.llm.dim) if token_boxes else None
@@ -66,12 +109,14 @@ class FusedModel(nn.Module):
         prompts = load_prompts(config.prompts_file, config.order)
         self.prompts = {name: prompts[name] for name in self.tasks}
         labelled = tuple(name for name in self.tasks if TASKS[name].kind == "label")
-        self.prompted = self.tasks if config.order == "prompt_first" else labelled
+        learned = config.prompt_style == "learned"
+        everyone = config.order == "prompt_first" or (config.shared_prefix and learned)
+        self.prompted = self.tasks if everyone else labelled
         self.prompt_ids = {
             name: torch.tensor(tokenizer.encode(self.prompts[name], add_special_tokens=False), dtype=torch.long)
             for name in self.prompted
         }
-        self.learned_prompts = LearnedPrompts(self.prompted, config) if config.prompt_style == "learned" else None
+        self.learned_prompts = LearnedPrompts(self.prompted, config) if learned else None
         self.answer_ids = {name: label_tokens(name, tokenizer) for name in labelled}
 
     def parts(self) -> dict[str, nn.Module]:
@@ -87,22 +132,11 @@ class FusedModel(nn.Module):
         return {name: module for name, module in modules.items() if module is not None}
 
     def encode(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, S, S) -> frozen features (B, N, dim)."""
+        """Normalised images (B, 3, S, S) -> frozen features (B, N, dim); of frames, or of crops by their size."""
         with torch.no_grad():
-            return self.encoder(images)
-
-    def visual(self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None) -> Tensor:
-        """Features of P patches (B, P, dim) and the boxes -> visual tokens (B, N, D) of the LLM.
-
-        Boxes come as a patch mask (B, P) or, in a model with box tokens, as coordinates (B, MAX_BOXES, 4) as in
-        sf_ros.core.views; the other argument is ignored. Box tokens follow the N visual ones: (B, N + MAX_BOXES, D).
-        """
-        tokens = pool(self.connector(features, mask), self.config.encoder.grid, self.config.pooling)
-        if self.box_tokens is None:
-            return tokens
-        if boxes is None:
-            boxes = tokens.new_zeros(len(tokens), MAX_BOXES, 4)
-        return torch.cat([tokens, self.box_tokens(boxes).to(tokens.dtype)], dim=1)
+            if self.resized is None or images.shape[-1] == self.config.encoder.image_size:
+                return self.encoder(images)
+            return self.resized(self.encoder, images)
 
     def prompt(self, task: str) -> Tensor:
         """A task's prompt (T, D): embedded text or learned vectors; T is 0 for gaze with visual tokens first."""
@@ -114,94 +148,124 @@ class FusedModel(nn.Module):
         return self.llm.embed_tokens(self.prompt_ids[task].to(embedding.device))
 
     def length(self, task: str) -> int:
-        """Tokens in a task's whole sequence."""
-        learned = self.config.learned_prompts if task in self.prompted else 0
+        """Tokens of a task's query: its whole sequence, or its branch behind a shared prefix."""
+        config, spec = self.config, TASKS[task]
+        visual = config.visual_tokens if spec.view == "frame" else config.crop_tokens
         text = len(self.prompt_ids.get(task, ()))
-        return self._visual_length(task) + (text if self.learned_prompts is None else learned)
+        prompt = text if self.learned_prompts is None else config.learned_prompts * (task in self.prompted)
+        if not config.shared_prefix:
+            return visual + (0 if self.box_tokens is None else spec.boxes) + prompt
+        return max(spec.boxes, 1) + (0 if spec.view == "frame" else visual) + prompt
 
-    def _visual_length(self, task: str) -> int:
-        boxes = 0 if self.box_tokens is None else TASKS[task].boxes
-        return self.config.visual_tokens + boxes
+    def states(self, features: QueryFeatures, tasks: Sequence[str]) -> States:
+        """The LLM's states for queries of any tasks, one name per query.
 
-    def states(self, visual: Tensor, task: str) -> tuple[Tensor, int]:
-        """Visual tokens (B, N, D) -> states of the task's sequence (B, L, D), and the index of the first visual one."""
-        visual = visual[:, : self._visual_length(task)]  # drops box tokens that the task does not use
-        prompt = self.prompt(task).to(visual.dtype).expand(len(visual), -1, -1)
-        prompt_first = self.config.order == "prompt_first"
-        sequence = torch.cat([prompt, visual] if prompt_first else [visual, prompt], dim=1)
-        start, bias = prompt.shape[1] if prompt_first else 0, None
-        if self.config.attention == "full":
-            mask = visible(sequence.shape[1], slice(start, start + self.config.visual_tokens))
-            bias = attention_bias(mask, sequence)
-        states = self.llm(inputs_embeds=sequence, attention_mask=bias, use_cache=False).last_hidden_state
-        return states, start
-
-    def next_token_logits(self, visual: Tensor, tasks: Sequence[str]) -> Tensor:
-        """Visual tokens (B, N, D) and a task name per row -> vocabulary logits (B, V) after each row's sequence.
-
-        Rows of one task run together, without padding: the longest prompt is many times the shortest.
+        Queries of one task run together, without padding: the longest prompt is many times the shortest. With a shared
+        prefix, all queries about a frame are one sequence.
         """
-        states = visual.new_empty(len(visual), visual.shape[2])
-        for task in dict.fromkeys(tasks):
-            rows = torch.tensor([i for i, name in enumerate(tasks) if name == task], device=visual.device)
-            last = self.states(visual[rows], task)[0][:, -1]  # (b, D)
-            states = states.to(last.dtype).index_copy(0, rows, last)
-        return F.linear(states, self.output_rows.to(states.dtype))
+        rows = {task: [row for row, name in enumerate(tasks) if name == task] for task in dict.fromkeys(tasks)}
+        parts = {task: features.rows(of_task) for task, of_task in rows.items()}
+        if self.config.shared_prefix:
+            found = self._branch_states(features, parts)
+        else:
+            found = {task: self.sequence_states(part, task) for task, part in parts.items()}
+        order = [row for of_task in rows.values() for row in of_task]
+        places = torch.tensor(order).argsort().to(features.masks.device)
+        heatmaps = [states.visual for task, states in found.items() if TASKS[task].kind == "heatmap"]
+        last = torch.cat([states.last for states in found.values()])[places]
+        return States(last, heatmaps[0] if heatmaps else last.new_empty(0, self.config.visual_tokens, last.shape[1]))
+
+    def visual(self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None) -> Tensor:
+        """Features of P patches (B, P, dim) and the boxes -> visual tokens (B, N, D) of the LLM.
+
+        Boxes come as a patch mask (B, P) or, in a model with box tokens, as coordinates (B, K, 4): K box tokens follow
+        the N visual ones. The other argument is ignored.
+        """
+        tokens = self._pooled(self.connector(features, mask))
+        if self.box_tokens is None or boxes is None or boxes.shape[1] == 0:
+            return tokens
+        return torch.cat([tokens, self.box_tokens(boxes).to(tokens.dtype)], dim=1)
+
+    def sequence(self, features: QueryFeatures, task: str) -> tuple[Tensor, slice]:
+        """The sequences (B, L, D) of queries of one task, each by itself, and the place of the visual tokens."""
+        if TASKS[task].view == "frame":
+            visual = self.visual(features.of_frames(), features.masks, features.boxes[:, : TASKS[task].boxes])
+            count = self.config.visual_tokens
+        else:
+            visual = self.visual(features.of_crops())
+            count = self.config.crop_tokens
+        prompt = self.prompt(task).to(visual.dtype).expand(len(visual), -1, -1)
+        if self.config.order == "prompt_first":
+            return torch.cat([prompt, visual], dim=1), slice(prompt.shape[1], prompt.shape[1] + count)
+        return torch.cat([visual, prompt], dim=1), slice(0, count)
+
+    def sequence_states(self, features: QueryFeatures, task: str) -> States:
+        """The states of queries of one task, each in a sequence of its own."""
+        tokens, visual = self.sequence(features, task)
+        bias = None
+        if self.config.attention == "full":
+            bias = attention_bias(visible(tokens.shape[1], visual), tokens)
+        states = self.llm(inputs_embeds=tokens, attention_mask=bias, use_cache=False).last_hidden_state
+        return States(states[:, -1], states[:, visual])
+
+    def frame_tokens(self, features: Tensor) -> Tensor:
+        """Features (F, P, dim) -> the shared prefix (F, N, D) of each frame."""
+        return self._pooled(self.connector(features))
+
+    def branches(self, features: QueryFeatures, task: str) -> Branches:
+        """The branches of queries of one task behind a shared prefix."""
+        assert self.box_tokens is not None
+        crop, full = TASKS[task].view != "frame", self.config.attention == "full"
+        boxes = self.box_tokens(features.boxes[:, : max(TASKS[task].boxes, 1)])
+        visual = self._pooled(self.connector(features.of_crops())) if crop else boxes[:, :0]
+        prompt = self.prompt(task).to(visual.dtype).expand(len(boxes), -1, -1)
+        start = boxes.shape[1]
+        both_ways = (start, start + visual.shape[1]) if full else (0, 0)
+        return Branches(torch.cat([boxes.to(visual.dtype), visual, prompt], dim=1), features.frame_of, both_ways)
+
+    def _branch_states(self, features: QueryFeatures, parts: Mapping[str, QueryFeatures]) -> dict[str, States]:
+        assert features.frames is not None
+        prefix = self.frame_tokens(features.frames)
+        groups = {task: self.branches(part, task) for task, part in parts.items()}
+        packed = frame_sequences(prefix, list(groups.values()), full=self.config.attention == "full")
+        states = self.llm(
+            inputs_embeds=packed.tokens,
+            attention_mask=attention_bias(packed.mask, packed.tokens),
+            position_ids=packed.positions.to(prefix.device),
+            use_cache=False,
+        ).last_hidden_state
+        found = {}
+        for (task, group), starts in zip(groups.items(), packed.starts, strict=True):
+            frame_of = torch.tensor(group.frame_of, device=states.device)
+            last = states[frame_of, starts.to(states.device) + group.tokens.shape[1] - 1]
+            heatmap = TASKS[task].kind == "heatmap"
+            found[task] = States(last, states[frame_of, : prefix.shape[1]] if heatmap else last[:, None])
+        return found
+
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        if self.config.pooled == "random" and self.config.pooling > 1:
+            return thinned(tokens, self.config.pooling, shuffled=self.llm.training)
+        return pool(tokens, self.config.pooling)
 
     @property
     def output_rows(self) -> Tensor:
         """The output layer's weights (V, D)."""
         return cast(Tensor, self.llm.embed_tokens.weight if self.output is None else self.output.weight)
 
-    def label_logits(self, visual: Tensor, task: str) -> Tensor:
-        """Visual tokens (B, N, D) -> logits over the task's labels (B, L)."""
-        logits = self.next_token_logits(visual, [task] * len(visual))
+    def next_token_logits(self, states: States, rows: Sequence[int] | slice = slice(None)) -> Tensor:
+        """Vocabulary logits (b, V) behind these queries."""
+        last = states.last[rows]
+        return F.linear(last, self.output_rows.to(last.dtype))
+
+    def label_logits(self, features: QueryFeatures, task: str) -> Tensor:
+        """Logits (B, L) over a task's labels, for B queries."""
+        logits = self.next_token_logits(self.states(features, [task] * len(features.masks)))
         return logits[:, self.answer_ids[task].to(logits.device)]
 
-    def heatmap_logits(self, visual: Tensor) -> Tensor:
-        """Visual tokens (B, N, D) of a frame with one marked head -> heatmap logits (B, size, size)."""
-        states, start = self.states(visual, "gaze")
-        return self.heatmap(states[:, start : start + self.config.visual_tokens], states[:, -1])
-
-
-class LearnedPrompts(nn.Module):
-    """A few learned vectors per task in place of its text (Lester et al. 2021)."""
-
-    def __init__(self, tasks: Sequence[str], config: ModelConfig) -> None:
-        super().__init__()
-        shape = config.learned_prompts, config.llm.dim
-        self.vectors = nn.ParameterDict({name: nn.Parameter(PROMPT_SCALE * torch.randn(shape)) for name in tasks})
-
-    def forward(self, task: str) -> Tensor:
-        """A task's vectors (T, D)."""
-        return self.vectors[task]
-
-
-class HeatmapHead(nn.Module):
-    """Visual states -> gaze logits: a linear layer, a transposed convolution, bilinear resizing to the heatmap's size.
-
-    With box tokens the visual states do not depend on the box, so each channel is multiplied by that of a query, a
-    linear function of the box token's state.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.grid, self.size = config.visual_grid, config.heatmap_size
-        self.project = nn.Linear(config.llm.dim, config.heatmap_channels)
-        self.query = nn.Linear(config.llm.dim, config.heatmap_channels) if config.boxes == "token" else None
-        self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=2, stride=2)
-        # Initial probability: the share of cells a target fills, instead of one half (Lin et al. 2017, section 4.1).
-        share = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
-        nn.init.constant_(cast(Tensor, self.upscale.bias), -math.log(1 / share - 1))
-
-    def forward(self, states: Tensor, last: Tensor) -> Tensor:
-        """Visual states (B, grid^2, D) and the sequence's last state (B, D) -> (B, size, size)."""
-        x = self.project(states)  # (B, grid^2, channels)
-        if self.query is not None:
-            x = x * self.query(last)[:, None]
-        x = x.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, channels, grid, grid)
-        x = self.upscale(x).float()  # (B, 1, 2 * grid, 2 * grid)
-        return F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False).squeeze(1)
+    def heatmap_logits(self, features: QueryFeatures) -> Tensor:
+        """Heatmap logits (B, size, size) of B gaze queries."""
+        states = self.states(features, ["gaze"] * len(features.masks))
+        return self.heatmap(states.visual, states.last)
 
 
 def build_llm(config: LlmConfig) -> nn.Module:

@@ -48,8 +48,10 @@ def packed_layout(visual_tokens: int, prompt_lengths: Sequence[int]) -> PackedLa
 
 
 def attention_bias(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask (n, L) as an additive bias (1, 1, n, L) with the type and device of `like`: 0 where seen, else -inf.
+    """A mask (n, L) or (B, n, L) as an additive bias (1 or B, 1, n, L) of the type and device of `like`.
 
-    Every attention implementation of transformers treats a bias alike; eager attention would add True as 1.
+    0 where seen, else -inf. Every attention implementation of transformers treats a bias alike; eager attention would
+    add True as 1.
     """
-    return like.new_zeros(mask.shape).masked_fill(~mask.to(like.device), -torch.inf)[None, None]
+    bias = like.new_zeros(mask.shape).masked_fill(~mask.to(like.device), -torch.inf)
+    return (bias[None] if bias.ndim == 2 else bias)[:, None]

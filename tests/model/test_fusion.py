@@ -15,7 +15,8 @@ pytest.importorskip("transformers")
 
 from sf_ros.core.config import MODELS  # noqa: E402
 from sf_ros.core.cues import TASKS  # noqa: E402
-from sf_ros.model.fusion import FusedModel, HeatmapHead, build_llm, label_tokens  # noqa: E402
+from sf_ros.model.fusion import FusedModel, build_llm, label_tokens  # noqa: E402
+from sf_ros.model.heads import HeatmapHead  # noqa: E402
 from tests.tiny_models import CONFIG, letter_tokenizer, word_tokenizer  # noqa: E402
 
 LABELLED = [name for name, spec in TASKS.items() if spec.kind == "label"]

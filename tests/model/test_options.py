@@ -15,7 +15,8 @@ pytest.importorskip("transformers")
 from sf_ros.core.config import MODELS, ModelConfig  # noqa: E402
 from sf_ros.core.cues import MAX_BOXES, TASKS  # noqa: E402
 from sf_ros.model.connector import BoxTokens, Connector, pool  # noqa: E402
-from sf_ros.model.fusion import FusedModel, HeatmapHead  # noqa: E402
+from sf_ros.model.fusion import FusedModel  # noqa: E402
+from sf_ros.model.heads import HeatmapHead  # noqa: E402
 from tests.tiny_models import CONFIG, fused_model, word_tokenizer  # noqa: E402
 
 LABELLED = [name for name, spec in TASKS.items() if spec.kind == "label"]

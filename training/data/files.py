@@ -140,7 +140,12 @@ class FileDataset:
         record = self.listing.records[index]
         image, boxes = _read(record.path, record.boxes)
         moments = tuple(Sample(self.task, *_read(*moment), label=record.label) for moment in record.moments)
-        return Sample(self.task, image, boxes, record.label, record.points_norm, record.key, record.tags, moments)
+        facts = record.label, record.points_norm, record.key, record.tags
+        return Sample(self.task, image, boxes, *facts, moments, image_name=str(record.path))
+
+    def image_name(self, index: int) -> str:
+        """The path of a sample's image."""
+        return str(self.listing.records[index].path)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from sf_ros.core.cues import TASKS
 from training.config import TrainConfig
+from training.data.task_data import TaskData
 
 Batch = tuple[tuple[str, int], ...]  # (task, sample index) of every element
 AUGMENTATION = 21  # seeds these draws apart from others; any number
@@ -28,8 +29,11 @@ class Part:
     llm_runs: int  # one per task, of the process whose part has most
 
 
+NO_FACTORS: Mapping[str, int] = MappingProxyType({})
+
+
 def epoch_batches(
-    sizes: Mapping[str, int], batch_size: int, epoch: int, seed: int, factors: Mapping[str, int] = MappingProxyType({})
+    sizes: Mapping[str, int], batch_size: int, epoch: int, seed: int, factors: Mapping[str, int] = NO_FACTORS
 ) -> list[Batch]:
     """The batches of one epoch, a pure function of its arguments.
 
@@ -38,29 +42,66 @@ def epoch_batches(
     is the only one.
     """
     generator = np.random.default_rng([seed, epoch])
-    count = min(sizes.values())
-    counts = {name: count * factors.get(name, 1) for name in sizes}
-    drawn = {name: generator.permutation(size)[: counts[name]] for name, size in sizes.items()}
+    drawn = _undersampled(sizes, factors, generator)
     batches: list[Batch] = []
     for kind in ("label", "heatmap"):
         items = [(name, int(i)) for name in sizes if TASKS[name].kind == kind for i in drawn[name]]
         order = generator.permutation(len(items))
-        chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        if len(chunks) > 1 and len(chunks[-1]) < batch_size:
-            chunks.pop()
-        batches += [tuple(items[i] for i in chunk) for chunk in chunks]
+        batches += _chunks([items[i] for i in order], batch_size)
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def image_batches(
+    images: Mapping[str, Sequence[Hashable]],
+    batch_size: int,
+    epoch: int,
+    seed: int,
+    factors: Mapping[str, int] = NO_FACTORS,
+) -> list[Batch]:
+    """As epoch_batches, but samples of one image follow one another, and all tasks share batches.
+
+    `images`: of each task, the image of every sample. A model with a shared prefix reads each image of a batch once.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    drawn = _undersampled({name: len(of_task) for name, of_task in images.items()}, factors, generator)
+    groups: dict[Hashable, list[tuple[str, int]]] = {}
+    for name, of_task in images.items():
+        for i in sorted(drawn[name].tolist()):
+            groups.setdefault(of_task[i], []).append((name, i))
+    shuffled = list(groups.values())
+    items = [item for i in generator.permutation(len(shuffled)) for item in shuffled[i]]
+    return _chunks(items, batch_size)
+
+
+def _undersampled(
+    sizes: Mapping[str, int], factors: Mapping[str, int], generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """A draw of each task's samples, of the size of the smallest task times the task's factor."""
+    count = min(sizes.values())
+    return {name: generator.permutation(size)[: count * factors.get(name, 1)] for name, size in sizes.items()}
+
+
+def _chunks(items: Sequence[tuple[str, int]], batch_size: int) -> list[Batch]:
+    """Consecutive batches; an incomplete last one is dropped unless it is the only one."""
+    chunks = [tuple(items[i : i + batch_size]) for i in range(0, len(items), batch_size)]
+    if len(chunks) > 1 and len(chunks[-1]) < batch_size:
+        chunks.pop()
+    return chunks
 
 
 class BatchOrder:
     """The batches of a run by number, split into the parts that processes compute at a time.
 
-    Part p of n takes every n-th sample: parts have equal sizes, and their mean is the mean of the batch.
+    Part p of n takes every n-th sample, or, where samples of one image follow one another, the p-th n-th of them: parts
+    have equal sizes, and their mean is the mean of the batch.
     """
 
-    def __init__(self, sizes: Mapping[str, int], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
-        """`sizes`: number of samples of each task. ValueError when a batch does not split evenly."""
-        self._sizes, self._config = dict(sizes), config
+    def __init__(self, data: Mapping[str, TaskData], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
+        """ValueError when a batch does not split evenly."""
+        self._sizes, self._config = {task: len(of_task) for task, of_task in data.items()}, config
+        self._images: Mapping[str, Sequence[Hashable]] | None = None
+        if config.model.shared_prefix:
+            self._images = {task: [of_task.image(i) for i in range(len(of_task))] for task, of_task in data.items()}
         self._process, self._parts = process, processes * config.joint.accumulate
         if config.joint.batch_size % self._parts:
             raise ValueError(
@@ -73,14 +114,21 @@ class BatchOrder:
         step, part = divmod(number, self._config.joint.accumulate)
         first = self._process * self._config.joint.accumulate + part
         whole, simultaneous = self.batch(step), range(part, self._parts, self._config.joint.accumulate)
-        positions = range(first, len(whole), self._parts)  # in the whole batch, so that augmentation ignores the split
+        positions = self._positions(first, len(whole))  # in the whole batch, so that augmentation ignores the split
+        runs = (len({whole[i][0] for i in self._positions(other, len(whole))}) for other in simultaneous)
         return Part(
-            elements=whole[first :: self._parts],
+            elements=tuple(whole[i] for i in positions),
             generators=tuple(
                 np.random.default_rng([self._config.seed, AUGMENTATION, step, index]) for index in positions
             ),
-            llm_runs=max(len({task for task, _ in whole[other :: self._parts]}) for other in simultaneous),
+            llm_runs=1 if self._images is not None else max(runs),
         )
+
+    def _positions(self, part: int, count: int) -> range:
+        """The places of a part's samples in a batch of `count`."""
+        if self._images is None:
+            return range(part, count, self._parts)
+        return range(part * count // self._parts, (part + 1) * count // self._parts)
 
     def batch(self, step: int) -> Batch:
         """The whole batch of a step."""
@@ -94,7 +142,11 @@ class BatchOrder:
 
     @functools.cached_property
     def _epoch(self) -> Callable[[int], list[Batch]]:
-        config = self._config
-        return functools.lru_cache(maxsize=2)(
-            lambda number: epoch_batches(self._sizes, config.joint.batch_size, number, config.seed, config.factors)
-        )
+        size, seed, factors = self._config.joint.batch_size, self._config.seed, self._config.factors
+
+        def epoch(number: int) -> list[Batch]:
+            if self._images is not None:
+                return image_batches(self._images, size, number, seed, factors)
+            return epoch_batches(self._sizes, size, number, seed, factors)
+
+        return functools.lru_cache(maxsize=2)(epoch)

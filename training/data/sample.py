@@ -27,6 +27,7 @@ class Sample:
     key: str = ""  # names the sample in its dataset
     tags: dict[str, object] = field(default_factory=dict)  # facts for reports, e.g. {"target": "before"}
     moments: tuple[Sample, ...] = ()  # the same face in neighbouring frames, if requested
+    image_name: str = ""  # names the image; equal for samples of one image; empty: not known
 
     def __post_init__(self) -> None:
         labels = TASKS[self.task].labels if self.task in TASKS else ()
@@ -51,4 +52,8 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Sample:
         """One sample. OSError or ValueError where it cannot be read."""
+        ...
+
+    def image_name(self, index: int) -> str:
+        """`Sample.image_name`, as far as it is known before reading; else empty."""
         ...

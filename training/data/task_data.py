@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from sf_ros.core.config import EncoderConfig
+from sf_ros.core.config import ModelConfig
 from training.data.augment import augment
 from training.data.inputs import ModelInputs, model_inputs
 from training.data.sample import Dataset, Sample
@@ -25,13 +26,17 @@ class TaskData(Protocol):
         """One sample; with a generator it may be augmented."""
         ...
 
+    def image(self, index: int) -> Hashable:
+        """Names the image of a sample: equal for samples that share their frame."""
+        ...
+
 
 @dataclass(frozen=True)
 class LiveData:
     """Samples that are read on access; an unreadable one is replaced by the next readable one."""
 
     dataset: Dataset
-    encoder: EncoderConfig
+    model: ModelConfig
     augment: tuple[str, ...] = ()  # kinds of training.data.augment
 
     def __len__(self) -> int:
@@ -41,7 +46,12 @@ class LiveData:
         sample, broken = readable_sample(self.dataset, index)
         if generator is not None:
             sample = augment(sample, self.augment, generator)
-        return dataclasses.replace(model_inputs(sample, self.encoder), broken=broken)
+        image = None if broken or not self.model.shared_prefix else self.image(index)
+        return dataclasses.replace(model_inputs(sample, self.model), image=image, broken=broken)
+
+    def image(self, index: int) -> Hashable:
+        """Names the image of a sample. With augmentation every sample changes its image in its own way."""
+        return ("" if self.augment else self.dataset.image_name(index)) or (self.dataset.task, index)
 
 
 def readable_sample(dataset: Dataset, index: int) -> tuple[Sample, tuple[str, ...]]:

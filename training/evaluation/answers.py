@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle
 from sf_ros.core.cues import TASKS
-from sf_ros.core.views import normalise
 from sf_ros.engines.base import Answer, Query
 from sf_ros.engines.fused.engine import load_engine
-from sf_ros.model.fusion import FusedModel
-from training.data.inputs import model_inputs
+from sf_ros.model.fusion import FusedModel, QueryFeatures
+from training.data.inputs import Views, collate, model_inputs
 from training.data.sample import Sample
 from training.model.answers import answer_of
 from training.trainer import checkpoint
@@ -70,11 +70,15 @@ def query_of(sample: Sample) -> Query:
 @torch.inference_mode()
 def reference(model: FusedModel, sample: Sample) -> Answer:
     """The checkpoint's own answer to one sample, in float32, on the model's device."""
-    inputs, device = model_inputs(sample, model.config.encoder), next(model.parameters()).device
-    assert inputs.view is not None
-    features = model.encode(torch.from_numpy(normalise(inputs.view[None], model.config.encoder)).to(device))
-    mask, boxes = (torch.from_numpy(part[None]).to(device) for part in (inputs.mask, inputs.boxes))
-    return answer_of(model, model.visual(features, mask, boxes), sample.task)
+    inputs, device = model_inputs(sample, model.config), next(model.parameters()).device
+    batch = collate([inputs], [sample.task], model.config)
+
+    def features(views: Views | None) -> Tensor | None:
+        return None if views is None or views.images is None else model.encode(views.images.to(device))
+
+    encoded = features(batch.frames), features(batch.crops), batch.frame_of[:1], batch.crop_of[:1]
+    queries = QueryFeatures(*encoded, batch.masks[:1].to(device), batch.boxes[:1].to(device))
+    return answer_of(model, queries, sample.task)
 
 
 def over_moments(answer: Answerer) -> Answerer:

@@ -23,8 +23,9 @@ from sf_ros.core.views import normalise
 from sf_ros.model.fusion import FusedModel
 from training import train
 from training.config import TrainConfig, preset
-from training.data.cache import CachedData, frozen_features
-from training.data.inputs import Batch
+from training.data.cache import frozen_features
+from training.data.columns import CachedData
+from training.data.inputs import Batch, Views
 from training.model import start
 from training.model.lora import attach
 from training.overrides import with_fields
@@ -40,7 +41,7 @@ T = TypeVar("T")
 # Shortest pre-training, used without --start.
 MINIMAL_PRETRAINING = ("encoder.steps=1", "llm.steps=1", "scenes=50", "compile=false")
 PROBED = "expression"
-CACHED, UNCACHED = "cached", "uncached"
+KINDS = CACHED, UNCACHED = "cached", "uncached"
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,7 @@ def measure_steps(arguments: Arguments, config: TrainConfig, folder: Path) -> di
             if number:  # the first step warms up
                 seconds[kind].append(whole)
                 seconds["encoder"] += [encoder] if kind == UNCACHED else []
-        cached_features, features = batch[CACHED].features, batch[UNCACHED].features
-        assert cached_features is not None and features is not None
+        cached_features, features = (torch.cat([part.flatten() for part in features_of(batch[k])]) for k in KINDS)
         equal_shares.append(float((cached_features == features).float().mean()))
         differences.append(float((cached_features - features).abs().max()))
         for name in ("masks", "labels"):
@@ -127,10 +127,12 @@ def step(
 
     def work() -> tuple[Seconds, Batch]:
         batch, encoder = batches[number], Seconds(0.0, 0.0)
-        if batch.features is None:
-            assert batch.images is not None
-            encoder, features = timed(functools.partial(frozen_features, model.encoder, batch.images))
-            batch = replace(batch, images=None, features=features.float())
+        for name in ("frames", "crops"):
+            views: Views | None = getattr(batch, name)
+            if views is not None and views.images is not None:
+                spent, features = timed(functools.partial(frozen_features, model.encode, views.images))
+                encoder = Seconds(encoder.clock + spent.clock, encoder.cpu + spent.cpu)
+                batch = replace(batch, **{name: Views(features=features.float())})
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
             losses = joint_losses(model, batch, config)
         torch.stack(list(losses.values())).sum().backward()
@@ -143,6 +145,11 @@ def step(
     return whole, encoder, batch
 
 
+def features_of(batch: Batch) -> list[Tensor]:
+    """The features of a batch's frames and crops."""
+    return [views.features for views in (batch.frames, batch.crops) if views and views.features is not None]
+
+
 def measure_probe(arguments: Arguments, config: TrainConfig, folder: Path) -> dict[str, Any]:
     """Measure alternating epochs of a linear probe on cached features and on features encoded anew."""
     model, *_ = start.frozen(config, arguments.shared / "pretraining")
@@ -151,6 +158,7 @@ def measure_probe(arguments: Arguments, config: TrainConfig, folder: Path) -> di
 
     def encode_and_pool() -> Tensor:
         parts = np.array_split(np.arange(len(data)), max(1, len(data) // config.joint.batch_size))
+        assert data.views is not None
         batches = (torch.from_numpy(normalise(np.asarray(data.views[p]), config.model.encoder)) for p in parts)
         return torch.cat([pool(frozen_features(model.encoder, images).float(), None) for images in batches])
 

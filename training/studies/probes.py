@@ -20,7 +20,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
 from training import train
 from training.config import PRESETS, TrainConfig, preset
-from training.data.cache import CachedData
+from training.data.columns import CachedData
 from training.data.source import labels_hidden, open_source
 from training.evaluation import metrics, published_results
 from training.model import start

@@ -33,7 +33,7 @@ class JointBatches:
 
     def __init__(self, data: Mapping[str, TaskData], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
         self._data, self._config = data, config
-        self._order = BatchOrder({task: len(part) for task, part in data.items()}, config, process, processes)
+        self._order = BatchOrder(data, config, process, processes)
 
     def __getitem__(self, number: int) -> Batch:
         part = self._order.part(number)

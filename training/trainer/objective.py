@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from sf_ros.model.fusion import FusedModel
+from sf_ros.core.cues import TASKS
+from sf_ros.model.fusion import FusedModel, QueryFeatures, States
 from training.config import TrainConfig
 from training.data.cache import frozen_features
-from training.data.inputs import Batch
+from training.data.inputs import Batch, Views
 from training.trainer.weighting import UncertaintyWeights
 
 Losses = Mapping[str, Tensor]  # name -> scalar; the sum is minimised
@@ -25,64 +26,92 @@ Losses = Mapping[str, Tensor]  # name -> scalar; the sum is minimised
 def joint_losses(
     model: FusedModel, batch: Batch, config: TrainConfig, weights: UncertaintyWeights | None = None
 ) -> Losses:
-    """The losses of one batch: 'gaze', or 'text', which PCGrad and uncertainty weighting need by task."""
-    visual = visual_tokens(model, batch)
+    """The losses of one batch: 'gaze', and 'text', which PCGrad and uncertainty weighting need by task.
+
+    Where a batch has both, each is weighted by its share of the samples, as when they have batches of their own.
+    """
+    states = model.states(query_features(model, batch), batch.row_tasks)
+    count = len(batch.tasks)
+    losses: dict[str, Tensor] = {}
     if batch.targets is not None:
-        losses = {"gaze": config.heatmap_weight * heatmap_loss(model, visual, batch.targets.to(visual.device))}
-    else:
-        samples = label_losses(model, visual, batch.tasks, batch.labels, batch.moments)
+        share = len(batch.targets) / count
+        losses["gaze"] = share * config.heatmap_weight * heatmap_loss(model, states, batch)
+    labelled = [task for task in batch.tasks if TASKS[task].kind == "label"]
+    if labelled:
+        samples = label_losses(model, states, batch)
         if any(isinstance(part, FSDPModule) for part in model.llm.modules()):
-            samples = samples + _idle_runs(model, visual, batch.llm_runs - len(set(batch.tasks)))
-        by_task = config.pcgrad or config.uncertainty
-        losses = mean_by_task(samples, batch.tasks) if by_task else {"text": samples.mean()}
+            samples = samples + _idle_runs(model, batch)
+        if config.pcgrad or config.uncertainty:
+            losses |= mean_by_task(samples, labelled, count)
+        else:
+            losses["text"] = samples.sum() / count
     if weights is None:
         return losses
-    return weights(losses, {task: count / len(batch.tasks) for task, count in Counter(batch.tasks).items()})
+    return weights(losses, {task: number / count for task, number in Counter(batch.tasks).items()})
 
 
-def visual_tokens(model: FusedModel, batch: Batch) -> Tensor:
-    """The visual tokens (rows, N, D) of a batch, on the model's device."""
+def query_features(model: FusedModel, batch: Batch) -> QueryFeatures:
+    """The features of a batch's views on the model's device; the encoder runs unless they were cached."""
     device = next(model.parameters()).device
-    features = batch.features
-    if features is None:
-        assert batch.images is not None
-        features = frozen_features(model.encoder, batch.images.to(device))
-    return model.visual(features.to(device, torch.float32), batch.masks.to(device), batch.boxes.to(device))
+
+    def features(views: Views | None) -> Tensor | None:
+        if views is None:
+            return None
+        if views.features is not None:
+            return views.features.to(device, torch.float32)
+        assert views.images is not None
+        return frozen_features(model.encode, views.images.to(device)).to(torch.float32)
+
+    return QueryFeatures(
+        features(batch.frames),
+        features(batch.crops),
+        batch.frame_of,
+        batch.crop_of,
+        batch.masks.to(device),
+        batch.boxes.to(device),
+    )
 
 
-def label_losses(
-    model: FusedModel, visual: Tensor, tasks: Sequence[str], labels: Tensor, moments: Sequence[int]
-) -> Tensor:
-    """Cross-entropy (B,) over the whole vocabulary of the token after each sequence; labels (B,) are class indices.
+def label_losses(model: FusedModel, states: States, batch: Batch) -> Tensor:
+    """Cross-entropy of the samples of label tasks, over the whole vocabulary of the token after each sequence.
 
-    A sample has `moments` rows of visual tokens, whose logits are averaged.
+    A sample has as many rows as moments, whose logits are averaged.
     """
-    rows = [task for task, count in zip(tasks, moments, strict=True) for _ in range(count)]
-    logits = model.next_token_logits(visual, rows).float()
-    if len(rows) > len(tasks):
-        logits = torch.stack([part.mean(0) for part in logits.split(list(moments))])
-    targets = torch.stack([model.answer_ids[task][label] for task, label in zip(tasks, labels.tolist(), strict=True)])
+    kinds = [TASKS[task].kind for task in batch.row_tasks]
+    logits = model.next_token_logits(states, [row for row, kind in enumerate(kinds) if kind == "label"]).float()
+    samples = [
+        (task, label, moments)
+        for task, label, moments in zip(batch.tasks, batch.labels.tolist(), batch.moments, strict=True)
+        if TASKS[task].kind == "label"
+    ]
+    if len(logits) > len(samples):
+        logits = torch.stack([part.mean(0) for part in logits.split([moments for _, _, moments in samples])])
+    targets = torch.stack([model.answer_ids[task][label] for task, label, _ in samples])
     return F.cross_entropy(logits, targets.to(logits.device), reduction="none")
 
 
-def heatmap_loss(model: FusedModel, visual: Tensor, targets: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the cells; targets (B, size, size) in 0..1."""
-    return F.binary_cross_entropy_with_logits(model.heatmap_logits(visual).float(), targets)
+def heatmap_loss(model: FusedModel, states: States, batch: Batch) -> Tensor:
+    """Mean binary cross-entropy over the cells of the gaze samples."""
+    assert batch.targets is not None
+    rows = [row for row, task in enumerate(batch.row_tasks) if TASKS[task].kind == "heatmap"]
+    logits = model.heatmap(states.visual, states.last[rows]).float()
+    return F.binary_cross_entropy_with_logits(logits, batch.targets.to(logits.device))
 
 
-def mean_by_task(losses: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
-    """Each task's part of the mean of a batch's losses (B,); the parts add up to it."""
+def mean_by_task(losses: Tensor, tasks: Sequence[str], count: int) -> dict[str, Tensor]:
+    """Each task's part of the mean over a batch of `count` samples, from the losses (b,) of those of label tasks."""
     return {
-        task: losses[[index for index, name in enumerate(tasks) if name == task]].sum() / len(tasks)
+        task: losses[[index for index, name in enumerate(tasks) if name == task]].sum() / count
         for task in dict.fromkeys(tasks)
     }
 
 
-def _idle_runs(model: FusedModel, visual: Tensor, count: int) -> Tensor:
-    """Zero, through `count` runs of the LLM.
+def _idle_runs(model: FusedModel, batch: Batch) -> Tensor:
+    """Zero, through as many runs of the LLM as another process has more.
 
     Each task is one run, and processes that share sharded weights gather them in every run, forward and backward: a
     process whose part of a batch has fewer tasks than another's must still take part.
     """
-    runs = [model.next_token_logits(visual[:1], model.prompted[:1]).sum() for _ in range(count)]
-    return 0.0 * torch.stack(runs).sum() if runs else visual.new_zeros(())
+    one, count = query_features(model, batch).rows([0]), batch.llm_runs - len(set(batch.tasks))
+    runs = [model.states(one, batch.tasks[:1]).last.sum() for _ in range(count)]
+    return 0.0 * torch.stack(runs).sum() if runs else torch.zeros((), device=one.masks.device)

@@ -14,7 +14,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
 from training.config import TrainConfig
 from training.data.cache import gigabytes
-from training.data.mixture import epoch_batches
+from training.data.mixture import epoch_batches, image_batches
 from training.trainer.throughput import samples_flops
 
 GB = 2**30
@@ -52,8 +52,13 @@ class Plan:
 
 def plan(model: FusedModel, config: TrainConfig, samples: Mapping[str, int], mode: str) -> Plan:
     """The plan for a model with adapters (also on the meta device), dataset sizes, and a cache mode."""
-    epoch = epoch_batches(samples, config.joint.batch_size, 0, config.seed, config.factors)
-    kinds = Counter("gaze" if TASKS[batch[0][0]].kind == "heatmap" else "text" for batch in epoch)
+    options = config.joint.batch_size, 0, config.seed, config.factors
+    if config.model.shared_prefix:  # as if no two samples were of one image
+        epoch = image_batches({task: [(task, i) for i in range(count)] for task, count in samples.items()}, *options)
+        kinds = Counter({"all": len(epoch)})
+    else:
+        epoch = epoch_batches(samples, *options)
+        kinds = Counter("gaze" if TASKS[batch[0][0]].kind == "heatmap" else "text" for batch in epoch)
     trainable, frozen = parameters(model)
     shown = Counter(task for batch in epoch for task, _ in batch)
     flops = {task: samples_flops(model, Counter([task]), encoded=mode != "features") for task in samples}

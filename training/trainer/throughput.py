@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from sf_ros.model.fusion import FusedModel
-from training.data.inputs import Batch
+from training.data.inputs import NO_ROW, Batch
 
 WINDOW = 50  # steps
 # Dense bf16 operations per second from the vendors' data sheets, by a part of torch's device name.
@@ -92,20 +92,33 @@ def batch_flops(model: FusedModel, batch: Batch) -> float:
     counts: Counter[str] = Counter()
     for task, moments in zip(batch.tasks, batch.moments, strict=True):
         counts[task] += moments
-    return samples_flops(model, counts, encoded=batch.features is None)
+    views = [part for part in (batch.frames, batch.crops) if part is not None]
+    frames = len(set(batch.frame_of) - {NO_ROW})
+    return samples_flops(model, counts, encoded=any(part.features is None for part in views), frames=frames)
 
 
-def samples_flops(model: FusedModel, counts: Counter[str], encoded: bool) -> float:
-    """Operations, forward and backward, of so many samples of each task; `encoded`: through the encoder too."""
-    llm, patches = model.config.llm, model.config.encoder.grid**2
+def samples_flops(model: FusedModel, counts: Counter[str], encoded: bool, frames: int | None = None) -> float:
+    """Operations, forward and backward, of so many samples of each task; `encoded`: through the encoder too.
+
+    `frames`: distinct frames, of which a shared prefix is read once; None: every sample has its own.
+    """
+    config, total = model.config, 0.0
+    llm = config.llm
     weights = _size(p for name, p in model.llm.named_parameters() if "lora_" not in name and "embed_tokens" not in name)
-    total = 0.0
+    prefix = config.visual_tokens if config.shared_prefix else 0
+    whole = sum(count for task, count in counts.items() if config.views_of(task)[0])
+    crops = sum(count for task, count in counts.items() if config.views_of(task)[1])
+    distinct = whole if frames is None else frames
     for task, count in counts.items():
         length = model.length(task)
-        total += count * llm_flops(weights, length, depth=llm.depth, dim=llm.dim, length=length)
-    total += 6.0 * _size(model.connector.parameters()) * patches * counts.total()
+        total += count * llm_flops(weights, length, depth=llm.depth, dim=llm.dim, length=prefix + length)
+    total += distinct * llm_flops(weights, prefix, depth=llm.depth, dim=llm.dim, length=prefix)
+    read = distinct if config.shared_prefix or frames is None else whole
+    patches = config.encoder.grid**2 * read + config.crop_encoder.grid**2 * crops
+    total += 6.0 * _size(model.connector.parameters()) * patches
     if encoded:
-        total += 2.0 * _size(model.encoder.parameters()) * patches * counts.total()
+        seen = config.encoder.grid**2 * distinct + config.crop_encoder.grid**2 * crops
+        total += 2.0 * _size(model.encoder.parameters()) * seen
     return total
 
 

@@ -16,7 +16,7 @@ from training.data.sample import Dataset, Sample
 from training.data.task_data import TaskData
 from training.evaluation import metrics
 from training.model.answers import answer_values
-from training.trainer.objective import visual_tokens
+from training.trainer.objective import query_features
 
 Figures = dict[str, float]
 
@@ -38,6 +38,9 @@ class Spread:
 
     def __getitem__(self, index: int) -> Sample:
         return self._dataset[self._indices[index]]
+
+    def image_name(self, index: int) -> str:
+        return self._dataset.image_name(self._indices[index])
 
 
 class Validation:
@@ -72,8 +75,8 @@ class Validation:
         outputs = []
         for start in range(0, len(inputs), size):
             part = inputs[start : start + size]
-            visual = visual_tokens(self._model, collate(part, [task] * len(part), self._config.model))
-            outputs.append(answer_values(self._model, visual, task).cpu())
+            features = query_features(self._model, collate(part, [task] * len(part), self._config.model))
+            outputs.append(answer_values(self._model, features, task).cpu())
         answers = torch.cat(outputs).numpy()
         if TASKS[task].kind == "label":
             return metrics.label_metrics(task, answers, np.array([sample.label for sample in inputs]))

@@ -21,7 +21,7 @@ from sf_ros.engines.fused.batches import Batch
 from sf_ros.engines.fused.cuda_graphs import CudaGraphRunner, Record
 from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout, load_llm
 from sf_ros.engines.fused.vision import VisualTokens
-from sf_ros.model.fusion import HeatmapHead
+from sf_ros.model.heads import HeatmapHead
 from sf_ros.model.published import WeightsError
 from sf_ros.model.sequence import packed_layout
 from sf_ros.model.weights import empty_weights, fill, read_weights

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ class TinyEncoder(nn.Module):
     A convolutional stem learns from thousands of images, a patch projection from millions (Xiao et al. 2021, "Early
     convolutions help transformers see better").
     """
+
+    position_table: ClassVar[str] = "positions"
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -77,7 +77,13 @@ class Scenes:
                     f"No usable sample of '{self.task}' in {MAX_ATTEMPTS} scenes: its scene_samples yields too rarely."
                 )
             candidates = self._scene(index, attempt)
-        return dataclasses.replace(candidates[position], key=f"scenes/{self.split}/{self.task}/{index}")
+        scene = f"{index}/{attempt}" if attempt else f"{shared_scene}"
+        key = f"scenes/{self.split}/{self.task}/{index}"
+        return dataclasses.replace(candidates[position], key=key, image_name=scene)
+
+    def image_name(self, index: int) -> str:
+        """Unknown before the scene is drawn."""
+        return ""
 
     def _scene(self, number: int, attempt: int) -> list[Sample]:
         """All samples of one scene, shuffled. The last scene is cached for the neighbouring sample."""

@@ -21,7 +21,7 @@ from sf_ros.model.fusion import FusedModel
 from training import train
 from training.config import TrainConfig
 from training.data import cache
-from training.data.cache import CachedData
+from training.data.columns import CachedData
 from training.data.inputs import collate
 from training.data.sample import Sample
 from training.data.source import open_source
@@ -32,7 +32,7 @@ from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell
 from training.studies.grid.hidden import visible
 from training.trainer import checkpoint
-from training.trainer.objective import visual_tokens
+from training.trainer.objective import query_features
 
 Scores = Callable[[Path, TrainingArguments, Sequence[str]], dict[str, dict[str, Any]]]
 
@@ -76,10 +76,9 @@ def scores_from_features(path: Path, arguments: TrainingArguments, tasks: Sequen
     results = {}
     for task in tasks:
         dataset = open_source(arguments.data).samples(task, arguments.split, count=arguments.samples)
-        encoder = config.model.encoder
-        folder = arguments.shared / "cache" / f"{task}-{cache.views_key(dataset, encoder)}"
-        views = cache.load_or_build(dataset, encoder, folder)
-        data = cache.load_or_encode(views, model.encoder, encoder, folder, exact=True)
+        folder = arguments.shared / "cache" / f"{task}-{cache.views_key(dataset, config.model)}"
+        views = cache.load_or_build(dataset, config.model, folder)
+        data = cache.load_or_encode(views, model.encoder, config.model, folder, exact=True)
         held_out = CachedSamples(model, config, data)
         results[task] = score(task, held_out.answer, held_out.samples())
         if skipped := len(dataset) - len(views):
@@ -117,4 +116,4 @@ class CachedSamples:
         """Equal to the reference answer of training.evaluate up to rounding."""
         inputs = self.data.inputs(cast(int, sample.tags["row"]))
         batch = collate([inputs], [sample.task], self.config.model)
-        return answer_of(self.model, visual_tokens(self.model, batch), sample.task)
+        return answer_of(self.model, query_features(self.model, batch), sample.task)

@@ -15,7 +15,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from sf_ros.core.cues import TASKS
-from training.data.cache import CachedData
+from training.data.columns import CachedData
 from training.studies.measures.linear_probe import CHUNK, Fitted, fit
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf_ros.core.cues import TASKS
-from training.data.cache import CachedData
+from training.data.columns import CachedData
 
 Probe = TypeVar("Probe", bound=nn.Module)
 CHUNK = 256  # samples whose features are in memory at once
