@@ -60,16 +60,18 @@ class CachedData:
     def inputs(self, index: int, generator: np.random.Generator | None = None) -> ModelInputs:
         """One sample, never augmented: its features where they are cached, else its views."""
         own = None if self.views is None else _view(self.views, self.features, index)
-        shared = self.frames is not None and self.frame_of is not None
         whole = TASKS[self.task].view == "frame"
+        frame, name = own if whole else None, None
+        if self.frames is not None and self.frame_of is not None:
+            frame, name = self.frames.view(int(self.frame_of[index])), self.image(index)
         return ModelInputs(
             mask=self.masks[index],
             boxes=self.boxes[index],
             label=int(self.labels[index]),
             points=self.points[index],
-            frame=self.frames.view(int(self.frame_of[index])) if shared else own if whole else None,
+            frame=frame,
             crop=None if whole else own,
-            image=self.image(index) if shared else None,
+            image=name,
         )
 
 

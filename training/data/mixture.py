@@ -12,7 +12,6 @@ import numpy as np
 
 from sf_ros.core.cues import TASKS
 from training.config import TrainConfig
-from training.data.task_data import TaskData
 
 Batch = tuple[tuple[str, int], ...]  # (task, sample index) of every element
 AUGMENTATION = 21  # seeds these draws apart from others; any number
@@ -96,12 +95,19 @@ class BatchOrder:
     have equal sizes, and their mean is the mean of the batch.
     """
 
-    def __init__(self, data: Mapping[str, TaskData], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
-        """ValueError when a batch does not split evenly."""
-        self._sizes, self._config = {task: len(of_task) for task, of_task in data.items()}, config
-        self._images: Mapping[str, Sequence[Hashable]] | None = None
-        if config.model.shared_prefix:
-            self._images = {task: [of_task.image(i) for i in range(len(of_task))] for task, of_task in data.items()}
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        config: TrainConfig,
+        process: int = 0,
+        processes: int = 1,
+        images: Mapping[str, Sequence[Hashable]] | None = None,
+    ) -> None:
+        """`sizes`: number of samples of each task; `images`: the image of each, for batches by image.
+
+        ValueError when a batch does not split evenly.
+        """
+        self._sizes, self._images, self._config = dict(sizes), images, config
         self._process, self._parts = process, processes * config.joint.accumulate
         if config.joint.batch_size % self._parts:
             raise ValueError(

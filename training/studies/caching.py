@@ -127,12 +127,16 @@ def step(
 
     def work() -> tuple[Seconds, Batch]:
         batch, encoder = batches[number], Seconds(0.0, 0.0)
-        for name in ("frames", "crops"):
-            views: Views | None = getattr(batch, name)
-            if views is not None and views.images is not None:
-                spent, features = timed(functools.partial(frozen_features, model.encode, views.images))
-                encoder = Seconds(encoder.clock + spent.clock, encoder.cpu + spent.cpu)
-                batch = replace(batch, **{name: Views(features=features.float())})
+
+        def encoded(views: Views | None) -> Views | None:
+            nonlocal encoder
+            if views is None or views.images is None:
+                return views
+            spent, features = timed(functools.partial(frozen_features, model.encode, views.images))
+            encoder = Seconds(encoder.clock + spent.clock, encoder.cpu + spent.cpu)
+            return Views(features=features.float())
+
+        batch = replace(batch, frames=encoded(batch.frames), crops=encoded(batch.crops))
         with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
             losses = joint_losses(model, batch, config)
         torch.stack(list(losses.values())).sum().backward()

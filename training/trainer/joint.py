@@ -33,7 +33,11 @@ class JointBatches:
 
     def __init__(self, data: Mapping[str, TaskData], config: TrainConfig, process: int = 0, processes: int = 1) -> None:
         self._data, self._config = data, config
-        self._order = BatchOrder(data, config, process, processes)
+        sizes = {task: len(part) for task, part in data.items()}
+        images = None
+        if config.model.shared_prefix:
+            images = {task: [part.image(index) for index in range(len(part))] for task, part in data.items()}
+        self._order = BatchOrder(sizes, config, process, processes, images)
 
     def __getitem__(self, number: int) -> Batch:
         part = self._order.part(number)
