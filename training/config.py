@@ -61,7 +61,10 @@ class TrainConfig:
     samples: int = 5_000  # per task, when the data is procedural
     # Task -> how many times as many samples it gets, in its procedural dataset and in an epoch (paper: 1 for all).
     factors: Mapping[str, int] = field(default_factory=dict)
+    # Scenes from whose images every task learns, in place of `samples` for each task from scenes of its own; 0: none.
+    shared_scenes: int = 0
     mixed: float = 0.3  # share of procedural samples from scenes without a focus on the task, as in clips
+    llm_layers: int | None = None  # first layers of the LLM that are kept; None: all
     lora_rank: int = 32  # paper: 32
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
     heatmap_weight: float = 1.0  # lambda of the heatmap loss
@@ -246,7 +249,29 @@ PRESETS["smoke-captioned"] = dataclasses.replace(
     described=6,
     captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
-TOYS = tuple(name for name in PRESETS if name.startswith(("smoke", "paper-mini")))  # a few steps, to try a command
+
+# The edge layout: one prefix of pooled visual tokens per frame, and a short branch for every query behind it.
+EDGE_CHOICES: dict[str, Any] = {
+    "boxes": "token",
+    "attention": "full",
+    "pooling": 2,
+    "prompt_style": "learned",
+    "learned_prompts": 4,
+    "shared_prefix": True,
+}
+
+
+def edge(config: TrainConfig, name: str, crop_size: int, **changes: Any) -> TrainConfig:
+    """A preset in the edge layout, with crops of this size and further changes."""
+    model = dataclasses.replace(config.model, crop_size=crop_size, **EDGE_CHOICES)
+    return dataclasses.replace(config, name=name, model=model, **changes)
+
+
+PRESETS["edge"] = edge(PRESETS["paper"], "edge", crop_size=224)
+PRESETS["edge-mini"] = edge(PRESETS["paper-mini"], "edge-mini", crop_size=28)
+PRESETS["tiny-edge"] = edge(PRESETS["tiny"], "tiny-edge", crop_size=96, shared_scenes=16_000)
+PRESETS["smoke-edge"] = edge(PRESETS["smoke"], "smoke-edge", crop_size=96, shared_scenes=6)
+TOYS = tuple(name for name in PRESETS if name.startswith(("smoke", "paper-mini", "edge-mini")))  # to try a command
 
 
 def preset(name: str) -> TrainConfig:

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,8 @@ from training.config import TrainConfig, preset
 from training.data import cache
 from training.data.files import DatasetError
 from training.data.sample import Dataset, SampleError
-from training.data.source import SampleOptions, annotations_of, labels_hidden, left_out, open_source
+from training.data.scenes.pool import ScenePool
+from training.data.source import SampleOptions, SceneSource, annotations_of, labels_hidden, left_out, open_source
 from training.data.task_data import LiveData, TaskData
 from training.model import start
 from training.model.lora import attach
@@ -91,8 +92,9 @@ def train(arguments: Arguments) -> dict[str, object]:
     out, state = arguments.out, PartialState()
     if not (arguments.resume or arguments.plan) and (out / "joint" / "state").exists():
         raise FileExistsError(f"{out} holds an earlier run. Continue it with --resume, or name another --out.")
-    datasets = {task: training_set(arguments.data, config, task) for task in tasks}
-    samples = {task: len(part) for task, part in datasets.items()}
+    pool = scene_pool(arguments.data, config, tasks)
+    datasets = {} if pool else {task: training_set(arguments.data, config, task) for task in tasks}
+    samples = pool.sizes() if pool else {task: len(part) for task, part in datasets.items()}
     if hidden := [task for task, part in datasets.items() if labels_hidden(part)]:
         raise DatasetError(f"{arguments.data}: no sample of '{hidden[0]}' in 'train' has a label.")
     if arguments.plan:
@@ -108,7 +110,11 @@ def train(arguments: Arguments) -> dict[str, object]:
     if state.is_main_process:
         claim_annotations(out / "joint", datasets)
     with state.main_process_first():  # builds the caches that the others read
-        data = {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
+        data = (
+            pool_data(model, config, pool, mode, shared / "cache")
+            if pool
+            else {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
+        )
         validation = validation_data(model, config, arguments.data, scored, mode, shared / "cache")
     throughput = Throughput(state.device, functools.partial(batch_flops, model))
     histories["joint"], broken = fit_joint(
@@ -121,7 +127,7 @@ def train(arguments: Arguments) -> dict[str, object]:
         "data": arguments.data,
         "steps": config.joint.steps,
         "tasks": list(tasks),
-        "samples": samples,
+        "samples": {task: len(part) for task, part in data.items()},
         "left_out": {task: left_out(part) for task, part in datasets.items() if left_out(part)},
         "broken": broken[:20],
         "trainable_parameters": checkpoint.trainable_parameters(model),
@@ -196,6 +202,30 @@ def task_data(model: FusedModel, config: TrainConfig, samples: Dataset, mode: st
     task_folder = folder / f"{samples.task}-{cache.views_key(samples, config.model)}"
     views = cache.load_or_build(samples, config.model, task_folder)
     return views if mode == "views" else cache.load_or_encode(views, model.encoder, config.model, task_folder)
+
+
+def scene_pool(data: str, config: TrainConfig, tasks: Sequence[str]) -> ScenePool | None:
+    """The scenes from which all tasks learn; None where each task has samples of its own."""
+    source = open_source(data)
+    if not (config.shared_scenes and isinstance(source, SceneSource)):
+        return None
+    return source.pool(tasks, "train", config.shared_scenes, config.data_seed)
+
+
+def pool_data(
+    model: FusedModel, config: TrainConfig, pool: ScenePool, mode: str, folder: Path
+) -> Mapping[str, TaskData]:
+    """The samples of a pool by task; what `mode` caches on disk is built first. ValueError without a cache."""
+    if mode == "none":
+        raise ValueError("shared_scenes are drawn once for all tasks; --cache none would draw them for every sample.")
+    pool_folder = folder / f"pool-{cache.pool_key(pool, config.model)}"
+    views = cache.load_or_build_pool(pool, config.model, pool_folder)
+    if mode == "views":
+        return views
+    return {
+        task: cache.load_or_encode(part, model.encoder, config.model, pool_folder / task)
+        for task, part in views.items()
+    }
 
 
 def validation_data(

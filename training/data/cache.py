@@ -9,8 +9,9 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,14 @@ from sf_ros.core.cues import TASKS
 from sf_ros.engines.device import has_bfloat16_instructions
 from sf_ros.model.encoders.resized import at_size
 from training.data import scenes
-from training.data.columns import TAGS, CachedData, Rows, read_columns
+from training.data.columns import FRAMES, TAGS, CachedData, FrameList, Rows, read_columns
 from training.data.once import once
 from training.data.sample import Dataset
+from training.data.scenes.pool import ScenePool
 from training.data.workers import worker_pool
 
 CHUNK = 32  # samples per job of a worker process
+POOL = "pool.json"  # the tasks of a complete pool
 
 
 def views_key(dataset: Dataset, model: ModelConfig) -> str:
@@ -36,13 +39,23 @@ def views_key(dataset: Dataset, model: ModelConfig) -> str:
 
     The samples of scenes depend on the code that draws them.
     """
-    task, encoder = TASKS[dataset.task], model.encoder
-    code = drawing_code() if dataset.identity.startswith("scenes/") else ""
-    facts = [dataset.identity, code, task.view, task.boxes, task.region, task.margin, encoder.image_size, encoder.grid]
+    return views_key_of(dataset.identity, dataset.task, model)
+
+
+def views_key_of(identity: str, name: str, model: ModelConfig) -> str:
+    """`views_key` of the samples of a task with this identity."""
+    task, encoder = TASKS[name], model.encoder
+    code = drawing_code() if identity.startswith("scenes/") else ""
+    facts = [identity, code, task.view, task.boxes, task.region, task.margin, encoder.image_size, encoder.grid]
     if task.view != "frame" and model.crop_encoder != encoder:
         facts.append(model.crop_encoder.image_size)
     if model.shared_prefix:
         facts.append("frames")
+    return keyed(facts)
+
+
+def keyed(facts: Sequence[Any]) -> str:
+    """A short hash of JSON data."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
 
 
@@ -84,26 +97,68 @@ def _build(dataset: Dataset, model: ModelConfig, folder: Path, workers: int, tag
     size = frame * model.encoder.image_size**2 + crop * model.crop_encoder.image_size**2
     require_space(folder, len(dataset) * 3 * size, f"views of {dataset.task}")
     jobs = [(dataset, model, range(start, min(start + CHUNK, len(dataset)))) for start in range(0, len(dataset), CHUNK)]
-    rows = Rows(dataset.task, model.shared_prefix)
+    rows, frames = Rows(dataset.task), FrameList()
     with worker_pool(workers) as pool:
-        for chunk in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"views of {dataset.task}"):
-            rows.extend(chunk)
+        for part, images in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"views of {dataset.task}"):
+            rows.extend(part, len(frames.views))
+            frames.views += images
     if not rows.tags:
         raise ValueError(f"'{dataset.task}': none of {len(dataset)} samples is readable, first: {rows.skipped[:1]}.")
+    if frames.views:
+        np.save(folder / FRAMES, np.stack(frames.views))
     rows.write(folder, tags)
 
 
-def _read_chunk(job: tuple[Dataset, ModelConfig, range]) -> Rows:
+def _read_chunk(job: tuple[Dataset, ModelConfig, range]) -> tuple[Rows, list[np.ndarray]]:
+    """The rows of some samples, and their frames where they share them."""
     dataset, model, indices = job
-    rows = Rows(dataset.task, model.shared_prefix)
+    rows, frames = Rows(dataset.task), FrameList()
     for index in indices:
         try:
             sample = dataset[index]
         except (OSError, ValueError) as error:
             rows.skipped.append(f"{index}: {error}")
             continue
-        rows.add(sample, model)
-    return rows
+        rows.add(sample, model, frames if model.shared_prefix else None)
+    return rows, frames.views
+
+
+def pool_key(pool: ScenePool, model: ModelConfig) -> str:
+    """A short hash of all that the views of a pool depend on."""
+    return keyed([views_key_of(pool.identity, task, model) for task in pool.tasks])
+
+
+def load_or_build_pool(pool: ScenePool, model: ModelConfig, folder: Path, workers: int = 2) -> dict[str, CachedData]:
+    """The cached views of a pool by task, on frames that all tasks share; built first when they are missing."""
+    once(folder / POOL, functools.partial(_build_pool, pool, model, folder, workers))
+    return {task: read_columns(folder / task, folder) for task in json.loads((folder / POOL).read_text())}
+
+
+def _build_pool(pool: ScenePool, model: ModelConfig, folder: Path, workers: int, done: Path) -> None:
+    size = len(pool) * 3 * (model.encoder.image_size**2 + 4 * model.crop_encoder.image_size**2)
+    require_space(folder, size, f"views of {len(pool)} scenes")
+    jobs = [(pool, model, range(start, min(start + CHUNK, len(pool)))) for start in range(0, len(pool), CHUNK)]
+    rows, frames = {task: Rows(task) for task in pool.tasks}, list[np.ndarray]()
+    with worker_pool(workers) as processes:
+        for parts, images in track(processes.map(_draw_chunk, jobs), total=len(jobs), description="views of scenes"):
+            for task, part in parts.items():
+                rows[task].extend(part, len(frames))
+            frames += images
+    np.save(folder / FRAMES, np.stack(frames))
+    tasks = [task for task, of_task in rows.items() if of_task.tags]
+    for task in tasks:
+        rows[task].write(folder / task, folder / task / TAGS)
+    done.write_text(json.dumps(tasks))
+
+
+def _draw_chunk(job: tuple[ScenePool, ModelConfig, range]) -> tuple[dict[str, Rows], list[np.ndarray]]:
+    """The rows of some scenes by task, and their frames."""
+    pool, model, indices = job
+    rows, frames = {task: Rows(task) for task in pool.tasks}, FrameList()
+    for index in indices:
+        for sample in pool[index]:
+            rows[sample.task].add(sample, model, frames)
+    return rows, frames.views
 
 
 def load_or_encode(

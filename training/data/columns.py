@@ -96,19 +96,34 @@ def read_columns(folder: Path, shared: Path) -> CachedData:
 
 
 @dataclass
+class FrameList:
+    """Frames that grow image by image; those of an equal name are one."""
+
+    views: list[np.ndarray] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def row(self, frame: View, name: str) -> int:
+        """The row of a frame, which is appended unless its image is there; an empty name is always a new image."""
+        row = self.rows.get(name, len(self.views))
+        if row == len(self.views):
+            assert frame.pixels is not None
+            self.views.append(frame.pixels)
+        if name:
+            self.rows[name] = row
+        return row
+
+
+@dataclass
 class Rows:
     """Columns that grow sample by sample."""
 
     task: str
-    shares_frames: bool  # frames are a list of their own, with each image once
     columns: dict[str, list[Any]] = field(default_factory=dict)
     tags: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # errors of unreadable samples
-    frames: list[np.ndarray] = field(default_factory=list)
-    names: dict[str, int] = field(default_factory=dict)  # image -> row of its frame
 
-    def add(self, sample: Sample, model: ModelConfig) -> None:
-        """Append one sample."""
+    def add(self, sample: Sample, model: ModelConfig, frames: FrameList | None = None) -> None:
+        """Append one sample; its frame goes to `frames`, or into the rows as the task's own view."""
         inputs = model_inputs(sample, model)
         cells: dict[str, Any] = {
             "masks": inputs.mask,
@@ -117,39 +132,26 @@ class Rows:
             "points": inputs.points,
             "sizes": np.array([sample.image.shape[1], sample.image.shape[0]], np.int32),
         }
-        if inputs.frame is not None and self.shares_frames:
-            cells["frame_of"] = np.int64(self._frame(inputs.frame, sample.image_name))
-        if inputs.crop is not None or not self.shares_frames:
-            own = inputs.crop or inputs.frame
-            cells["views"] = None if own is None else own.pixels
+        if inputs.frame is not None and frames is not None:
+            cells["frame_of"] = np.int64(frames.row(inputs.frame, sample.image_name))
+        own = inputs.crop or (inputs.frame if frames is None else None)
+        if own is not None:
+            cells["views"] = own.pixels
         for name, value in cells.items():
             self.columns.setdefault(name, []).append(value)
         self.tags.append({**sample.tags, "key": sample.key})
 
-    def extend(self, other: Rows) -> None:
-        """Append the rows of another chunk of samples."""
-        first = len(self.frames)
+    def extend(self, other: Rows, first_frame: int) -> None:
+        """Append the rows of another chunk of samples, whose frames come behind `first_frame` others."""
         for name, values in other.columns.items():
-            moved = [row + first for row in values] if name == "frame_of" else values
+            moved = [row + first_frame for row in values] if name == "frame_of" else values
             self.columns.setdefault(name, []).extend(moved)
         self.tags += other.tags
         self.skipped += other.skipped
-        self.frames += other.frames
 
     def write(self, folder: Path, tags: Path) -> None:
-        """Save every column and the frames in `folder`, then the tags."""
+        """Save every column in `folder`, then the tags."""
+        folder.mkdir(parents=True, exist_ok=True)
         for name, values in self.columns.items():
             np.save(folder / f"{name}.npy", np.stack(values))
-        if self.frames:
-            np.save(folder / FRAMES, np.stack(self.frames))
         tags.write_text(json.dumps({"task": self.task, "skipped": self.skipped, "tags": self.tags}))
-
-    def _frame(self, frame: View, name: str) -> int:
-        """The row of a frame, which is appended unless the image has one."""
-        row = self.names.get(name, len(self.frames))
-        if row == len(self.frames):
-            assert frame.pixels is not None
-            self.frames.append(frame.pixels)
-        if name:
-            self.names[name] = row
-        return row

@@ -22,6 +22,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,7 @@ from sf_ros.core.fields import known
 from training.data.files import DatasetError, FileDataset
 from training.data.sample import Dataset
 from training.data.scenes.dataset import DRAWN_TASKS, Scenes
+from training.data.scenes.pool import ScenePool
 
 SPLITS = ("train", "val", "test")
 SCENES = "scenes"  # the name of the procedural source
@@ -92,6 +94,11 @@ class SceneSource(DataSource):
                 "describes it), or name the folder of a dataset: --data ROOT."
             )
         return Scenes(task, split, count, options.seed, hide=options.hide, mixed=options.mixed, read=read)
+
+    def pool(self, tasks: Sequence[str], split: str, count: int, seed: int = 0) -> ScenePool:
+        """`count` scenes with their samples of these tasks."""
+        readers = {task: reader_of(task).scene_samples for task in tasks if task not in DRAWN_TASKS}
+        return ScenePool(split, count, tasks, seed, readers)
 
 
 @dataclass(frozen=True)

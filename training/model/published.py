@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from sf_ros.core.config import LlmConfig
 from sf_ros.model.encoders import build_encoder, load_weights
@@ -48,13 +48,25 @@ def published_model(
     llm = load_llm(config.weights.llm)
     for source in config.weights.encoder:
         locate(source)  # fails before anything large is built
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, llm=llm.config))
+    sizes, module = first_layers(llm.config, llm.module, config.llm_layers)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, llm=sizes))
     encoder = load_weights(build_encoder(config.model.encoder), config.weights.encoder)
-    model = FusedModel(config.model, llm.tokenizer, encoder, llm.module, tasks)
+    model = FusedModel(config.model, llm.tokenizer, encoder, module, tasks)
     if model.output is not None:
         assert llm.output is not None  # checked by load_llm
         load_strictly(model.output, {"weight": llm.output}, config.weights.llm)
     return model, llm.tokenizer, config
+
+
+def first_layers(sizes: LlmConfig, llm: nn.Module, count: int | None) -> tuple[LlmConfig, nn.Module]:
+    """An LLM with its first `count` layers only, and its sizes; None: all. ValueError for more than it has."""
+    if count is None:
+        return sizes, llm
+    if not 1 <= count <= sizes.depth:
+        raise ValueError(f"llm_layers is {count}; {sizes.name} has 1 to {sizes.depth}.")
+    llm.layers = cast(nn.ModuleList, llm.layers)[:count]
+    cast(PreTrainedConfig, llm.config).num_hidden_layers = count
+    return dataclasses.replace(sizes, depth=count), llm
 
 
 def build_empty(build: Callable[[], nn.Module]) -> nn.Module:

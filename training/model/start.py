@@ -15,7 +15,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel, build_llm
 from sf_ros.model.published import WeightsError, locate
 from training.config import FrozenWeights, TrainConfig
-from training.model.published import llm_config, published_model
+from training.model.published import first_layers, llm_config, published_model
 from training.pretraining.stages import Histories, pretrained_parts
 from training.pretraining.tokenizer import train_tokenizer
 
@@ -45,6 +45,8 @@ def frozen(config: TrainConfig, folder: Path, tasks: Sequence[str] = tuple(TASKS
             model.float()
         return model, tokenizer, config, {}
     tokenizer, encoder, llm, histories = pretrained_parts(config, folder)
+    sizes, llm = first_layers(config.model.llm, llm, config.llm_layers)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, llm=sizes))
     torch.manual_seed(config.seed)  # as in a run that finds pre-training finished
     return FusedModel(config.model, tokenizer, encoder, llm, tasks), tokenizer, config, histories
 
@@ -53,7 +55,9 @@ def random(config: TrainConfig, folder: Path, tasks: Sequence[str] = tuple(TASKS
     """A model of the preset's sizes with random weights in published precision, and a replacement tokenizer."""
     tokenizer = train_tokenizer([], STAND_IN, folder)
     torch.manual_seed(config.seed)
-    return FusedModel(config.model, tokenizer, llm=_llm(config), tasks=tasks), tokenizer, config, {}
+    sizes, llm = first_layers(config.model.llm, _llm(config), config.llm_layers)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, llm=sizes))
+    return FusedModel(config.model, tokenizer, llm=llm, tasks=tasks), tokenizer, config, {}
 
 
 def meta_model(config: TrainConfig, tasks: Sequence[str] = tuple(TASKS)) -> FusedModel:
@@ -70,7 +74,8 @@ def meta_model(config: TrainConfig, tasks: Sequence[str] = tuple(TASKS)) -> Fuse
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = train_tokenizer([], STAND_IN, Path(folder))
     with torch.device("meta"):
-        return FusedModel(config.model, tokenizer, llm=_llm(config), tasks=tasks)
+        sizes, module = first_layers(config.model.llm, _llm(config), config.llm_layers)
+        return FusedModel(dataclasses.replace(config.model, llm=sizes), tokenizer, llm=module, tasks=tasks)
 
 
 def absolute(source: str) -> str:
