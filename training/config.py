@@ -69,6 +69,8 @@ class TrainConfig:
     lora_alpha: int = 64  # not given in the paper; 2 * rank is usual
     heatmap_weight: float = 1.0  # lambda of the heatmap loss
     heatmap_shares: bool = False  # divide it by the number of label tasks trained beside gaze (see for_tasks)
+    teacher_weight: float = 0.5  # share of a teacher's answers in the loss (training.train --teacher)
+    teacher_temperature: float = 2.0  # softens both the teacher's and the student's probabilities
     seed: int = 0  # of fresh weights, and of the order of samples
     data_seed: int = 0  # of the procedural training scenes
     precision: str = "bf16"  # accelerate's mixed precision: no | bf16 | fp16

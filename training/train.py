@@ -33,6 +33,7 @@ from training.data.sample import Dataset, SampleError
 from training.data.scenes.pool import ScenePool
 from training.data.source import SampleOptions, SceneSource, annotations_of, labels_hidden, left_out, open_source
 from training.data.task_data import LiveData, TaskData
+from training.evaluation.teacher import taught
 from training.model import start
 from training.model.lora import attach
 from training.overrides import parse, with_fields
@@ -65,6 +66,7 @@ class Arguments:
     )
     workers: int = 2  # processes that read samples when nothing is cached
     track: str | None = None  # tensorboard | wandb, where it is installed
+    teacher: Path | None = None  # bundle or checkpoint whose answers are learned beside the labels
     encoder_weights: tuple[str, ...] = ()  # folder, file or hub id, one per part of the encoder; none: the preset's
     llm: str | None = None  # folder or hub id of a Llama-layout LLM; None: the preset's
     plan: bool = False  # only print the plan of the run; needs neither weights nor a GPU
@@ -90,6 +92,8 @@ def train(arguments: Arguments) -> dict[str, object]:
     tasks = chosen(arguments.tasks)
     config, mode = configured(arguments), cache_mode(arguments)
     out, state = arguments.out, PartialState()
+    if arguments.teacher is not None and config.augment:
+        raise ValueError("a teacher answers images as they are; leave augment out.")
     if not (arguments.resume or arguments.plan) and (out / "joint" / "state").exists():
         raise FileExistsError(f"{out} holds an earlier run. Continue it with --resume, or name another --out.")
     pool = scene_pool(arguments.data, config, tasks)
@@ -115,6 +119,8 @@ def train(arguments: Arguments) -> dict[str, object]:
             if pool
             else {task: task_data(model, config, datasets[task], mode, shared / "cache") for task in tasks}
         )
+        if arguments.teacher is not None:
+            data = taught(data, pool or datasets, arguments.teacher, shared / "cache")
         validation = validation_data(model, config, arguments.data, scored, mode, shared / "cache")
     throughput = Throughput(state.device, functools.partial(batch_flops, model))
     histories["joint"], broken = fit_joint(

@@ -43,6 +43,7 @@ class ModelInputs:
     crop: View | None = None
     image: Hashable = None  # inputs with equal names show the same frame; None: this one alone
     moments: tuple[ModelInputs, ...] = ()  # the same face just before and after
+    taught: np.ndarray | None = None  # a teacher's probabilities (L,) or heatmap (size, size)
     broken: tuple[str, ...] = ()  # unreadable samples that this one replaces
 
 
@@ -89,6 +90,7 @@ class Batch:
     frame_of: tuple[int, ...]  # (rows,) index into frames, or NO_ROW
     crop_of: tuple[int, ...]  # (rows,) index into crops, or NO_ROW
     targets: Tensor | None = None  # (G, size, size), of the G samples of heatmap tasks in their order
+    taught: tuple[np.ndarray | None, ...] = ()  # (B,) a teacher's answers; empty without one
     broken: tuple[str, ...] = ()  # unreadable samples that others replace
     llm_runs: int = 0  # one per task, of the process whose part of the batch has most
 
@@ -131,6 +133,7 @@ def collate(inputs: Sequence[ModelInputs], tasks: Sequence[str], model: ModelCon
     frames, crops = _Distinct(), _Distinct()
     frame_of = tuple(frames.number(row.frame, row.image) for row in rows)
     crop_of = tuple(crops.number(row.crop) for row in rows)
+    taught = tuple(sample.taught for sample in inputs)
     gaze = [sample for sample, task in zip(inputs, tasks, strict=True) if TASKS[task].kind == "heatmap"]
     return Batch(
         tasks=tuple(tasks),
@@ -143,6 +146,7 @@ def collate(inputs: Sequence[ModelInputs], tasks: Sequence[str], model: ModelCon
         frame_of=frame_of,
         crop_of=crop_of,
         targets=_heatmaps(gaze, model) if gaze else None,
+        taught=taught if any(answer is not None for answer in taught) else (),
         broken=tuple(text for sample in inputs for text in sample.broken),
         llm_runs=llm_runs,
     )

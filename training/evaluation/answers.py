@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,22 @@ def answerer(path: Path) -> Answerer:
     model, _, _ = checkpoint.load(path)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return lambda sample: reference(model, sample)
+
+
+def image_answerer(path: Path) -> Callable[[Sequence[Sample]], list[Answer]]:
+    """A function from samples of one image to their answers; a bundle answers them in one call."""
+    if not is_bundle(path):
+        single = answerer(path)
+        return lambda samples: [single(sample) for sample in samples]
+    engine = load_engine(bundles.load(path))
+
+    def answer(samples: Sequence[Sample]) -> list[Answer]:
+        if not samples:
+            return []
+        found = engine.answer(samples[0].image, [query_of(sample) for sample in samples])
+        return [answers[sample.task] for answers, sample in zip(found, samples, strict=True)]
+
+    return answer
 
 
 def trained_tasks(path: Path) -> tuple[str, ...]:

@@ -5,6 +5,7 @@
     encoders     PRESET --data ROOT --out DIR    the fused model on encoders before and after VLM pre-training
     gaze_lle     PRESET --data ROOT --out DIR    Gaze-LLE on the same encoders, or a published checkpoint of it
     attention    PRESET --data ROOT --out DIR    full attention among visual tokens against causal, for gaze
+    layouts      PRESET --data ROOT --out DIR    from the paper's layout to the edge layout, one choice at a time
     sweep        PRESET --data ROOT --out DIR    a grid over fields of the preset, with --grid FIELD=V1,V2
     probes       PRESET --data ROOT --out DIR    linear probes on frozen features
     conflict     PRESET --data ROOT --out DIR    conflict of the tasks' gradients before and after VLM pre-training
@@ -39,6 +40,7 @@ STUDIES = (
     "encoders",
     "gaze_lle",
     "attention",
+    "layouts",
     "sweep",
     "probes",
     "conflict",

@@ -40,6 +40,7 @@ from training.studies.grid.figures import FIVE_TASKS, Figures
 from training.studies.measures.conflict_degree import conflict_matrix, conflict_of_products, mean_pair, shared_conflict
 from training.trainer import checkpoint
 from training.trainer.joint import set_training
+from training.trainer.loop import mixed_precision
 from training.trainer.objective import joint_losses
 from training.trainer.validation import Spread
 
@@ -143,7 +144,7 @@ def set_losses(
     for task, indices in track(batches, description=f"gradient of {'+'.join(data)}"):
         inputs = [data[task].inputs(index) for index in indices]
         batch = collate(inputs, [task] * len(inputs), config.model)
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled=mixed_precision(config.precision) == "bf16"):
             (loss,) = joint_losses(model, batch, config).values()
         yield loss * len(inputs) / total
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,10 +36,10 @@ def joint_losses(
     losses: dict[str, Tensor] = {}
     if batch.targets is not None:
         share = len(batch.targets) / count
-        losses["gaze"] = share * config.heatmap_weight * heatmap_loss(model, states, batch)
+        losses["gaze"] = share * config.heatmap_weight * heatmap_loss(model, states, batch, config.teacher_weight)
     labelled = [task for task in batch.tasks if TASKS[task].kind == "label"]
     if labelled:
-        samples = label_losses(model, states, batch)
+        samples = label_losses(model, states, batch, config.teacher_weight, config.teacher_temperature)
         if any(isinstance(part, FSDPModule) for part in model.llm.modules()):
             samples = samples + _idle_runs(model, batch)
         if config.pcgrad or config.uncertainty:
@@ -72,10 +73,13 @@ def query_features(model: FusedModel, batch: Batch) -> QueryFeatures:
     )
 
 
-def label_losses(model: FusedModel, states: States, batch: Batch) -> Tensor:
+def label_losses(
+    model: FusedModel, states: States, batch: Batch, teacher_weight: float = 0.0, temperature: float = 1.0
+) -> Tensor:
     """Cross-entropy of the samples of label tasks, over the whole vocabulary of the token after each sequence.
 
-    A sample has as many rows as moments, whose logits are averaged.
+    A sample has as many rows as moments, whose logits are averaged. Where a teacher has answered, its answer takes
+    `teacher_weight` of the loss, or all of it where a sample has no label.
     """
     kinds = [TASKS[task].kind for task in batch.row_tasks]
     logits = model.next_token_logits(states, [row for row, kind in enumerate(kinds) if kind == "label"]).float()
@@ -87,15 +91,42 @@ def label_losses(model: FusedModel, states: States, batch: Batch) -> Tensor:
     if len(logits) > len(samples):
         logits = torch.stack([part.mean(0) for part in logits.split([moments for _, _, moments in samples])])
     targets = torch.stack([model.answer_ids[task][label] for task, label, _ in samples])
-    return F.cross_entropy(logits, targets.to(logits.device), reduction="none")
+    losses = F.cross_entropy(logits, targets.to(logits.device), reduction="none")
+    if not batch.taught:
+        return losses
+    answers = [answer for task, answer in zip(batch.tasks, batch.taught, strict=True) if TASKS[task].kind == "label"]
+    for row, ((task, label, _), answer) in enumerate(zip(samples, answers, strict=True)):
+        if answer is not None:
+            weight = teacher_weight if label >= 0 else 1.0
+            ids = model.answer_ids[task].to(logits.device)
+            lesson = taught_loss(logits[row, ids], torch.from_numpy(answer).to(logits.device), temperature)
+            share = F.one_hot(torch.tensor(row, device=logits.device), len(losses)) * weight
+            losses = losses * (1 - share) + lesson * share
+    return losses
 
 
-def heatmap_loss(model: FusedModel, states: States, batch: Batch) -> Tensor:
-    """Mean binary cross-entropy over the cells of the gaze samples."""
+def taught_loss(logits: Tensor, probabilities: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of a teacher's and the student's probabilities, both softened, in the scale of hard labels.
+
+    (L,) each -> scalar; times the temperature's square, which keeps the size of gradients (Hinton et al. 2015).
+    """
+    softened = (probabilities.clamp(min=1e-6).log() / temperature).softmax(-1)
+    return -(softened * (logits / temperature).log_softmax(-1)).sum() * temperature**2
+
+
+def heatmap_loss(model: FusedModel, states: States, batch: Batch, teacher_weight: float = 0.0) -> Tensor:
+    """Mean binary cross-entropy over the cells of the gaze samples; a teacher's heatmaps are mixed into the targets."""
     assert batch.targets is not None
     rows = [row for row, task in enumerate(batch.row_tasks) if TASKS[task].kind == "heatmap"]
     logits = model.heatmap(states.visual, states.last[rows]).float()
-    return F.binary_cross_entropy_with_logits(logits, batch.targets.to(logits.device))
+    targets = batch.targets.to(logits.device)
+    if batch.taught:
+        answers = [answer for task, answer in zip(batch.tasks, batch.taught, strict=True) if task == "gaze"]
+        heat = torch.from_numpy(np.stack([answer for answer in answers if answer is not None])).to(logits.device)
+        known = targets.flatten(1).amax(1) > 0  # without an annotated point the target is empty
+        weight = torch.where(known, teacher_weight, 1.0)[:, None, None]
+        targets = (1 - weight) * targets + weight * heat
+    return F.binary_cross_entropy_with_logits(logits, targets)
 
 
 def mean_by_task(losses: Tensor, tasks: Sequence[str], count: int) -> dict[str, Tensor]:
