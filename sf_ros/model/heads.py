@@ -40,7 +40,8 @@ class HeatmapHead(nn.Module):
         self.grid, self.size = config.visual_grid, config.heatmap_size
         self.project = nn.Linear(config.llm.dim, config.heatmap_channels)
         self.query = nn.Linear(config.llm.dim, config.heatmap_channels) if config.boxes == "token" else None
-        self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=2, stride=2)
+        scale = 2 * config.pooling  # four cells per patch, also where patches were pooled
+        self.upscale = nn.ConvTranspose2d(config.heatmap_channels, 1, kernel_size=scale, stride=scale)
         # Initial probability: the share of cells a target fills, instead of one half (Lin et al. 2017, section 4.1).
         share = 2 * math.pi * config.heatmap_sigma**2 / config.heatmap_size**2
         nn.init.constant_(cast(Tensor, self.upscale.bias), -math.log(1 / share - 1))
@@ -51,5 +52,5 @@ class HeatmapHead(nn.Module):
         if self.query is not None:
             x = x * self.query(last)[:, None]
         x = x.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, channels, grid, grid)
-        x = self.upscale(x).float()  # (B, 1, 2 * grid, 2 * grid)
+        x = self.upscale(x).float()  # (B, 1, 2 * patches on a side, 2 * patches on a side)
         return F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False).squeeze(1)
