@@ -85,7 +85,8 @@ def pretrain_encoder(
     encode = torch.compile(encoder) if config.compile else encoder
     texts = [_tokens(tokenizer, phrases) for phrases in region_views.phrases]
     counterparts = [mirrored_phrases(phrases) for phrases in region_views.phrases]
-    grid, batch_size, seed = config.model.encoder.grid, config.encoder.batch_size, config.seed
+    grid, crop_grid = config.model.encoder.grid, config.model.crop_encoder.grid
+    batch_size, seed = config.encoder.batch_size, config.seed
 
     def objective(model: nn.ModuleDict, step: int) -> Losses:
         contrast = cast(RegionTextModel, model["contrast"])
@@ -98,12 +99,18 @@ def pretrain_encoder(
         images = normalise_with_jitter(
             torch.from_numpy(views).to(device), config.model.encoder, *sample_color_jitter(len(views), generator)
         )
-        features = encode(images.contiguous(memory_format=torch.channels_last))  # (B, N, dim)
         rows, view_indices = region_views.regions_of(chosen)
         flip = mirrored[view_indices]
         masks = np.where(flip[:, None], mirrored_masks(region_views.masks[rows], grid), region_views.masks[rows])
         slots, padded_masks = pad_regions(view_indices, masks, len(chosen))
-        region_vectors = contrast.regions(features, torch.from_numpy(padded_masks).to(device))
+        groups = seen_together(region_views.crops[chosen], grid, crop_grid)
+        parts, features = list[Tensor](), torch.empty(0)
+        for members, side in reversed(groups):  # whole frames last: their features locate gaze targets
+            features = encode(resized(images[torch.from_numpy(members)], side / grid))  # (b, n, dim)
+            regions = torch.from_numpy(regridded(padded_masks[members], grid, side)).to(device)
+            parts.insert(0, contrast.regions(features, regions))
+        order = np.argsort(np.concatenate([members for members, _ in groups]))
+        region_vectors = torch.cat(parts)[torch.from_numpy(order)]
         losses = {}
         for attribute, name in enumerate(region_views.attributes):
             phrase_ids = region_views.phrase_ids[rows, attribute]  # -1 for none
@@ -123,7 +130,8 @@ def pretrain_encoder(
         if len(heads):
             points = np.where(flip[heads, None], [1, 0] + points[heads] * [-1, 1], points[heads])
             targets = torch.from_numpy(patch_targets(points, grid)).to(device)
-            head_features = features[torch.from_numpy(view_indices[heads])]
+            frames = np.searchsorted(groups[0][0], view_indices[heads])
+            head_features = features[torch.from_numpy(frames)]
             logits = contrast.grounding(head_features, torch.from_numpy(masks[heads]).to(device))
             losses["gaze_target"] = F.cross_entropy(logits, targets) * GROUNDING_WEIGHT
         return losses
@@ -177,6 +185,32 @@ def pad_regions(view_indices: np.ndarray, masks: np.ndarray, count: int) -> tupl
     padded = np.ones((count, int(slots.max()) + 1, masks.shape[1]), bool)
     padded[view_indices, slots] = masks
     return slots, padded
+
+
+def seen_together(crops: np.ndarray, grid: int, crop_grid: int) -> list[tuple[np.ndarray, int]]:
+    """Views of one size, as indices (b,) of a batch with their patches on a side: all, or frames and then crops."""
+    if crop_grid == grid or not crops.any():
+        return [(np.arange(len(crops)), grid)]
+    groups = (np.flatnonzero(~crops), grid), (np.flatnonzero(crops), crop_grid)
+    return [(members, side) for members, side in groups if len(members)]
+
+
+def resized(images: Tensor, share: float) -> Tensor:
+    """Views (B, 3, S, S) as the encoder takes them, smaller by a share of their side."""
+    if share != 1:
+        size = round(images.shape[-1] * share)
+        images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def regridded(masks: np.ndarray, grid: int, side: int) -> np.ndarray:
+    """Patch masks (..., grid * grid) on a grid of side x side patches: True where a marked patch is touched."""
+    if side == grid:
+        return masks
+    fine = np.lcm(grid, side)
+    square = masks.reshape(*masks.shape[:-1], grid, grid).repeat(fine // grid, -2).repeat(fine // grid, -1)
+    cells = square.reshape(*masks.shape[:-1], side, fine // side, side, fine // side)
+    return cells.any((-3, -1)).reshape(*masks.shape[:-1], side * side)
 
 
 def mirrored_phrases(phrases: list[str]) -> np.ndarray:

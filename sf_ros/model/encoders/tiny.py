@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sf_ros.core.config import EncoderConfig
+from sf_ros.model.encoders.weights import resampled
 
 
 class TinyEncoder(nn.Module):
@@ -41,7 +42,10 @@ class TinyEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)  # (B, dim, grid, grid)
-        x = x.flatten(2).transpose(1, 2) + self.positions  # (B, grid^2, dim)
+        positions = self.positions
+        if x.shape[-1] != self.config.grid:  # pre-training sees crops of another size, too
+            positions = resampled(positions, self.config.resized(images.shape[-1]))
+        x = x.flatten(2).transpose(1, 2) + positions  # (B, grid^2, dim)
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
