@@ -42,7 +42,7 @@ class TinyEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(images)  # (B, dim, grid, grid)
-        positions = self.positions
+        positions: Tensor = self.positions
         if x.shape[-1] != self.config.grid:  # pre-training sees crops of another size, too
             positions = resampled(positions, self.config.resized(images.shape[-1]))
         x = x.flatten(2).transpose(1, 2) + positions  # (B, grid^2, dim)
