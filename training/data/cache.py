@@ -125,6 +125,7 @@ def _read_chunk(job: tuple[Dataset, ModelConfig, range]) -> tuple[Rows, list[np.
 
 def pool_key(pool: ScenePool, model: ModelConfig) -> str:
     """A short hash of all that the views of a pool depend on."""
+    model = dataclasses.replace(model, shared_prefix=False)  # a pool shares its frames with or without it
     return keyed([views_key_of(pool.identity, task, model) for task in pool.tasks])
 
 

@@ -52,14 +52,13 @@ def model_inputs(sample: Sample, model: ModelConfig) -> ModelInputs:
     task = TASKS[sample.task]
     height, width = sample.image.shape[:2]
     marked = sample.boxes if task.boxes else ()
-    boxes = sample.boxes if task.boxes or model.shared_prefix else ()
     points = np.full((MAX_POINTS, 2), np.nan, np.float32)
     annotated = np.asarray(sample.points_norm, np.float32).reshape(-1, 2)[:MAX_POINTS]
     points[: len(annotated)] = annotated
     frame, crop = model.views_of(sample.task)
     return ModelInputs(
         mask=views.box_mask(marked, width, height, model.encoder.grid),
-        boxes=views.box_coordinates(boxes, width, height),
+        boxes=views.box_coordinates(sample.boxes, width, height),
         label=-1 if sample.label is None else sample.label,
         points=points,
         frame=View(views.frame_view(sample.image, model.encoder.image_size)) if frame else None,
