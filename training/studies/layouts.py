@@ -82,10 +82,11 @@ def cell(arguments: Arguments, row: str, seed: int) -> Cell:
 
 
 def changes(row: str) -> tuple[str, ...]:
-    """The fields that a row changes in the preset."""
+    """The fields that a row changes in the preset; the last change of a field counts."""
     names = list(STEPS)
     steps = names[: names.index(row if row in STEPS else "edge") + 1]
-    return tuple(text for step in steps for text in STEPS[step]) + tuple(CHANGES.get(row, ()))
+    texts = [*(text for step in steps for text in STEPS[step]), *CHANGES.get(row, ())]
+    return tuple({text.partition("=")[0]: text for text in texts}.values())
 
 
 def sizes(arguments: Arguments) -> dict[str, int]:
