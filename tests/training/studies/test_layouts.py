@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_the_first_row_is_the_preset_and_the_last_step_the_edge_layout() -> None
 
 def test_every_step_adds_one_choice() -> None:
     rows = list(layouts.STEPS)
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         first, second = (dataclasses.asdict(config(row).model) for row in (before, after))
         changed = {name for name in first if first[name] != second[name]} - {"learned_prompts"}
         assert len(changed) == 1, after
