@@ -9,8 +9,8 @@ tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
 from sf_ros.core.config import EncoderConfig, LlmConfig, ModelConfig  # noqa: E402
-from sf_ros.core.cues import TASKS  # noqa: E402
-from sf_ros.model.fusion import FusedModel  # noqa: E402
+from sf_ros.core.cues import MAX_BOXES, TASKS  # noqa: E402
+from sf_ros.model.fusion import FusedModel, QueryFeatures  # noqa: E402
 
 CONFIG = ModelConfig(
     encoder=EncoderConfig(image_size=48, dim=32, depth=1, heads=2),  # 4 x 4 patches
@@ -51,3 +51,14 @@ def fused_model(config: ModelConfig = CONFIG) -> FusedModel:
         if model.connector.box_embedding is not None:
             model.connector.box_embedding.mul_(50.0)
     return model.eval().requires_grad_(False)
+
+
+def queries(
+    features: torch.Tensor, mask: torch.Tensor | None = None, boxes: torch.Tensor | None = None
+) -> QueryFeatures:
+    """One query per row of features (B, P, dim), which are its frame and its crop; no box by default."""
+    count, patches, _ = features.shape
+    rows = tuple(range(count))
+    masks = torch.zeros(count, patches, dtype=torch.bool) if mask is None else mask
+    corners = torch.zeros(count, MAX_BOXES, 4) if boxes is None else boxes
+    return QueryFeatures(features, features, rows, rows, masks, corners)

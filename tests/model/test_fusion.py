@@ -17,10 +17,10 @@ from sf_ros.core.config import MODELS  # noqa: E402
 from sf_ros.core.cues import TASKS  # noqa: E402
 from sf_ros.model.fusion import FusedModel, build_llm, label_tokens  # noqa: E402
 from sf_ros.model.heads import HeatmapHead  # noqa: E402
-from tests.tiny_models import CONFIG, letter_tokenizer, word_tokenizer  # noqa: E402
+from tests.tiny_models import CONFIG, letter_tokenizer, queries, word_tokenizer  # noqa: E402
 
 LABELLED = [name for name, spec in TASKS.items() if spec.kind == "label"]
-N, D = CONFIG.visual_tokens, CONFIG.llm.dim
+N, D, DIM = CONFIG.visual_tokens, CONFIG.llm.dim, CONFIG.encoder.dim
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -58,45 +58,46 @@ def test_the_llm_is_causal(fused: FusedModel) -> None:
 @torch.no_grad()
 def test_label_logits_depend_on_the_image(fused: FusedModel, task: str) -> None:
     images = torch.randn(2, 3, 48, 48)
-    logits = fused.label_logits(fused.visual(fused.encode(images)), task)
+    logits = fused.label_logits(queries(fused.encode(images)), task)
     assert logits.shape == (2, len(TASKS[task].labels))
     assert (logits[0] - logits[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("task", LABELLED)
 def test_label_logits_are_columns_of_the_next_token_logits(fused: FusedModel, task: str) -> None:
-    visual = torch.randn(1, N, D)
+    asked = queries(torch.randn(1, N, DIM))
     tokens = word_tokenizer()
     columns = [tokens.encode(answer, add_special_tokens=False)[0] for answer in TASKS[task].answers]
-    expected = fused.next_token_logits(visual, [task])[:, columns]
-    assert torch.equal(fused.label_logits(visual, task), expected)
+    expected = fused.next_token_logits(fused.states(asked, [task]))[:, columns]
+    assert torch.equal(fused.label_logits(asked, task), expected)
 
 
 @torch.no_grad()
 def test_next_token_logits_are_read_at_the_sequences_end(fused: FusedModel) -> None:
-    visual = torch.randn(1, N, D)
+    features = torch.randn(1, N, DIM)
     prompt = torch.tensor(word_tokenizer().encode(TASKS["relation"].prompt, add_special_tokens=False))
-    sequence = torch.cat([visual, fused.llm.embed_tokens(prompt)[None]], dim=1)
+    sequence = torch.cat([fused.visual(features), fused.llm.embed_tokens(prompt)[None]], dim=1)
     last = fused.llm(inputs_embeds=sequence).last_hidden_state[:, -1]
     expected = last @ fused.llm.embed_tokens.weight.T
-    assert torch.allclose(fused.next_token_logits(visual, ["relation"]), expected, atol=1e-5)
+    logits = fused.next_token_logits(fused.states(queries(features), ["relation"]))
+    assert torch.allclose(logits, expected, atol=1e-5)
 
 
 @torch.no_grad()
 def test_a_mixed_batch_answers_as_one_by_one(fused: FusedModel) -> None:
     tasks = [*LABELLED, *LABELLED[::-1]]
     assert len({len(fused.prompt_ids[name]) for name in tasks}) > 2, "prompts must differ in length"
-    visual = torch.randn(len(tasks), N, D)
-    together = fused.next_token_logits(visual, tasks)
+    asked = queries(torch.randn(len(tasks), N, DIM))
+    together = fused.next_token_logits(fused.states(asked, tasks))
     for row, task in enumerate(tasks):
-        alone = fused.next_token_logits(visual[row : row + 1], [task])[0]
+        alone = fused.next_token_logits(fused.states(asked.rows([row]), [task]))[0]
         assert torch.allclose(together[row], alone, atol=1e-5, rtol=1e-5), task
 
 
 @torch.no_grad()
 def test_different_tasks_get_different_answers(fused: FusedModel) -> None:
-    visual = torch.randn(1, N, D).expand(2, -1, -1)
-    first, second = fused.next_token_logits(visual, ["domain", "relation"])
+    asked = queries(torch.randn(1, N, DIM).expand(2, -1, -1))
+    first, second = fused.next_token_logits(fused.states(asked, ["domain", "relation"]))
     assert (first - second).abs().max() > 1e-2
 
 
@@ -122,7 +123,7 @@ def test_the_marked_head_changes_the_heatmap(fused: FusedModel) -> None:
     features = fused.encode(torch.randn(1, 3, 48, 48))
     mask = torch.zeros(1, N, dtype=torch.bool)
     mask[0, 5] = True
-    plain, marked = fused.heatmap_logits(fused.visual(features)), fused.heatmap_logits(fused.visual(features, mask))
+    plain, marked = fused.heatmap_logits(queries(features)), fused.heatmap_logits(queries(features, mask))
     assert marked.shape == (1, 16, 16)
     assert (plain - marked).abs().max() > 1e-3
 
@@ -173,6 +174,6 @@ def test_a_model_may_have_some_of_the_tasks() -> None:
     model = FusedModel(CONFIG, word_tokenizer(), tasks=("relation", "gaze"))
     assert model.tasks == ("gaze", "relation") == tuple(model.prompts)
     assert model.prompted == ("relation",) == tuple(model.prompt_ids) == tuple(model.answer_ids)
-    assert model.heatmap_logits(torch.randn(1, N, D)).shape == (1, 16, 16)
+    assert model.heatmap_logits(queries(torch.randn(1, N, DIM))).shape == (1, 16, 16)
     with pytest.raises(ValueError, match="Unknown task 'relations'"):
         FusedModel(CONFIG, word_tokenizer(), tasks=("relations",))
