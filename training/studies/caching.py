@@ -137,7 +137,7 @@ def step(
             return Views(features=features.float())
 
         batch = replace(batch, frames=encoded(batch.frames), crops=encoded(batch.crops))
-        with torch.autocast("cpu", torch.bfloat16, enabled=loop.mixed_precision(config.precision) == "bf16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=loop.mixed_precision(config) == "bf16"):
             losses = joint_losses(model, batch, config)
         torch.stack(list(losses.values())).sum().backward()
         for optimizer in optimizers:

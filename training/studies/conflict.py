@@ -144,7 +144,7 @@ def set_losses(
     for task, indices in track(batches, description=f"gradient of {'+'.join(data)}"):
         inputs = [data[task].inputs(index) for index in indices]
         batch = collate(inputs, [task] * len(inputs), config.model)
-        with torch.autocast(device, torch.bfloat16, enabled=mixed_precision(config.precision) == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled=mixed_precision(config) == "bf16"):
             (loss,) = joint_losses(model, batch, config).values()
         yield loss * len(inputs) / total
 

@@ -62,7 +62,7 @@ class Trainer:
     def of(name: str, config: TrainConfig, stage: StageConfig, out: Path, **changes: Any) -> Trainer:
         """The trainer of one stage of a run."""
         return Trainer(
-            name, stage, out, config.precision, config.seed, config.save_every, config.validate_every, **changes
+            name, stage, out, mixed_precision(config), config.seed, config.save_every, config.validate_every, **changes
         )
 
     @property
@@ -141,7 +141,7 @@ class Trainer:
 
     def _accelerator(self) -> Accelerator:
         accelerator = Accelerator(
-            mixed_precision=mixed_precision(self.precision),
+            mixed_precision=self.precision,
             gradient_accumulation_steps=self.stage.accumulate,
             dataloader_config=DataLoaderConfiguration(split_batches=True),  # schedules advance once per step
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],  # no batch uses every head
@@ -159,13 +159,14 @@ class Trainer:
         return bool(due)
 
 
-def mixed_precision(name: str) -> str:
+def mixed_precision(config: TrainConfig) -> str:
     """The mixed precision that this machine trains in: bf16 becomes no on a CPU without instructions for it.
 
-    Without them a step of the tiny preset takes 15 times as long as in float32 (AMD EPYC, AVX2).
+    Without them a step of the tiny preset takes 15 times as long as in float32 (AMD EPYC, AVX2). Published weights are
+    kept in bf16, which halves their memory.
     """
-    emulated = name == "bf16" and not torch.cuda.is_available() and not has_bfloat16_instructions()
-    return "no" if emulated else name
+    slow = config.weights is None and not torch.cuda.is_available() and not has_bfloat16_instructions()
+    return "no" if slow and config.precision == "bf16" else config.precision
 
 
 def _means(accelerator: Accelerator, losses: Losses) -> dict[str, float]:

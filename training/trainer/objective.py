@@ -31,7 +31,8 @@ def joint_losses(
 
     Where a batch has both, each is weighted by its share of the samples, as when they have batches of their own.
     """
-    states = model.states(query_features(model, batch), batch.row_tasks)
+    features = query_features(model, batch)
+    states = model.states(features, batch.row_tasks)
     count = len(batch.tasks)
     losses: dict[str, Tensor] = {}
     if batch.targets is not None:
@@ -41,7 +42,8 @@ def joint_losses(
     if labelled:
         samples = label_losses(model, states, batch, config.teacher_weight, config.teacher_temperature)
         if any(isinstance(part, FSDPModule) for part in model.llm.modules()):
-            samples = samples + _idle_runs(model, batch)
+            idle = batch.llm_runs - len(set(batch.tasks))
+            samples = samples + _idle_runs(model, features.rows([0]), batch.tasks[0], idle)
         if config.pcgrad or config.uncertainty:
             losses |= mean_by_task(samples, labelled, count)
         else:
@@ -137,12 +139,11 @@ def mean_by_task(losses: Tensor, tasks: Sequence[str], count: int) -> dict[str, 
     }
 
 
-def _idle_runs(model: FusedModel, batch: Batch) -> Tensor:
-    """Zero, through as many runs of the LLM as another process has more.
+def _idle_runs(model: FusedModel, query: QueryFeatures, task: str, count: int) -> Tensor:
+    """Zero, through `count` runs of the LLM with a query of a task.
 
     Each task is one run, and processes that share sharded weights gather them in every run, forward and backward: a
     process whose part of a batch has fewer tasks than another's must still take part.
     """
-    one, count = query_features(model, batch).rows([0]), batch.llm_runs - len(set(batch.tasks))
-    runs = [model.states(one, batch.tasks[:1]).last.sum() for _ in range(count)]
-    return 0.0 * torch.stack(runs).sum() if runs else torch.zeros((), device=one.masks.device)
+    runs = [model.states(query, [task]).last.sum() for _ in range(count)]
+    return 0.0 * torch.stack(runs).sum() if runs else torch.zeros((), device=query.masks.device)

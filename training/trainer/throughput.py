@@ -93,7 +93,7 @@ def batch_flops(model: FusedModel, batch: Batch) -> float:
     for task, moments in zip(batch.tasks, batch.moments, strict=True):
         counts[task] += moments
     views = [part for part in (batch.frames, batch.crops) if part is not None]
-    frames = len(set(batch.frame_of) - {NO_ROW})
+    frames = len(set(batch.frame_of) - {NO_ROW}) if model.config.shared_prefix else None
     return samples_flops(model, counts, encoded=any(part.features is None for part in views), frames=frames)
 
 

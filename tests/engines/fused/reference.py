@@ -19,6 +19,7 @@ from sf_ros.core.cues import CUES, TASKS, fingerprint
 from sf_ros.core.prompts import load_prompts
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer, Query
+from tests import tiny_models
 
 if TYPE_CHECKING:
     from sf_ros.engines.fused.engine import FusedEngine
@@ -60,10 +61,10 @@ def expected(model: FusedModel, query: Query, task: str) -> np.ndarray:
     view = views.view(IMAGE, spec, query.boxes, encoder.image_size)
     mask = views.box_mask(query.boxes if spec.boxes else (), WIDTH, HEIGHT, encoder.grid)
     features = model.encode(torch.from_numpy(views.normalise(view[None], encoder)))
-    visual = model.visual(features, torch.from_numpy(mask[None]))
+    asked = tiny_models.queries(features, torch.from_numpy(mask[None]))
     if spec.kind == "heatmap":
-        return model.heatmap_logits(visual).sigmoid()[0].numpy()
-    return model.label_logits(visual, task).softmax(-1)[0].numpy()
+        return model.heatmap_logits(asked).sigmoid()[0].numpy()
+    return model.label_logits(asked, task).softmax(-1)[0].numpy()
 
 
 def largest_error(engine: FusedEngine, model: FusedModel, queries: list[Query]) -> float:

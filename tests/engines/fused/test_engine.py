@@ -24,6 +24,7 @@ from sf_ros.engines.base import Query  # noqa: E402
 from sf_ros.engines.fused.batches import box_masks  # noqa: E402
 from sf_ros.engines.fused.engine import FusedEngine, fetch, load_engine  # noqa: E402
 from sf_ros.engines.fused.vision import VisualTokens  # noqa: E402
+from tests import tiny_models  # noqa: E402
 from tests.engines.fused.reference import (  # noqa: E402
     CPU,
     HEIGHT,
@@ -105,7 +106,7 @@ def test_bfloat16_moves_answers_by_less_than_0_02(exported: Path, fused_model: F
 def test_a_box_outside_the_image_marks_nothing(fused_engine: FusedEngine, fused_model: FusedModel, task: str) -> None:
     count = TASKS[task].boxes
     outside = Query("frame", (Box(-50, -50, -10, -10),) * count, (task,), tuple(range(count)))
-    unmarked = fused_model.visual(fused_model.encode(_frame(fused_engine)))
+    unmarked = tiny_models.queries(fused_model.encode(_frame(fused_engine)))
     if TASKS[task].kind == "heatmap":
         reference = fused_model.heatmap_logits(unmarked).sigmoid()[0]
     else:
@@ -246,10 +247,11 @@ def test_training_and_robot_see_the_same_bits(fused_engine: FusedEngine, task: s
     from training.data.inputs import model_inputs
     from training.data.sample import Sample
 
-    query, encoder = make_query(task), fused_engine.model.encoder
+    query, model = make_query(task), fused_engine.model
     images, index = fused_engine.views(IMAGE, [query])
-    inputs = model_inputs(Sample(task=task, image=IMAGE, boxes=query.boxes, label=None, key="one"), encoder)
-    assert np.array_equal(images[index[0]], inputs.view)
-    masks = torch.from_numpy(box_masks([query], WIDTH, HEIGHT, encoder.grid))
+    inputs = model_inputs(Sample(task=task, image=IMAGE, boxes=query.boxes, label=None, key="one"), model)
+    view = inputs.frame or inputs.crop
+    assert view is not None and np.array_equal(images[index[0]], view.pixels)
+    masks = torch.from_numpy(box_masks([query], WIDTH, HEIGHT, model.encoder.grid))
     tokens = VisualTokens(torch.zeros(1, 16, 1), torch.ones(16, 1), index, masks)
     assert np.array_equal(tokens.of([0])[0, :, 0].bool().numpy(), inputs.mask)

@@ -123,10 +123,12 @@ def test_moments_change_with_their_sample() -> None:
 
 
 def test_live_inputs_change_only_with_a_generator() -> None:
-    live = LiveData(Images("relation", 3), CONFIG.encoder, AUGMENTATIONS)
-    plain = LiveData(Images("relation", 3), CONFIG.encoder)
-    assert np.array_equal(live.inputs(1).view, plain.inputs(1).view)  # as in validation
-    assert np.array_equal(plain.inputs(1, np.random.default_rng(0)).view, plain.inputs(1).view)
-    views = [live.inputs(1, np.random.default_rng(seed)).view for seed in range(8)]
-    assert sum(np.array_equal(view, plain.inputs(1).view) for view in views) < 4
-    assert all(np.array_equal(view, live.inputs(1, np.random.default_rng(s)).view) for s, view in enumerate(views))
+    live = LiveData(Images("relation", 3), CONFIG, AUGMENTATIONS)
+    plain = LiveData(Images("relation", 3), CONFIG)
+    assert np.array_equal(live.inputs(1).frame.pixels, plain.inputs(1).frame.pixels)  # as in validation
+    assert np.array_equal(plain.inputs(1, np.random.default_rng(0)).frame.pixels, plain.inputs(1).frame.pixels)
+    views = [live.inputs(1, np.random.default_rng(seed)).frame.pixels for seed in range(8)]
+    assert sum(np.array_equal(view, plain.inputs(1).frame.pixels) for view in views) < 4
+    assert all(
+        np.array_equal(view, live.inputs(1, np.random.default_rng(s)).frame.pixels) for s, view in enumerate(views)
+    )

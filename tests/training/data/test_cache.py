@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from sf_ros.core.config import EncoderConfig
+from sf_ros.core.config import EncoderConfig, ModelConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.core.types import Box
 from sf_ros.core.views import normalise
 from sf_ros.model.encoders import build_encoder
 from training.data import cache
+from training.data.columns import CachedData
 from training.data.inputs import MAX_POINTS, model_inputs
 from training.data.sample import Sample
 from training.data.scenes.dataset import Scenes
 
 ENCODER = EncoderConfig(image_size=48, dim=32, depth=1, heads=2)
+MODEL = ModelConfig(encoder=ENCODER)
 
 
 class Images:
@@ -54,8 +56,8 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "worker_pool", ThreadPoolExecutor)
 
 
-def build(dataset: Images, folder: Path) -> cache.CachedData:
-    return cache.load_or_build(dataset, ENCODER, folder)
+def build(dataset: Images, folder: Path) -> CachedData:
+    return cache.load_or_build(dataset, MODEL, folder)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -65,9 +67,13 @@ def test_a_cache_has_the_model_inputs_of_every_sample(task: str, tmp_path: Path)
     assert views.task == task and len(views) == 3
     for index in range(3):
         sample = dataset[index]
-        direct, cached = model_inputs(sample, ENCODER), views.inputs(index)
-        for name in ("view", "mask", "boxes", "label"):
+        direct, cached = model_inputs(sample, MODEL), views.inputs(index)
+        for name in ("mask", "boxes", "label"):
             assert np.array_equal(getattr(cached, name), getattr(direct, name)), name
+        for one, two in ((direct.frame, cached.frame), (direct.crop, cached.crop)):
+            assert (one is None) == (two is None)
+            assert one is None or two is None or np.array_equal(one.pixels, two.pixels)
+        assert (direct.frame is None) == (TASKS[task].view != "frame")
         assert direct.mask.any() == bool(TASKS[task].boxes)
         assert views.labels[index] == (-1 if sample.label is None else sample.label)
         points = views.points[index][~np.isnan(views.points[index]).any(1)]
@@ -111,7 +117,7 @@ def test_annotations_beyond_the_maximum_are_dropped(tmp_path: Path) -> None:
 def test_features_are_the_encoders_in_half_precision(tmp_path: Path) -> None:
     views = build(Images("gaze", 5), tmp_path)
     encoder = build_encoder(ENCODER).eval()
-    features = cache.load_or_encode(views, encoder, ENCODER, tmp_path, batch_size=2).features
+    features = cache.load_or_encode(views, encoder, MODEL, tmp_path, batch_size=2).features
     assert features.shape == (5, 16, 32) and features.dtype == np.float16
     with torch.no_grad():
         expected = encoder(torch.from_numpy(normalise(np.asarray(views.views), ENCODER))).numpy()
@@ -121,8 +127,8 @@ def test_features_are_the_encoders_in_half_precision(tmp_path: Path) -> None:
 def test_exact_features_are_float32_in_a_file_of_their_own(tmp_path: Path) -> None:
     views = build(Images("gaze", 5), tmp_path)
     encoder = build_encoder(ENCODER).eval()
-    half = cache.load_or_encode(views, encoder, ENCODER, tmp_path).features
-    exact = cache.load_or_encode(views, encoder, ENCODER, tmp_path, batch_size=2, exact=True).features
+    half = cache.load_or_encode(views, encoder, MODEL, tmp_path).features
+    exact = cache.load_or_encode(views, encoder, MODEL, tmp_path, batch_size=2, exact=True).features
     assert exact.dtype == np.float32 and half.dtype == np.float16
     for index in range(5):
         with torch.no_grad():
@@ -134,12 +140,12 @@ def test_exact_features_are_float32_in_a_file_of_their_own(tmp_path: Path) -> No
 def test_features_are_valid_for_one_encoder(tmp_path: Path) -> None:
     views = build(Images("gaze", 2), tmp_path)
     encoder = build_encoder(ENCODER).eval()
-    first = np.array(cache.load_or_encode(views, encoder, ENCODER, tmp_path).features)
+    first = np.array(cache.load_or_encode(views, encoder, MODEL, tmp_path).features)
     key = cache.weights_key(encoder)
     with torch.no_grad():
         encoder.blocks[0].out.bias[0] += 1.0
     assert cache.weights_key(encoder) != key
-    second = np.array(cache.load_or_encode(views, encoder, ENCODER, tmp_path).features)
+    second = np.array(cache.load_or_encode(views, encoder, MODEL, tmp_path).features)
     assert not np.array_equal(first, second)
     assert len(list(tmp_path.glob("features-*.npy"))) == 2
     other = dataclasses.replace(ENCODER, layers=(-2,))
@@ -147,18 +153,18 @@ def test_features_are_valid_for_one_encoder(tmp_path: Path) -> None:
 
 
 def test_views_are_valid_for_their_samples_and_size() -> None:
-    first = cache.views_key(Images("gaze", 2), ENCODER)
-    assert first == cache.views_key(Images("gaze", 2), ENCODER)
-    larger = dataclasses.replace(ENCODER, image_size=96)
-    others = [(Images("gaze", 3), ENCODER), (Images("domain", 2), ENCODER), (Images("gaze", 2), larger)]
+    first = cache.views_key(Images("gaze", 2), MODEL)
+    assert first == cache.views_key(Images("gaze", 2), MODEL)
+    larger = ModelConfig(encoder=dataclasses.replace(ENCODER, image_size=96))
+    others = [(Images("gaze", 3), MODEL), (Images("domain", 2), MODEL), (Images("gaze", 2), larger)]
     assert first not in {cache.views_key(*other) for other in others}
 
 
 def test_scenes_are_drawn_anew_by_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = [cache.views_key(samples, ENCODER) for samples in (Scenes("gaze", "train", 2), Images("gaze", 2))]
+    keys = [cache.views_key(samples, MODEL) for samples in (Scenes("gaze", "train", 2), Images("gaze", 2))]
     assert cache.drawing_code() == cache.drawing_code() != ""
     monkeypatch.setattr(cache, "drawing_code", lambda: "other")
-    after = [cache.views_key(samples, ENCODER) for samples in (Scenes("gaze", "train", 2), Images("gaze", 2))]
+    after = [cache.views_key(samples, MODEL) for samples in (Scenes("gaze", "train", 2), Images("gaze", 2))]
     assert after[0] != keys[0] and after[1] == keys[1]
 
 
@@ -167,7 +173,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**20))
     with pytest.raises(ValueError, match=r"views of gaze take 0\.3 GB and .* has 0\.0 GB free.*--cache none"):
-        cache.load_or_build(Images("gaze", 50_000), ENCODER, tmp_path / "views")
+        cache.load_or_build(Images("gaze", 50_000), MODEL, tmp_path / "views")
     assert "views of gaze: 0.3 GB into" in capsys.readouterr().err and not list(tmp_path.rglob("*.npy"))
 
 
@@ -183,5 +189,5 @@ def test_incomplete_features_are_computed_again(tmp_path: Path) -> None:
     views = build(Images("gaze", 2), tmp_path)
     encoder = build_encoder(ENCODER).eval()
     (tmp_path / f"features-{cache.features_key(encoder, ENCODER)}.part.npy").write_bytes(b"half")
-    assert cache.load_or_encode(views, encoder, ENCODER, tmp_path).features.shape == (2, 16, 32)
+    assert cache.load_or_encode(views, encoder, MODEL, tmp_path).features.shape == (2, 16, 32)
     assert not list(tmp_path.glob("*.part.npy"))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from sf_ros.core.config import EncoderConfig
+from sf_ros.core.config import EncoderConfig, ModelConfig
 from sf_ros.core.cues import TASKS
 from tests.training import published
 from training import train
@@ -29,7 +29,7 @@ from training.studies.grid.fused_cells import fused_cell
 from training.studies.grid.vlm_cells import vlm_cell
 from training.trainer.validation import Spread
 
-ENCODER = EncoderConfig(image_size=24, dim=8, depth=1, heads=1)
+MODEL = ModelConfig(encoder=EncoderConfig(image_size=24, dim=8, depth=1, heads=1))
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ every_dataset = pytest.mark.parametrize("name", DATASETS)
 def cached(root: Path, task: str, folder: Path) -> cache.CachedData:
     """The dataset's views as training caches them: in a folder named by what they depend on."""
     dataset = open_dataset(root, task, "train")
-    return cache.load_or_build(dataset, ENCODER, folder / cache.views_key(dataset, ENCODER))
+    return cache.load_or_build(dataset, MODEL, folder / cache.views_key(dataset, MODEL))
 
 
 def truth(data: cache.CachedData) -> list[object]:

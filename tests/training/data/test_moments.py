@@ -15,6 +15,7 @@ from tests.training.data.test_cache import Images
 from tests.training.test_train import TOY, fresh
 from training import train
 from training.config import TrainConfig
+from training.data.inputs import NO_ROW
 from training.data.published import ego4d
 from training.data.sample import Sample
 from training.data.source import SampleOptions, open_dataset, open_source
@@ -99,14 +100,18 @@ def test_contradicting_certain_moments_average_to_half() -> None:
 
 def test_a_batch_has_an_image_of_every_moment(tmp_path: Path) -> None:
     data = {
-        "looking_at_me": LiveData(Clips("looking_at_me", 6), CONFIG.encoder),
-        "domain": LiveData(Images("domain", 6), CONFIG.encoder),
+        "looking_at_me": LiveData(Clips("looking_at_me", 6), CONFIG),
+        "domain": LiveData(Images("domain", 6), CONFIG),
     }
     batches = JointBatches(data, configured())
     for number in range(3):
         batch = batches[number]
         assert batch.moments == tuple(3 if task == "looking_at_me" else 1 for task in batch.tasks)
-        assert len(batch.images) == len(batch.masks) == len(batch.boxes) == sum(batch.moments)
+        assert len(batch.frame_of) == len(batch.crop_of) == len(batch.masks) == len(batch.boxes) == sum(batch.moments)
+        faces = sum(row != NO_ROW for row in batch.crop_of)
+        assert (batch.crops is None or len(batch.crops.images) == faces) and faces == 3 * batch.tasks.count(
+            "looking_at_me"
+        )
         assert len(batch.labels) == len(batch.tasks) == 4
         rows = np.repeat([task == "domain" for task in batch.tasks], batch.moments)
         assert batch.masks.any(1).tolist() == rows.tolist()

@@ -10,7 +10,7 @@ pytest.importorskip("peft")
 from sf_ros.core.config import MODELS
 from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
-from tests.tiny_models import CONFIG, fused_model, word_tokenizer
+from tests.tiny_models import CONFIG, fused_model, queries, word_tokenizer
 from training.model.lora import attach, merge
 
 RANK = 4
@@ -32,10 +32,11 @@ def adapted() -> FusedModel:
 
 
 def answers(model: FusedModel) -> dict[str, torch.Tensor]:
-    visual = torch.randn(2, CONFIG.visual_tokens, CONFIG.llm.dim, generator=torch.Generator().manual_seed(1))
+    shape = 2, CONFIG.visual_tokens, CONFIG.encoder.dim
+    asked = queries(torch.randn(*shape, generator=torch.Generator().manual_seed(1)))
     with torch.no_grad():
         return {
-            name: model.label_logits(visual, name) if spec.kind == "label" else model.heatmap_logits(visual)
+            name: model.label_logits(asked, name) if spec.kind == "label" else model.heatmap_logits(asked)
             for name, spec in TASKS.items()
         }
 

@@ -42,7 +42,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "learned_prompts": 3,
     },
 }
-STEPS = 50
+STEPS = 70
 
 
 def configured(choices: dict[str, object]) -> TrainConfig:
@@ -108,7 +108,7 @@ def test_evaluation_scores_the_model(
 def test_live_samples_train_box_tokens(tmp_path: Path) -> None:
     config = configured(OPTIONS["token"])
     model = attach(fused_model(config.model).requires_grad_(True), config.lora_rank, config.lora_alpha)
-    data = {task: LiveData(Images(task, 6), CONFIG.encoder) for task in ("gaze", "domain")}
+    data = {task: LiveData(Images(task, 6), CONFIG) for task in ("gaze", "domain")}
     history, _ = fit_joint(model, data, config, tmp_path, stop_after=3)
     assert len(history) == 3 and model.box_tokens.layers[0].weight.grad is None  # spent by the optimiser
     fresh = fused_model(config.model).box_tokens.layers[0].weight

@@ -14,7 +14,7 @@ from torch import nn
 from tests.tiny_models import CONFIG, fused_model
 from tests.training import miniature
 from training.config import PRESETS
-from training.data.inputs import ModelInputs
+from training.data.inputs import ModelInputs, View
 from training.model.lora import attach
 from training.studies import conflict
 from training.studies.grid.encoder_pairs import Pair
@@ -53,13 +53,14 @@ class NoiseData:
         generator = np.random.default_rng([5, count])
         patches, dim = CONFIG.encoder.grid**2, CONFIG.encoder.dim
         gaze = task == "gaze"
+        side = "frame" if TASKS[task].view == "frame" else "crop"
         self.rows = [
             ModelInputs(
                 mask=np.arange(patches) < 3,
                 boxes=np.zeros((2, 4), np.float32),
                 label=-1 if gaze else number % 2,
                 points=np.full((20, 2), 0.1 * number if gaze else np.nan, np.float32),
-                features=generator.normal(size=(patches, dim)).astype(np.float32),
+                **{side: View(features=generator.normal(size=(patches, dim)).astype(np.float32))},
             )
             for number in range(count)
         ]

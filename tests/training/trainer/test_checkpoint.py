@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
-from tests.tiny_models import CONFIG, fused_model, word_tokenizer
+from tests.tiny_models import CONFIG, fused_model, queries, word_tokenizer
 from training.config import StageConfig, TrainConfig
 from training.model.lora import attach
 from training.trainer import checkpoint
@@ -41,9 +41,9 @@ def folder(trained: FusedModel, tmp_path: Path) -> Path:
 def answers(model: FusedModel) -> dict[str, torch.Tensor]:
     images = torch.randn(2, 3, CONFIG.encoder.image_size, CONFIG.encoder.image_size, generator=torch.manual_seed(1))
     mask = torch.arange(CONFIG.visual_tokens).expand(2, -1) < 5
-    visual = model.visual(model.encode(images), mask)
+    asked = queries(model.encode(images), mask)
     return {
-        name: model.label_logits(visual, name) if spec.kind == "label" else model.heatmap_logits(visual)
+        name: model.label_logits(asked, name) if spec.kind == "label" else model.heatmap_logits(asked)
         for name, spec in TASKS.items()
     }
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.tiny_models import queries
 from tests.training.test_train import TOY, fresh, random_data
 from training.trainer import checkpoint
 from training.trainer.joint import JointBatches
@@ -88,12 +89,12 @@ def test_processes_agree_on_the_number_of_llm_runs() -> None:
 
 def test_idle_llm_runs_add_no_loss_and_no_gradient() -> None:
     model = fresh()
-    visual = torch.randn(2, TOY.model.visual_tokens, TOY.model.llm.dim)
-    zero = _idle_runs(model, visual, 2)
+    query = queries(torch.randn(1, TOY.model.visual_tokens, TOY.model.encoder.dim))
+    zero = _idle_runs(model, query, "domain", 2)
     zero.backward()
     gradients = [p.grad for p in model.llm.parameters() if p.grad is not None]
     assert zero.item() == 0.0 and gradients and not any(gradient.any() for gradient in gradients)
-    assert _idle_runs(model, visual, 0).item() == 0.0
+    assert _idle_runs(model, query, "domain", 0).item() == 0.0
 
 
 @pytest.mark.slow

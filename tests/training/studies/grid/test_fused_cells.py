@@ -9,7 +9,7 @@ import pytest
 
 from sf_ros.core.cues import TASKS
 from tests.training import published
-from training.data import cache
+from training.data import columns
 from training.evaluation.run import evaluate
 from training.studies.grid import figures, fused_cells
 from training.studies.grid.arguments import TrainingArguments
@@ -40,7 +40,7 @@ def test_scores_from_features_equal_evaluation(
     arguments = TrainingArguments("smoke", "scenes", tmp_path, split="test", samples=6)
     expected = evaluate(trained, "scenes", "test", 6)
     assert same(fused_cells.scores_from_features(trained, arguments, list(TASKS)), expected)
-    monkeypatch.setattr(cache, "model_inputs", None)  # for the next model nothing is drawn or encoded again
+    monkeypatch.setattr(columns, "model_inputs", None)  # for the next model nothing is drawn or encoded again
     assert same(fused_cells.scores_from_features(trained, arguments, list(TASKS)), expected)
     assert fused_cells.scores_from_images(trained, arguments, ["domain"]) == {"domain": expected["domain"]}
 
