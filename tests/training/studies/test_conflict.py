@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from sf_ros.core.cues import TASKS
 from tests.tiny_models import CONFIG, fused_model
 from tests.training import miniature
 from training.config import PRESETS
