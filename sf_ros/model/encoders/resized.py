@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.func import functional_call
 
 from sf_ros.core.config import EncoderConfig
+from sf_ros.core.fields import NotAvailable
 from sf_ros.model.encoders.side_by_side import SideBySide
 from sf_ros.model.encoders.tiny import TinyEncoder
 from sf_ros.model.encoders.tower import Tower
@@ -35,7 +37,12 @@ class Resized:
         return features
 
     def weights(self, encoder: nn.Module) -> dict[str, Tensor]:
-        """The state dictionary of the encoder at the other size; all but the position tables are shared."""
+        """The state dictionary of the encoder at the other size; all but the position tables are shared.
+
+        NotAvailable for weights that FSDP has sharded: only the encoder's own modules gather them.
+        """
+        if any(isinstance(weight, DTensor) for weight in encoder.parameters()):
+            raise NotAvailable("crop_size needs the encoder's weights whole; cache the features first, or leave FSDP.")
         weights = {name: tensor.detach() for name, tensor in encoder.state_dict().items()}
         for name, config in self._tables.items():
             weights[name] = resampled(weights[name], config).to(weights[name].dtype)
