@@ -5,7 +5,8 @@ from __future__ import annotations
 from sf_ros.core.config import ModelConfig
 
 # The `paper` layout: [visual tokens ; prompts], boxes as a learned vector on patches, causal attention.
-LAYOUT = {"boxes": "patch", "order": "visual_first", "attention": "causal", "prompt_style": "text", "pooling": 1}
+LAYOUT = {"boxes": "patch", "order": "visual_first", "attention": "causal", "prompt_style": "text", "pooling": 1,
+          "shared_prefix": False, "crop_size": None}  # fmt: skip
 
 
 def unsupported_layout(model: ModelConfig) -> str | None:
