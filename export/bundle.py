@@ -30,7 +30,7 @@ from rich.table import Table
 from export.benchmark.work import PROMPT_TOKENS
 from export.llm import export_llm
 from export.parity import compare, engine_without_manifest, scenes
-from export.vision import VisionGraph, export_vision, fidelity
+from export.vision import export_vision, fidelity
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import BundleError
 from sf_ros.core.text import command_line
@@ -135,7 +135,8 @@ def export_random(
         model, _, config, _ = start.random(config, Path(folder))
     model = attach(model.float(), config.lora_rank, config.lora_alpha).eval()
     rows = len(model.output_rows)
-    model.prompt_ids |= {task: torch.randint(rows, (length,)) for task, length in PROMPT_TOKENS.items()}
+    if model.learned_prompts is None:
+        model.prompt_ids |= {task: torch.randint(rows, (length,)) for task, length in PROMPT_TOKENS.items()}
     words = (out.name, "--preset", name, "--random")
     command = _command(words, detector, None if samples == RANDOM_SAMPLES else samples, vision)
     return _write(model, out, detector, samples, vision, {"command": command, "training": "none: random weights"})
@@ -173,7 +174,7 @@ def _write(
         export_vision(merged, path)
         seconds[FILES[form]] = round(perf_counter() - began, 1)
         if form != "torch":
-            agreement[FILES[form]] = fidelity(VisionGraph(merged), path, config.encoder.image_size)
+            agreement[FILES[form]] = fidelity(merged, path)
             check_vision(path, form, agreement[FILES[form]])
     began = perf_counter()
     export_llm(merged, out)

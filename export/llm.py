@@ -1,4 +1,4 @@
-"""Export of the LLM: LoRA-merged weights, embedded prompts, label rows and heatmap head."""
+"""Export of the LLM: LoRA-merged weights, embedded prompts, label rows, heatmap head and box tokens."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def export_llm(merged: FusedModel, root: Path) -> None:
         answers[f"prompt.{name}"] = merged.prompt(name).detach().to(PRECISION).contiguous()
     for name, ids in merged.answer_ids.items():
         answers[f"rows.{name}"] = merged.output_rows.detach()[ids].to(PRECISION).contiguous()
-    for key, value in merged.heatmap.state_dict().items():
-        answers[f"heatmap.{key}"] = value.to(PRECISION).contiguous()
+    parts = {"heatmap": merged.heatmap, "box_tokens": merged.box_tokens}
+    for part, module in parts.items():
+        for key, value in {} if module is None else module.state_dict().items():
+            answers[f"{part}.{key}"] = value.to(PRECISION).contiguous()
     save_file(answers, root / ANSWERS)

@@ -24,6 +24,9 @@ VISION = "vision.onnx"  # float32, for onnxruntime
 VISION_FLOAT16 = "vision_float16.onnx"
 VISION_TORCH = "vision.safetensors"  # the modules' own weights
 VISIONS = (VISION, VISION_FLOAT16, VISION_TORCH)  # a bundle has one or more of them
+# In the edge layout the graphs above take frames, and each has another beside it that takes crops. The two share one
+# file of weights, that of frames, which ends with .data.
+CROPS = {VISION: "vision_crops.onnx", VISION_FLOAT16: "vision_crops_float16.onnx"}
 LLM = "llm/model.safetensors"
 ANSWERS = "answers.safetensors"
 DETECTOR = "detector.onnx"

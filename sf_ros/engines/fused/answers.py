@@ -1,4 +1,4 @@
-"""Visual tokens -> answers: the LLM with its embedded prompts, label rows and heatmap head.
+"""Answers in the paper layout: visual tokens -> the LLM with its embedded prompts, label rows and heatmap head.
 
 Everything stays on the device, and nothing here waits for it. Attention masks and positions are always explicit (see
 sf_ros.model.sequence).
@@ -18,6 +18,7 @@ from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import ModelConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.fused.batches import Batch
+from sf_ros.engines.fused.calibration import Calibration, calibration_of
 from sf_ros.engines.fused.cuda_graphs import CudaGraphRunner, Record
 from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout, load_llm
 from sf_ros.engines.fused.vision import VisualTokens
@@ -45,18 +46,16 @@ class AnswerModel:
         heatmap: HeatmapHead,
         prompts: Mapping[str, Tensor],
         label_rows: Mapping[str, Tensor],
-        temperatures: Mapping[str, float],
-        scaling: Mapping[str, tuple[Tensor, Tensor]] | None = None,
+        calibration: Calibration | None = None,
         record: Record | None = None,
     ) -> None:
-        """prompts: (T, D) per label task; label_rows: (labels, D) of the output layer; temperatures: default 1.
+        """prompts: (T, D) per label task; label_rows: (labels, D) of the output layer.
 
-        scaling: float32 scale and bias (labels,) per task that has them instead of a temperature.
         record: how to record CUDA graphs; None: none are used.
         """
         self.model, self.llm, self.heatmap = model, llm, heatmap
-        self.prompts, self.label_rows, self.temperatures = prompts, label_rows, temperatures
-        self.scaling = scaling or {}
+        self.prompts, self.label_rows = prompts, label_rows
+        self.calibration = calibration or Calibration()
         self.graphs = None if record is None else CudaGraphRunner(llm, record)
         self._layouts: dict[tuple[str, ...], PromptLayout] = {}
 
@@ -81,15 +80,8 @@ class AnswerModel:
             return [self.heatmap(states[:, : self.model.visual_tokens], states[:, -1]).sigmoid()]
         answers = []
         for task, last in zip(batch.tasks, states.unbind(1), strict=True):
-            answers.append(self._calibrated(task, F.linear(last, self.label_rows[task])).softmax(-1))
+            answers.append(self.calibration.probabilities(task, F.linear(last, self.label_rows[task])))
         return answers
-
-    def _calibrated(self, task: str, logits: Tensor) -> Tensor:
-        """Logits (queries, labels) after the task's temperature or vector scaling (calibration.confidence.fit)."""
-        if task in self.scaling:
-            scale, bias = self.scaling[task]
-            return logits.log_softmax(-1) * scale + bias  # fitted on log-probabilities
-        return logits / self.temperatures.get(task, 1.0)
 
     def _layout(self, tasks: tuple[str, ...]) -> PromptLayout:
         """Built at the first batch with these tasks."""
@@ -123,8 +115,5 @@ def load_answer_model(
         raise BundleError(
             f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
         ) from error
-    scaling = {
-        name: (torch.tensor(fitted.scale, device=device), torch.tensor(fitted.bias, device=device))
-        for name, fitted in bundle.manifest.vector_scaling.items()
-    }
-    return AnswerModel(model, llm, heatmap, prompts, label_rows, bundle.manifest.temperatures, scaling, record)
+    calibration = calibration_of(bundle.manifest, device)
+    return AnswerModel(model, llm, heatmap, prompts, label_rows, calibration, record)

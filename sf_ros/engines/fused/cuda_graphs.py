@@ -18,6 +18,7 @@ from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout
 
 LOG = logging.getLogger(__name__)
 BUCKETS = (8, 4, 2, 1)  # sequences per recorded pass
+SHORT_BUCKETS = (64, 32, 16, *BUCKETS)  # of branches behind a prefix, of which a frame has many
 MAX_GRAPHS = 128  # least recently used ones are dropped; each is some 300 kernels
 # Fixed cost of a pass in tokens: launching every layer and reading its weights. Measured on a CPU: 45 (layers of
 # Llama-3.2-1B, float32) to 140 (tiny LLM, bfloat16); see docs/performance.md.
@@ -42,8 +43,10 @@ class CudaGraphRunner:
     If recording fails (RuntimeError), this and all later passes run without graphs, with one warning.
     """
 
-    def __init__(self, llm: LlamaDecoder, record: Record) -> None:
+    def __init__(self, llm: LlamaDecoder, record: Record, sizes: tuple[int, ...] = BUCKETS) -> None:
+        """sizes: those of the buckets, in descending order, down to 1."""
         self._llm = llm
+        self.sizes = sizes
         self._record: Record | None = record
         self._graphs: OrderedDict[Hashable, CudaGraph] = OrderedDict()
         self._memory: dict[str, Tensor] = {}
@@ -51,7 +54,7 @@ class CudaGraphRunner:
     def __call__(self, key: Hashable, layout: TokenLayout, tokens: Tensor) -> Tensor:
         """The states of LlamaDecoder.forward. Calls with equal keys must have equal layouts."""
         parts, start = [], 0
-        for count, bucket in buckets(*tokens.shape[:2]):
+        for count, bucket in buckets(*tokens.shape[:2], self.sizes):
             parts.append(self._part(key, layout, tokens[start : start + count], bucket))
             start += count
         return torch.cat(parts)
@@ -99,15 +102,15 @@ class CudaGraphRunner:
         return memory[:count].view(shape)
 
 
-def buckets(batch: int, length: int) -> list[tuple[int, int]]:
+def buckets(batch: int, length: int, sizes: tuple[int, ...] = BUCKETS) -> list[tuple[int, int]]:
     """Splits a batch of sequences with `length` tokens into passes: (sequences, bucket) of each.
 
     A bucket stays partly empty where the empty part costs fewer tokens than another pass.
     """
     passes = []
     while batch:
-        bucket = next(size for size in BUCKETS if size <= batch)
-        larger = min((size for size in BUCKETS if size >= batch), default=bucket)
+        bucket = next(size for size in sizes if size <= batch)
+        larger = min((size for size in sizes if size >= batch), default=bucket)
         if (larger - batch) * length < PASS_TOKENS:
             bucket = larger
         passes.append((min(batch, bucket), bucket))

@@ -4,6 +4,7 @@
 * The products before residual additions accumulate into the float32 residual.
 * RMSNorm weights are folded into the projections that follow.
 * After attention, the last layer computes only the tokens whose states are read.
+* A prefix that many sequences share is read once: its keys and values are kept for the sequences behind it.
 * Layers share scratch memory. With transformers on a CPU, element-wise operations take a third of the time, most of it
   in allocating and freeing memory.
 
@@ -37,13 +38,26 @@ NORMS = {"input_layernorm": QKV, "post_attention_layernorm": ("mlp.gate_proj", "
 
 
 @dataclass(frozen=True)
-class TokenLayout:
-    """Attention and positions of a sequence of L tokens, and which of their states are read."""
+class KeyValueCache:
+    """Rotated keys and values of a prefix of N tokens in every layer, in fixed memory."""
 
-    bias: Tensor  # (1, 1, L, L) added to attention scores, in the dtype of the weights
+    keys: Tensor  # (depth, kv heads, N, size) in the dtype of the weights
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Attention and positions of a sequence of L tokens, and which of their states are read.
+
+    Behind a prefix of N tokens, its keys and values come before the sequence's own; otherwise N is 0.
+    """
+
+    bias: Tensor | None  # (1, 1, L, N + L) added to attention scores, in the dtype of the weights; None: all are seen
     rotation: Tensor  # (L, 1, head size / 2) complex rotary factors
     causal: int = 0  # length of the purely causal prefix, for which the bias need not be read
     read: Tensor | None = None  # (R,) indices of the tokens whose states are returned; None: all
+    writes: KeyValueCache | None = None  # takes the keys and values of the sequence, a batch of one
+    behind: KeyValueCache | None = None  # the prefix
 
 
 @dataclass(frozen=True)
@@ -89,17 +103,28 @@ class Layer(nn.Module):
         self.down = nn.Linear(config.mlp, config.dim, bias=False)
         self.eps = config.norm_eps
 
-    def forward(self, x: Tensor, layout: TokenLayout, scratch: Scratch) -> Tensor:
-        """Contiguous float32 x (B, L, D), overwritten -> states (B, L, D), or (B, R, D) of the tokens that are read."""
+    def forward(self, x: Tensor, layout: TokenLayout, scratch: Scratch, index: int) -> Tensor:
+        """Contiguous float32 x (B, L, D), overwritten -> states (B, L, D), or (B, R, D) of the tokens that are read.
+
+        `index`: of this layer in a cache.
+        """
         rotated, bias, causal = self.heads + self.kv_heads, layout.bias, layout.causal
         y = normed(x.flatten(0, 1), self.eps, scratch.normed)
         qkv = _product(y, self.qkv, scratch.qkv).view(*x.shape[:2], rotated + self.kv_heads, self.size)
         qk = self._rotate(qkv[:, :, :rotated], layout.rotation, scratch.rotated, y)
         q, k = (part.transpose(1, 2) for part in torch.split(qk, [self.heads, self.kv_heads], dim=2))
         v = qkv[:, :, rotated:].transpose(1, 2)
+        if layout.writes is not None:
+            layout.writes.keys[index].copy_(k[0])
+            layout.writes.values[index].copy_(v[0])
         if layout.read is not None:
-            x, q, bias, causal = x[:, layout.read], q[:, :, layout.read], bias[:, :, layout.read], 0
+            x, q, causal = x[:, layout.read], q[:, :, layout.read], 0
+            bias = None if bias is None else bias[:, :, layout.read]
             scratch = scratch.first(x.shape[0] * x.shape[1])
+            if len(layout.read) == 0:
+                return x
+        if layout.behind is not None:
+            k, v = _joined(layout.behind.keys[index], k), _joined(layout.behind.values[index], v)
         flat = x.view(-1, x.shape[-1])
         _add_product(flat, _attention(q, k, v, bias, causal).reshape(flat.shape), self.output, scratch.normed)
         y = normed(flat, self.eps, scratch.normed)
@@ -148,8 +173,8 @@ class LlamaDecoder(nn.Module):
         x = tokens.clone(memory_format=torch.contiguous_format)
         scratch = Scratch.allocate(x, self.config, self.dtype)
         whole = dataclasses.replace(layout, read=None)
-        for index, layer in enumerate(self.layers, 1):
-            x = layer(x, layout if index == len(self.layers) else whole, scratch)
+        for index, layer in enumerate(self.layers):
+            x = layer(x, layout if index + 1 == len(self.layers) else whole, scratch, index)
         flat = x.flatten(0, 1)
         return normed(flat, self.config.norm_eps, torch.empty_like(flat)).mul_(self.norm.weight).view_as(x)
 
@@ -158,12 +183,23 @@ class LlamaDecoder(nn.Module):
         """Of the weights."""
         return self.get_parameter("layers.0.qkv.weight").dtype
 
-    def token_layout(self, mask: Tensor, positions: Tensor, causal: int = 0, read: Tensor | None = None) -> TokenLayout:
-        """The TokenLayout, on the LLM's device, of an attention mask (L, L), True where seen, and positions (L,)."""
+    def cache(self, length: int) -> KeyValueCache:
+        """Memory for the keys and values of a prefix of `length` tokens."""
+        shape = self.config.depth, self.config.kv_heads, length, self.config.dim // self.config.heads
+        like = self.get_parameter("layers.0.qkv.weight")
+        return KeyValueCache(like.new_zeros(shape), like.new_zeros(shape))
+
+    def token_layout(
+        self, mask: Tensor | None, positions: Tensor, causal: int = 0, read: Tensor | None = None
+    ) -> TokenLayout:
+        """The TokenLayout, on the LLM's device, of an attention mask (L, N + L), True where seen, and positions (L,).
+
+        `mask` None: every token sees every other.
+        """
         like = self.get_parameter("layers.0.qkv.weight")
         rotation = torch.complex(*self.rotary(self.rotary.inv_freq, positions[None].to(like.device)))
         return TokenLayout(
-            attention_bias(mask, like),
+            None if mask is None else attention_bias(mask, like),
             rotation[0, :, None, : rotation.shape[-1] // 2],  # the second half repeats the first
             causal,
             None if read is None else read.to(like.device),
@@ -241,7 +277,12 @@ def _complex(heads: Tensor) -> Tensor:
     return torch.view_as_complex(heads.view(*heads.shape[:-1], -1, 2))
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Tensor:
+def _joined(prefix: Tensor, own: Tensor) -> Tensor:
+    """A prefix's keys or values (kv heads, N, size) before those of B sequences (B, kv heads, L, size)."""
+    return torch.cat([prefix.expand(len(own), -1, -1, -1), own], dim=2)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, causal: int) -> Tensor:
     """Attention (B, n, heads, size): causal for the first `causal` queries, which halves their work, else by `bias`."""
     groups = q.shape[1] // k.shape[1]
     if q.is_cuda:  # grouped attention with a mask is slow on a GPU
@@ -251,7 +292,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, causal: int) -> Te
     if causal:
         outputs.append(attention(q[:, :, :causal], k[:, :, :causal], v[:, :, :causal], is_causal=True))
     if causal < q.shape[2]:
-        outputs.append(attention(q[:, :, causal:], k, v, attn_mask=bias[:, :, causal:]))
+        mask = None if bias is None else bias[:, :, causal:]
+        outputs.append(attention(q[:, :, causal:], k, v, attn_mask=mask))
     parts = [output.transpose(1, 2) for output in outputs]  # the CPU kernel's own memory order
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 

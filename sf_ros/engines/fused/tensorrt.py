@@ -21,12 +21,15 @@ from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle
+from sf_ros.core.config import EncoderConfig
+from sf_ros.engines.fused.layout import layout_of
 from sf_ros.engines.fused.normalise import Normaliser
 
 LOG = logging.getLogger(__name__)
 # Views of a frame with 0, 1, 2, 4 and 8 people (the frame, and a face and a body of each). Engines are tuned for these
 # batch sizes and accept every size up to the last; larger batches are split.
 BATCHES = (1, 3, 5, 9, 17)
+OF_FIRST = "marked"  # the output that has the first image only
 WORKSPACE_BYTES = 1 << 30  # scratch memory of one layer, at most
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in total
 
@@ -49,13 +52,18 @@ class EngineKey:
         return f"vision-{self.vision}_{self.gpu}_tensorrt-{self.tensorrt}.engine"
 
 
-def engine_key(bundle: Bundle) -> EngineKey:
-    """The key of a bundle's engine on this machine. EngineError without a GPU, TensorRT or a float16 graph."""
+def graph_files(bundle: Bundle) -> tuple[str, ...]:
+    """The graphs of a bundle that engines are built from: of frames and, in the edge layout, of crops."""
+    crops = (bundles.CROPS[bundles.VISION_FLOAT16],) if layout_of(bundle.manifest.model) == "edge" else ()
+    return bundles.VISION_FLOAT16, *crops
+
+
+def engine_key(bundle: Bundle, file: str = bundles.VISION_FLOAT16) -> EngineKey:
+    """The key of a graph's engine on this machine. EngineError without a GPU, TensorRT or the graph."""
     files = bundle.manifest.files
-    if bundles.VISION_FLOAT16 not in files:
+    if file not in files:
         raise EngineError(
-            f"{bundle.root}: no {bundles.VISION_FLOAT16} to build an engine from. "
-            "Export the checkpoint again with --vision float16."
+            f"{bundle.root}: no {file} to build an engine from. Export the checkpoint again with --vision float16."
         )
     if not torch.cuda.is_available():
         raise EngineError(
@@ -63,7 +71,7 @@ def engine_key(bundle: Bundle) -> EngineKey:
         )
     weights = files.get(f"{bundles.VISION_FLOAT16}.data", "")
     gpu = re.sub(r"\W+", "-", torch.cuda.get_device_name())
-    return EngineKey(files[bundles.VISION_FLOAT16][:8] + weights[:8], gpu, str(_tensorrt().__version__))
+    return EngineKey(files[file][:8] + weights[:8], gpu, str(_tensorrt().__version__))
 
 
 def engine_folder(name: str | None) -> Path:
@@ -73,10 +81,10 @@ def engine_folder(name: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sf_ros" / "engines"
 
 
-def find_engine(bundle: Bundle, folder: Path) -> Path | None:
-    """The bundle's engine for this machine; None if there is none, with a warning about a stale one."""
+def find_engine(bundle: Bundle, folder: Path, file: str = bundles.VISION_FLOAT16) -> Path | None:
+    """The engine of a bundle's graph for this machine; None if there is none, with a warning about a stale one."""
     try:
-        key = engine_key(bundle)
+        key = engine_key(bundle, file)
     except EngineError:
         return None
     if (folder / key.file).is_file():
@@ -90,14 +98,19 @@ def find_engine(bundle: Bundle, folder: Path) -> Path | None:
 
 
 def build_engine(
-    bundle: Bundle, folder: Path, batches: Sequence[int] = BATCHES, progress: Progress | None = None
+    bundle: Bundle,
+    folder: Path,
+    batches: Sequence[int] = BATCHES,
+    progress: Progress | None = None,
+    file: str = bundles.VISION_FLOAT16,
 ) -> Path:
-    """Builds a bundle's engine for this GPU, with a profile per range of batch sizes; returns its path in `folder`.
+    """Builds a graph's engine for this GPU, with a profile per range of batch sizes; returns its path in `folder`.
 
     Layer timings are cached in the folder and speed up later builds. EngineError with TensorRT's reason if it fails.
     """
-    key, trt = engine_key(bundle), _tensorrt()
-    graph, size = bundle.path(bundles.VISION_FLOAT16), bundle.manifest.model.encoder.image_size
+    key, trt, model = engine_key(bundle, file), _tensorrt(), bundle.manifest.model
+    encoder = model.encoder if file == bundles.VISION_FLOAT16 else model.crop_encoder
+    graph, size = bundle.path(file), encoder.image_size
     errors: list[str] = []
     builder = trt.Builder(_logger(trt, errors))
     network, config = builder.create_network(_typed(trt)), builder.create_builder_config()
@@ -131,10 +144,19 @@ def build_engine(
     return partial.replace(folder / key.file)
 
 
-class TensorRtVision:
-    """A Vision (sf_ros.engines.fused.vision) that runs a TensorRT engine. EngineError when it cannot be loaded."""
+class TensorRtGraph:
+    """A TensorRT engine from images to tokens. EngineError when it cannot be loaded."""
 
-    def __init__(self, bundle: Bundle, path: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        path: Path,
+        device: torch.device,
+        encoder: EncoderConfig,
+        tokens: int,
+        outputs: Sequence[str],
+    ) -> None:
+        """tokens: of each image, in each of `outputs`."""
         trt = _tensorrt()
         errors: list[str] = []
         self._runtime = trt.Runtime(_logger(trt, errors))
@@ -148,31 +170,48 @@ class TensorRtVision:
         count = self._engine.num_optimization_profiles
         self._max_batch = [int(self._engine.get_tensor_profile_shape("images", i)[2][0]) for i in range(count)]
         self._profile = -1
-        model = bundle.manifest.model
-        self._shape = model.encoder.grid**2, model.llm.dim
+        self._outputs, self._shape = tuple(outputs), (tokens, bundle.manifest.model.llm.dim)
         self._device = device
-        self._normalise = Normaliser(model.encoder, device)
+        self._normalise = Normaliser(encoder, device)
         self.name = f"TensorRT {trt.__version__} float16"
 
-    def encode(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
-        """See Vision. Asynchronous: the tokens are complete when torch's current stream reaches this point."""
+    def tokens(self, images: np.ndarray) -> dict[str, Tensor]:
+        """RGB uint8 (B, S, S, 3) -> float32 tokens by output, complete when torch's current stream reaches this."""
         parts = [self._run(part) for part in torch.split(self._normalise(images), self._max_batch[-1])]
-        return torch.cat([plain for plain, _ in parts]).float(), parts[0][1][0].float()
+        return {
+            name: (parts[0][name] if name == OF_FIRST else torch.cat([part[name] for part in parts])).float()
+            for name in self._outputs
+        }
 
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
         stream = torch.cuda.current_stream(self._device).cuda_stream
         profile = next(i for i, largest in enumerate(self._max_batch) if len(images) <= largest)
         if profile != self._profile:
             self._context.set_optimization_profile_async(profile, stream)
             self._profile = profile
-        plain = torch.empty(len(images), *self._shape, dtype=torch.float16, device=self._device)
-        marked = torch.empty(1, *self._shape, dtype=torch.float16, device=self._device)
+        bound = {}
+        for name in self._outputs:
+            count = 1 if name == OF_FIRST else len(images)
+            bound[name] = torch.empty(count, *self._shape, dtype=torch.float16, device=self._device)
         self._context.set_input_shape("images", tuple(images.shape))
-        for name, tensor in (("images", images), ("plain", plain), ("marked", marked)):
+        for name, tensor in ({"images": images} | bound).items():
             self._context.set_tensor_address(name, tensor.data_ptr())
         if not self._context.execute_async_v3(stream):
             raise RuntimeError(f"TensorRT failed on {len(images)} views; see its log messages.")
-        return plain, marked
+        return bound
+
+
+class TensorRtVision(TensorRtGraph):
+    """A Vision (sf_ros.engines.fused.vision) that runs the engine of a bundle in the paper layout."""
+
+    def __init__(self, bundle: Bundle, path: Path, device: torch.device) -> None:
+        encoder = bundle.manifest.model.encoder
+        super().__init__(bundle, path, device, encoder, encoder.grid**2, ("plain", OF_FIRST))
+
+    def encode(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
+        """See Vision."""
+        tokens = self.tokens(images)
+        return tokens["plain"], tokens[OF_FIRST][0]
 
 
 def _tensorrt() -> Any:

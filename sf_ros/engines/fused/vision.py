@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.fields import NotAvailable
+from sf_ros.engines.fused.edge_vision import (
+    EdgeVision,
+    edge_onnx,
+    edge_tensorrt,
+    edge_torch,
+    load_modules,
+    torch_name,
+)
+from sf_ros.engines.fused.layout import layout_of
 from sf_ros.engines.fused.normalise import Normaliser
-from sf_ros.engines.fused.tensorrt import BATCHES, EngineError, TensorRtVision, engine_folder, engine_key, find_engine
-from sf_ros.engines.sessions import FOR_TRANSFORMERS, session_options
-from sf_ros.model.connector import Connector
-from sf_ros.model.encoders import build_encoder
-from sf_ros.model.published import WeightsError
-from sf_ros.model.weights import empty_weights, fill
+from sf_ros.engines.fused.onnx_graph import CUDA, TENSORRT, OnnxGraph
+from sf_ros.engines.fused.tensorrt import (
+    EngineError,
+    TensorRtVision,
+    engine_folder,
+    engine_key,
+    find_engine,
+    graph_files,
+)
 
-CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 ONNX_TENSORRT = "onnx-tensorrt"  # a value of RuntimeConfig.vision
-TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}  # onnxruntime's names
 
 
 class Vision(Protocol):
@@ -42,125 +51,22 @@ class Vision(Protocol):
         ...
 
 
-class OnnxVision:
-    """An onnxruntime session on torch's memory: on a GPU there are no host copies and no synchronisation.
+class OnnxVision(OnnxGraph):
+    """The graph of a bundle in the paper layout."""
 
-    Tokens arrive on `device`. `tensorrt`: folder for the engines of onnxruntime's TensorRT provider; None: its CUDA
-    provider runs. BundleError when the file cannot be loaded.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        file: str,
-        device: torch.device,
-        threads: int,
-        tensorrt: Path | None = None,
-    ) -> None:
-        model = bundle.manifest.model
-        on_gpu = device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
-        stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
-        providers: list[tuple[str, dict[str, Any]]] = []
-        if stream is not None:
-            on_stream = cuda_options(device, stream.cuda_stream)
-            providers.append((CUDA, on_stream))
-            if tensorrt is not None:
-                tensorrt.mkdir(parents=True, exist_ok=True)
-                providers.insert(0, (TENSORRT, on_stream | tensorrt_options(tensorrt, model.encoder.image_size)))
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(bundle.path(file)),
-                session_options(threads, FOR_TRANSFORMERS),
-                providers=[*providers, "CPUExecutionProvider"],
-            )
-        except Exception as error:  # onnxruntime has no public exception types
-            raise BundleError(
-                f"{bundle.root / file}: onnxruntime cannot load it ({error}). Export the checkpoint again."
-            ) from error
-        provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
-        self.name = f"onnxruntime {provider} {'float16' if file == bundles.VISION_FLOAT16 else 'float32'}"
-        self._stream = stream if provider != "CPU" else None  # onnxruntime may fall back to the CPU
-        self._max_batch = BATCHES[-1] if provider == "Tensorrt" else None
-        self._session_device = device if self._stream is not None else torch.device("cpu")
-        self._options = onnxruntime.RunOptions()
-        if self._stream is not None:
-            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._device = device
-        self._shape = model.encoder.grid**2, model.llm.dim
-        self._normalise = Normaliser(model.encoder, self._session_device)
-
-    @torch.inference_mode()
     def encode(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """See Vision."""
-        normalised = self._normalise(images)
-        if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream(self._session_device))
-        parts = [self._run(part) for part in torch.split(normalised, self._max_batch or len(normalised))]
-        if self._stream is not None:
-            torch.cuda.current_stream(self._session_device).wait_stream(self._stream)
-        plain = parts[0]["plain"] if len(parts) == 1 else torch.cat([part["plain"] for part in parts])
-        return self._on_device(plain), self._on_device(parts[0]["marked"][0])
-
-    def _run(self, images: Tensor) -> dict[str, Tensor]:
-        """The session's outputs by name; on a GPU they are complete when its stream reaches this point."""
-        bound = {"images": images}
-        for output in self._session.get_outputs():
-            count = len(images) if output.name == "plain" else 1
-            bound[output.name] = torch.empty(count, *self._shape, dtype=TYPES[output.type], device=self._session_device)
-        binding = self._session.io_binding()
-        for name, tensor in bound.items():
-            bind = binding.bind_input if name == "images" else binding.bind_output
-            dtype = np.float16 if tensor.dtype is torch.float16 else np.float32
-            device = self._session_device
-            bind(name, device.type, device.index or 0, dtype, tuple(tensor.shape), tensor.data_ptr())
-        self._session.run_with_iobinding(binding, self._options)
-        return bound
-
-    def _on_device(self, tokens: Tensor) -> Tensor:
-        return tokens.to(self._device, torch.float32)
-
-
-def cuda_options(device: torch.device, stream: int) -> dict[str, str]:
-    """Options of onnxruntime's CUDA provider: the GPU, and the stream's pointer (0: a stream of its own)."""
-    return {"device_id": str(device.index or 0), "user_compute_stream": str(stream)}
-
-
-def tensorrt_options(folder: Path, size: int) -> dict[str, Any]:
-    """Options of onnxruntime's TensorRT provider, in addition to those for CUDA.
-
-    Engines and timings are cached in `folder`. The profile covers 1 to BATCHES[-1] images of `size` px: without it, an
-    engine is rebuilt, which takes minutes, whenever more people come into view.
-    """
-    shapes = {"min": 1, "opt": BATCHES[2], "max": BATCHES[-1]}
-    return {
-        "has_user_compute_stream": "1",
-        "trt_fp16_enable": True,
-        "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": str(folder),
-        "trt_timing_cache_enable": True,
-        "trt_timing_cache_path": str(folder),
-        **{f"trt_profile_{name}_shapes": f"images:{count}x3x{size}x{size}" for name, count in shapes.items()},
-    }
+        tokens = self.tokens(images)
+        return tokens["plain"], tokens["marked"][0]
 
 
 class TorchVision:
-    """The torch modules, in `dtype`. BundleError when the weights do not fit the manifest's model."""
+    """The torch modules of a bundle in the paper layout, in `dtype`. BundleError when weights do not fit the model."""
 
     def __init__(self, bundle: Bundle, device: torch.device, dtype: torch.dtype) -> None:
-        model = bundle.manifest.model
-        with empty_weights():
-            self._encoder: nn.Module = build_encoder(model.encoder)
-            self._connector = Connector(model.encoder.dim, model.connector_hidden, model.llm.dim)
-        path = bundle.path(bundles.VISION_TORCH)
-        try:
-            fill(self._encoder, path, device, dtype, "encoder.")
-            fill(self._connector, path, device, dtype, "connector.")
-        except (RuntimeError, WeightsError) as error:
-            raise BundleError(
-                f"{path}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
-            ) from error
-        self._dtype, self._normalise = dtype, Normaliser(model.encoder, device)
-        self.name = f"torch {device.type} {str(dtype).removeprefix('torch.')}"
+        self._encoder, self._connector = load_modules(bundle, device, dtype)
+        self._dtype, self._normalise = dtype, Normaliser(bundle.manifest.model.encoder, device)
+        self.name = torch_name(device, dtype)
 
     @torch.inference_mode()
     def encode(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -201,26 +107,29 @@ def choose_vision(name: str, files: Collection[str], device: torch.device, dtype
 
 def load_vision(
     bundle: Bundle, config: RuntimeConfig, device: torch.device, dtype: torch.dtype, threads: int
-) -> Vision:
-    """The Vision that `config.vision` names; auto prefers a TensorRT engine built for this machine.
+) -> Vision | EdgeVision:
+    """The vision that `config.vision` names, of the model's layout; auto prefers TensorRT engines of this machine.
 
     Errors as choose_vision and the classes; EngineError when `tensorrt` is named and no engine fits.
     """
+    edge = layout_of(bundle.manifest.model) == "edge"
     if config.vision == "tensorrt" or (config.vision == "auto" and device.type == "cuda"):
         folder = engine_folder(config.engines)
-        engine = find_engine(bundle, folder)
-        if engine is not None:
-            return TensorRtVision(bundle, engine, device)
+        engines = [find_engine(bundle, folder, file) for file in graph_files(bundle)]
+        found = [engine for engine in engines if engine is not None]
+        if len(found) == len(engines):
+            return edge_tensorrt(bundle, found, device) if edge else TensorRtVision(bundle, found[0], device)
         if config.vision == "tensorrt":
+            missing = graph_files(bundle)[engines.index(None)]
             raise EngineError(
-                f"vision is 'tensorrt', but {folder} has no {engine_key(bundle).file}. "
+                f"vision is 'tensorrt', but {folder} has no {engine_key(bundle, missing).file}. "
                 f"Build it: python -m export.engine {bundle.root}"
             )
     file = choose_vision(config.vision, bundle.manifest.files.keys(), device, dtype)
     if file == bundles.VISION_TORCH:
-        return TorchVision(bundle, device, dtype)
-    engines = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
-    return OnnxVision(bundle, file, device, threads, engines)
+        return edge_torch(bundle, device, dtype) if edge else TorchVision(bundle, device, dtype)
+    folder = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
+    return edge_onnx(bundle, file, device, threads, folder) if edge else OnnxVision(bundle, file, device, threads, folder)
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core import views
 from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import ModelConfig, RuntimeConfig
 from sf_ros.core.cues import CUES, TASKS, fingerprint
 from sf_ros.core.prompts import load_prompts
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer, Query
-from tests import tiny_models
 
 if TYPE_CHECKING:
     from sf_ros.engines.fused.engine import FusedEngine
@@ -57,14 +54,10 @@ def values(answer: Answer) -> np.ndarray:
 @functools.cache
 def expected(model: FusedModel, query: Query, task: str) -> np.ndarray:
     """The model's answer to one task of a query about IMAGE, computed alone."""
-    spec, encoder = TASKS[task], model.config.encoder
-    view = views.view(IMAGE, spec, query.boxes, encoder.image_size)
-    mask = views.box_mask(query.boxes if spec.boxes else (), WIDTH, HEIGHT, encoder.grid)
-    features = model.encode(torch.from_numpy(views.normalise(view[None], encoder)))
-    asked = tiny_models.queries(features, torch.from_numpy(mask[None]))
-    if spec.kind == "heatmap":
-        return model.heatmap_logits(asked).sigmoid()[0].numpy()
-    return model.label_logits(asked, task).softmax(-1)[0].numpy()
+    from training.data.sample import Sample
+    from training.evaluation.answers import reference
+
+    return values(reference(model, Sample(task=task, image=IMAGE, boxes=query.boxes, label=None, key="one")))
 
 
 def largest_error(engine: FusedEngine, model: FusedModel, queries: list[Query]) -> float:
