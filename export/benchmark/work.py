@@ -1,4 +1,4 @@
-"""Count the work of a frame:  python -m export.benchmark.work [--preset paper|tiny] [--people 1,2,4,8]
+"""Count the work of a frame:  python -m export.benchmark.work [--preset paper|edge|tiny] [--people 1,2,4,8]
 
 Floating-point operations and batches per stage, without running anything: torch's counter watches the robot's own calls
 on the meta device, where tensors have shapes but no numbers. Matrix products and convolutions count, a multiply-add as
@@ -10,6 +10,7 @@ line of stdout is one JSON object.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import math
@@ -26,20 +27,24 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from export.benchmark import crowd
 from sf_ros.core.config import MODELS, ModelConfig
-from sf_ros.core.cues import TASKS
+from sf_ros.core.cues import MAX_BOXES, TASKS
 from sf_ros.core.fields import known
 from sf_ros.core.text import command_line
+from sf_ros.engines.base import Query
 from sf_ros.engines.fused.answers import AnswerModel
 from sf_ros.engines.fused.batches import Batch, batches
+from sf_ros.engines.fused.edge import EdgeAnswerModel, kind_batches
+from sf_ros.engines.fused.layout import layout_of
 from sf_ros.engines.fused.llm import LlamaDecoder
 from sf_ros.engines.fused.vision import VisualTokens
-from sf_ros.model.connector import Connector
+from sf_ros.model.connector import BoxTokens, Connector
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.heads import HeatmapHead
 
 # Tokens of the paper's prompts (Appendix D: words x 1.35). Gaze has none: its states are read before a prompt.
 PROMPT_TOKENS = {"looking_at_me": 99, "expression": 103, "gesture": 563, "domain": 100, "relation": 101}
 METHODS = ("naive", "once", "ours")
+EDGE_METHODS = ("naive", "ours")  # once, every task by itself on encoded views, is naive without a prefix to share
 TERMS = ("frame", "person", "pair")
 
 
@@ -60,44 +65,61 @@ class Work:
 class Counter:
     """Counts the work of one batch through a part of the model. Equal batches are counted once.
 
-    encoder(images), connector(images): a batch of that many images. llm(tasks, queries): a batch of that many queries
-    with the same tasks.
+    encoder(images), connector(images): a batch of that many images; with a second argument, True for crops.
+    llm(tasks, queries): a batch of that many queries with the same tasks; in the edge layout, of a kind's branches.
+    prefix(states): reading a frame in the edge layout, with or without the states that a heatmap needs.
     """
 
     def __init__(self, model: ModelConfig, prompt_tokens: Mapping[str, int]) -> None:
-        self.model = model
+        self.model, self.edge = model, layout_of(model) == "edge"
+        self.methods = EDGE_METHODS if self.edge else METHODS
         dim = model.llm.dim
         with torch.device("meta"):
-            self._encoder = build_encoder(model.encoder).eval()
-            self._connector = Connector(model.encoder.dim, model.connector_hidden, dim, marks=True)
-            self._answer_model = AnswerModel(
-                model,
-                LlamaDecoder(model.llm).eval(),
-                HeatmapHead(model),
-                {name: torch.empty(length, dim) for name, length in prompt_tokens.items()},
-                {name: torch.empty(len(task.labels), dim) for name, task in TASKS.items() if task.labels},
-                temperatures={},
-            )
+            self._encoders = [build_encoder(config).eval() for config in (model.encoder, model.crop_encoder)]
+            self._connector = Connector(model.encoder.dim, model.connector_hidden, dim, marks=not self.edge)
+            llm, heatmap = LlamaDecoder(model.llm).eval(), HeatmapHead(model)
+            rows = {name: torch.empty(len(task.labels), dim) for name, task in TASKS.items() if task.labels}
+            self._answer_model: AnswerModel | EdgeAnswerModel
+            if self.edge:
+                prompts = {name: torch.empty(model.learned_prompts, dim) for name in TASKS}
+                self._answer_model = EdgeAnswerModel(model, llm, heatmap, BoxTokens(dim), prompts, rows)
+            else:
+                prompts = {name: torch.empty(length, dim) for name, length in prompt_tokens.items()}
+                self._answer_model = AnswerModel(model, llm, heatmap, prompts, rows)
         self.encoder = functools.cache(self._encode)
         self.connector = functools.cache(self._connect)
         self.llm = functools.cache(self._answer)
+        self.prefix = functools.cache(self._read)
 
-    def _encode(self, images: int) -> Work:
-        size = self.model.encoder.image_size
+    def _encode(self, images: int, crops: bool = False) -> Work:
+        encoder = self._encoders[crops]
+        size = encoder.config.image_size
         batch = torch.empty(images, 3, size, size, device="meta")
-        return Work(1, _flops(lambda: self._encoder(batch)))
+        return Work(1, _flops(lambda: encoder(batch)))
 
-    def _connect(self, images: int) -> Work:
-        features = torch.empty(images, self.model.encoder.grid**2, self.model.encoder.dim, device="meta")
+    def _connect(self, images: int, crops: bool = False) -> Work:
+        config = self._encoders[crops].config
+        features = torch.empty(images, config.grid**2, config.dim, device="meta")
         return Work(1, _flops(lambda: self._connector(features)))
 
     def _answer(self, tasks: tuple[str, ...], queries: int) -> Work:
-        patches, dim = self.model.encoder.grid**2, self.model.llm.dim
+        batch, dim = Batch(tasks, tuple(range(queries))), self.model.llm.dim
+        if isinstance(self._answer_model, EdgeAnswerModel):
+            model = self._answer_model
+            self._read(states=True)
+            with torch.device("meta"):
+                boxes, crops = torch.empty(queries, MAX_BOXES, 4), torch.empty(queries, self.model.crop_tokens, dim)
+            return Work(1, _flops(lambda: model.answer([batch], boxes, range(queries), crops)))
+        paper, patches = self._answer_model, self.model.encoder.grid**2
         with torch.device("meta"):
             plain, marked = torch.empty(1, patches, dim), torch.empty(patches, dim)
             visual = VisualTokens(plain, marked, [0] * queries, torch.empty(queries, patches, dtype=torch.bool))
-        batch = Batch(tasks, tuple(range(queries)))
-        return Work(1, _flops(lambda: self._answer_model.answer([batch], visual)))
+        return Work(1, _flops(lambda: paper.answer([batch], visual)))
+
+    def _read(self, states: bool) -> Work:
+        assert isinstance(self._answer_model, EdgeAnswerModel)
+        model, tokens = self._answer_model, torch.empty(1, self.model.visual_tokens, self.model.llm.dim, device="meta")
+        return Work(1, _flops(lambda: model.read(tokens, states)))
 
 
 def frame(counter: Counter, people: int, method: str) -> dict[str, Work]:
@@ -107,6 +129,8 @@ def frame(counter: Counter, people: int, method: str) -> dict[str, Work]:
     tokens are made once, but every task runs the LLM by itself. ours: the engine of the robot.
     """
     queries = crowd.queries(people)
+    if counter.edge:
+        return _edge_frame(counter, queries, method)
     images = 1 + sum(query.view != "frame" for query in queries)
     single = [counter.llm((task,), 1) for query in queries for task in query.tasks]
     if method == "naive":
@@ -119,6 +143,21 @@ def frame(counter: Counter, people: int, method: str) -> dict[str, Work]:
     return {"encoder": encoder, "connector": counter.connector(images) + counter.connector(1), "llm": llm}
 
 
+def _edge_frame(counter: Counter, queries: Sequence[Query], method: str) -> dict[str, Work]:
+    """As `frame`, in the edge layout. `queries` of one call; naive makes a call of each task."""
+    if method == "naive":
+        calls = [dataclasses.replace(query, tasks=(task,)) for query in queries for task in query.tasks]
+        frames = [_edge_frame(counter, [call], "ours") for call in calls]
+        return {stage: total(one[stage] for one in frames) for stage in frames[0]}
+    runs, crops = kind_batches(queries), sum(query.view != "frame" for query in queries)
+    states = any(TASKS[task].kind == "heatmap" for batch in runs for task in batch.tasks)
+    branches = total(counter.llm(batch.tasks, len(batch.queries)) for batch in runs)
+    found = {}
+    for name, stage in (("encoder", counter.encoder), ("connector", counter.connector)):
+        found[name] = stage(1) + stage(crops, True) if crops else stage(1)
+    return {**found, "llm": counter.prefix(states) + branches}
+
+
 def total(parts: Iterable[Work]) -> Work:
     """Sum of work."""
     return sum(parts, Work())
@@ -127,7 +166,7 @@ def total(parts: Iterable[Work]) -> Work:
 def count(model: ModelConfig, crowds: Sequence[int]) -> dict[int, dict[str, dict[str, Work]]]:
     """Work by number of people, method and stage."""
     counter = Counter(model, PROMPT_TOKENS)
-    return {people: {method: frame(counter, people, method) for method in METHODS} for people in crowds}
+    return {people: {method: frame(counter, people, method) for method in counter.methods} for people in crowds}
 
 
 def terms(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> dict[str, dict[str, float]]:
@@ -139,7 +178,7 @@ def terms(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> dict[str, 
     if np.linalg.matrix_rank(rows) < len(TERMS):
         return {}
     costs = {}
-    for method in METHODS:
+    for method in next(iter(counted.values())):
         flops = [float(total(methods[method].values()).flops) for methods in counted.values()]
         costs[method] = dict(zip(TERMS, np.linalg.lstsq(rows, np.array(flops))[0].tolist(), strict=True))
     return costs
@@ -159,8 +198,8 @@ def table(counted: Mapping[int, Mapping[str, Mapping[str, Work]]]) -> Table:
                 method,
                 *(f"{work.flops / 1e9:,.1f}\nin {work.batches}" for work in stages.values()),
                 f"{flops[method] / 1e9:,.1f}",
-                *(f"{flops[other] / flops[method]:.2f}x" for other in ("naive", "once")),
-                end_section=method == METHODS[-1],
+                *(f"{flops[other] / flops[method]:.2f}x" if other in flops else "" for other in ("naive", "once")),
+                end_section=method == "ours",
             )
     return shown
 

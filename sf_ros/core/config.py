@@ -218,7 +218,28 @@ PAPER_MODEL = ModelConfig(
     connector_hidden=4096,
     heatmap_channels=256,
 )
-MODELS: dict[str, ModelConfig] = {"tiny": ModelConfig(), "paper": PAPER_MODEL}
+
+
+def edge(model: ModelConfig, crop_size: int) -> ModelConfig:
+    """A model in the edge layout: one prefix of pooled visual tokens per frame, a short branch for every query."""
+    return dataclasses.replace(
+        model,
+        boxes="token",
+        attention="full",
+        pooling=2,
+        prompt_style="learned",
+        learned_prompts=4,
+        crop_size=crop_size,
+        shared_prefix=True,
+    )
+
+
+MODELS: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(),
+    "tiny-edge": edge(ModelConfig(), crop_size=96),
+    "paper": PAPER_MODEL,
+    "edge": edge(PAPER_MODEL, crop_size=224),
+}
 
 DEVICES, DEVICE_WORDS = r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import export.vision as vision
-from export.vision import GAP, PaddedLinear, VisionGraph, _attention, export_vision, fidelity
+from export.vision import GAP, PaddedLinear, _attention, export_vision, fidelity
 from sf_ros.core import bundle as bundles
 from sf_ros.model.connector import Connector
 from sf_ros.model.encoders import build_encoder
@@ -31,12 +31,12 @@ def test_graph_gives_the_modules_tokens_in_few_operators(
     config = SMALL[name]
     torch.manual_seed(0)
     model = SimpleNamespace(
-        config=SimpleNamespace(encoder=config),
+        config=SimpleNamespace(encoder=config, shared_prefix=False),
         encoder=build_encoder(config).eval(),
         connector=Connector(config.dim, 24, 16, marks=True).eval(),
     )
     export_vision(model, tmp_path / bundles.VISION)  # type: ignore[arg-type]
-    agreement = fidelity(VisionGraph(model), tmp_path / bundles.VISION, config.image_size, count=3)  # type: ignore[arg-type]
+    agreement = fidelity(model, tmp_path / bundles.VISION, count=3)  # type: ignore[arg-type]
     assert agreement["max_relative_error"] < 1e-5
     operators = Counter(node.op_type for node in onnx.load(tmp_path / bundles.VISION).graph.node)
     parts = config.parts or (config,)

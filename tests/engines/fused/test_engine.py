@@ -203,11 +203,12 @@ def test_a_bundle_may_have_some_of_the_tasks(copy: Path, fused_model: FusedModel
         ("attention", "full"),
         ("prompt_style", "learned"),
         ("pooling", 2),
+        ("crop_size", 24),
     ],
 )
 def test_another_token_layout_is_refused(exported: Path, fused_model: FusedModel, option: str, value: object) -> None:
     model = dataclasses.replace(fused_model.config, **{option: value})
-    with pytest.raises(BundleError, match=f"the model's {option} is {value!r}; the robot runs {option}=.* only"):
+    with pytest.raises(BundleError, match=f"the model's {option} is {value!r}; the robot runs {option}=.* only in the paper layout"):
         FusedEngine(unsigned(exported, model), CPU)
 
 

@@ -18,7 +18,8 @@ from sf_ros.core.config import MODELS, RuntimeConfig  # noqa: E402
 from sf_ros.core.demo import demo_file  # noqa: E402
 from sf_ros.core.fields import NotAvailable  # noqa: E402
 from sf_ros.engines.fused.normalise import Normaliser  # noqa: E402
-from sf_ros.engines.fused.vision import TENSORRT, OnnxVision, choose_vision, cuda_options, load_vision  # noqa: E402
+from sf_ros.engines.fused.onnx_graph import TENSORRT, cuda_options  # noqa: E402
+from sf_ros.engines.fused.vision import OnnxVision, choose_vision, load_vision  # noqa: E402
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PROVIDERS = ["CUDAExecutionProvider", "CPUExecutionProvider"]
