@@ -41,7 +41,7 @@ MLP = "fc1", "fc2"  # the encoders' names of the two layers around an activation
 
 
 class VisionGraph(nn.Module):
-    """The robot's vision in the paper layout: unmarked tokens of all images, and marked tokens of the first one (the frame view).
+    """Vision in the paper layout: unmarked tokens of all images, and marked tokens of the first one (the frame view).
 
     Images are float32 whatever the weights are; tokens have the dtype of the weights. N is the number of patches.
     """

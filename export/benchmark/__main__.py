@@ -22,7 +22,7 @@ from rich.console import Console
 
 from export.benchmark import crowd, machine, report
 from export.benchmark.measure import Measurement, crowd_image, measure
-from export.benchmark.methods import METHODS
+from export.benchmark.methods import METHODS, methods_of
 from export.benchmark.others import OTHERS
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
@@ -99,7 +99,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     engine.warm_up()
     detector = YoloDetector(options.detector or _detector(bundle), config)
     others = {name: OTHERS[name](engine) for name in dict.fromkeys(against) if name in OTHERS}
-    against = [name for name in against if name in METHODS]
+    left_out = [name for name in against if name in METHODS and name not in methods_of(engine)]
+    against = [name for name in against if name in methods_of(engine)]
     measurements: list[Measurement] = []
     joules: dict[int, float | None] = {}
     for people in crowds:
@@ -117,6 +118,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "cold_start_s": {"load": round(loaded - start, 2), "first_answers": round(first - loaded, 2)},
         "peak_memory_mb": round(machine.peak_memory_bytes() / 1e6),
         "copy_bytes_per_s": round(machine.copy_rate(engine.device)),
+        "left_out": left_out,
         "crowds": [{**report.to_json(measured), "joules": joules[measured.people]} for measured in measurements],
     }
     _show(result, measurements)
@@ -132,6 +134,8 @@ def _show(result: dict[str, Any], measurements: Sequence[Measurement]) -> None:
     device = result["machine"].get("gpu") or f"{result['machine']['cpu']}, {result['machine']['threads']} threads"
     console.print(f"{result['bundle']} on {device}; vision {result['vision']}, LLM {result['llm']}", markup=False)
     console.print(report.methods_table(measurements))
+    if result["left_out"]:
+        console.print(f"left out in this layout, where it is no method of its own: {', '.join(result['left_out'])}")
     console.print(report.stages_table(measurements))
     for measured in measurements:
         shares = [f"{stage} {report.achieved(measured, stage) / rate:.0%}" for stage, rate in measured.rates.items()]

@@ -19,12 +19,13 @@ from export.benchmark.methods import METHODS, answers_differ_by
 from export.benchmark.others import Other
 from export.benchmark.work import Counter, frame
 from sf_ros.core.config import RuntimeConfig
+from sf_ros.core.cues import TASKS
 from sf_ros.core.demo import demo_file
 from sf_ros.core.types import Frame
 from sf_ros.engines.base import Answers, Engine
 from sf_ros.engines.fused.batches import batches
+from sf_ros.engines.fused.edge import EdgeAnswerModel, kind_batches
 from sf_ros.engines.fused.engine import FusedEngine
-from sf_ros.engines.fused.vision import OnnxVision
 from sf_ros.io.video import VideoSource
 from sf_ros.msgs.hri import PublisherState
 from sf_ros.msgs.messages import messages
@@ -187,19 +188,23 @@ def _flops(counter: Counter, people: int, method: str) -> dict[str, int]:
 
 def _llm_products(engine: FusedEngine, people: int) -> list[Product]:
     """The products of the LLM's linear layers for our batches, in its own precision."""
-    model = engine.answer_model
+    model, queries = engine.answer_model, crowd.queries(people)
     prompts = {name: len(prompt) for name, prompt in model.prompts.items()}
+    if isinstance(model, EdgeAnswerModel):
+        kinds = [(model.kinds[TASKS[batch.tasks[0]].view_key], batch) for batch in kind_batches(queries)]
+        branches = [len(batch.queries) * len(kind.tokens.rotation) for kind, batch in kinds]
+        return products(model.llm, [engine.model.visual_tokens, *branches])
     tokens = [
         len(batch.queries) * (engine.model.visual_tokens + sum(prompts.get(task, 0) for task in batch.tasks))
-        for batch in batches(crowd.queries(people))
+        for batch in batches(queries)
     ]
     return products(model.llm, tokens)
 
 
 def _vision_product(engine: FusedEngine, people: int) -> Product:
     """A product as wide as the encoder's MLP, in the precision of vision."""
-    images = 1 + 2 * people
-    width, tokens = engine.model.encoder.width, images * engine.model.encoder.grid**2
-    exact = isinstance(engine.vision, OnnxVision) and engine.device.type == "cpu"
+    width, patches = engine.model.encoder.width, engine.model.crop_encoder.grid**2
+    tokens = engine.model.encoder.grid**2 + 2 * people * patches
+    exact = engine.vision.name.startswith("onnxruntime") and engine.device.type == "cpu"
     dtype = torch.float32 if exact else engine.answer_model.llm.dtype
     return Product(tokens, torch.randn(4 * width, width, device=engine.device).to(dtype))

@@ -92,6 +92,14 @@ METHODS: dict[str, Callable[[FusedEngine], Engine]] = {
 }
 
 
+def methods_of(engine: FusedEngine) -> tuple[str, ...]:
+    """The methods that make sense for the layout of an engine's model.
+
+    In the edge layout `once` is left out: without the shared prefix, every task by itself is `naive`.
+    """
+    return tuple(name for name in METHODS if name != "once" or engine.layout == "paper")
+
+
 def answers_differ_by(expected: Sequence[Answers], answers: Sequence[Answers]) -> float:
     """Largest difference of a probability or heatmap cell between the answers of two methods to the same queries."""
     pairs = zip(expected, answers, strict=True)

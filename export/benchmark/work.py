@@ -23,6 +23,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.benchmark import crowd
@@ -91,6 +92,10 @@ class Counter:
         self.llm = functools.cache(self._answer)
         self.prefix = functools.cache(self._read)
 
+    def modules(self) -> dict[str, nn.Module]:
+        """The part of the model that each stage runs."""
+        return {"encoder": self._encoders[0], "connector": self._connector, "llm": self._answer_model.llm}
+
     def _encode(self, images: int, crops: bool = False) -> Work:
         encoder = self._encoders[crops]
         size = encoder.config.image_size
@@ -129,33 +134,44 @@ def frame(counter: Counter, people: int, method: str) -> dict[str, Work]:
     tokens are made once, but every task runs the LLM by itself. ours: the engine of the robot.
     """
     queries = crowd.queries(people)
-    if counter.edge:
-        return _edge_frame(counter, queries, method)
+    if method == "ours":
+        return _by_stage(robot_batches(counter, queries))
+    if counter.edge:  # naive: a call of each task
+        calls = [dataclasses.replace(query, tasks=(task,)) for query in queries for task in query.tasks]
+        return _by_stage([batch for call in calls for batch in robot_batches(counter, [call])])
     images = 1 + sum(query.view != "frame" for query in queries)
     single = [counter.llm((task,), 1) for query in queries for task in query.tasks]
     if method == "naive":
         encoder, connector = (stage(1) * len(single) for stage in (counter.encoder, counter.connector))
         return {"encoder": encoder, "connector": connector, "llm": total(single)}
-    encoder = counter.encoder(images)
-    if method == "once":
-        return {"encoder": encoder, "connector": counter.connector(1) * len(queries), "llm": total(single)}
-    llm = total(counter.llm(batch.tasks, len(batch.queries)) for batch in batches(queries))
-    return {"encoder": encoder, "connector": counter.connector(images) + counter.connector(1), "llm": llm}
+    return {
+        "encoder": counter.encoder(images),
+        "connector": counter.connector(1) * len(queries),
+        "llm": total(single),
+    }
 
 
-def _edge_frame(counter: Counter, queries: Sequence[Query], method: str) -> dict[str, Work]:
-    """As `frame`, in the edge layout. `queries` of one call; naive makes a call of each task."""
-    if method == "naive":
-        calls = [dataclasses.replace(query, tasks=(task,)) for query in queries for task in query.tasks]
-        frames = [_edge_frame(counter, [call], "ours") for call in calls]
-        return {stage: total(one[stage] for one in frames) for stage in frames[0]}
-    runs, crops = kind_batches(queries), sum(query.view != "frame" for query in queries)
+def robot_batches(counter: Counter, queries: Sequence[Query]) -> list[tuple[str, Work]]:
+    """Stage and work of every batch that the engine of the robot runs for the queries of one call."""
+    crops = sum(query.view != "frame" for query in queries)
+    if not counter.edge:
+        images = crops + any(query.view == "frame" for query in queries)
+        llm = [("llm", counter.llm(batch.tasks, len(batch.queries))) for batch in batches(queries)]
+        connector = [("connector", counter.connector(images)), ("connector", counter.connector(1))]
+        return [("encoder", counter.encoder(images)), *connector, *llm]
+    runs = kind_batches(queries)
     states = any(TASKS[task].kind == "heatmap" for batch in runs for task in batch.tasks)
-    branches = total(counter.llm(batch.tasks, len(batch.queries)) for batch in runs)
-    found = {}
-    for name, stage in (("encoder", counter.encoder), ("connector", counter.connector)):
-        found[name] = stage(1) + stage(crops, True) if crops else stage(1)
-    return {**found, "llm": counter.prefix(states) + branches}
+    found = [("encoder", counter.encoder(1)), ("connector", counter.connector(1)), ("llm", counter.prefix(states))]
+    if crops:
+        found += [("encoder", counter.encoder(crops, True)), ("connector", counter.connector(crops, True))]
+    return found + [("llm", counter.llm(batch.tasks, len(batch.queries))) for batch in runs]
+
+
+def _by_stage(parts: Iterable[tuple[str, Work]]) -> dict[str, Work]:
+    stages = dict.fromkeys(("encoder", "connector", "llm"), Work())
+    for stage, work in parts:
+        stages[stage] += work
+    return stages
 
 
 def total(parts: Iterable[Work]) -> Work:

@@ -28,7 +28,7 @@ def test_an_engine_is_rebuilt_only_on_request(
     for extra in ([], [], ["--again"]):
         assert engine.main([*command, *extra]) == 0
         result = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert Path(result["engine"]).read_bytes() == b"a plan"
+        assert [Path(path).read_bytes() for path in result["engines"]] == [b"a plan"]
         built.append(result["built"])
     assert built == [True, False, True]
 

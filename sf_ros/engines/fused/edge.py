@@ -88,7 +88,9 @@ class EdgeAnswerModel:
         self._states = self._run(name, self._prefixes[name], frame)
 
     @torch.inference_mode()
-    def answer(self, batches: Sequence[Batch], boxes: Tensor, crops: Sequence[int], tokens: Tensor) -> list[list[Tensor]]:
+    def answer(
+        self, batches: Sequence[Batch], boxes: Tensor, crops: Sequence[int], tokens: Tensor
+    ) -> list[list[Tensor]]:
         """For each batch and each of its tasks, float32 answers on the device.
 
         A batch has queries of one kind, and the tasks that any of them asks. boxes: (queries, MAX_BOXES, 4) of all

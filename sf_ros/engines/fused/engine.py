@@ -199,9 +199,7 @@ def finish(jobs: Iterable[Job]) -> None:
             job.result()
 
 
-def answers_of(
-    queries: Sequence[Query], runs: Sequence[Batch], tensors: Sequence[Sequence[Tensor]]
-) -> list[Answers]:
+def answers_of(queries: Sequence[Query], runs: Sequence[Batch], tensors: Sequence[Sequence[Tensor]]) -> list[Answers]:
     """Each query's answers to its own tasks, from those of the batches."""
     arrays = iter(fetch([tensor for of_batch in tensors for tensor in of_batch]))
     answers: list[dict[str, Answer]] = [{} for _ in queries]

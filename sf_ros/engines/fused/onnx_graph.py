@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
-from sf_ros.core.config import EncoderConfig
 from sf_ros.engines.fused.normalise import Normaliser
 from sf_ros.engines.fused.tensorrt import BATCHES, OF_FIRST
 from sf_ros.engines.sessions import FOR_TRANSFORMERS, session_options

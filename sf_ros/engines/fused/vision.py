@@ -129,7 +129,9 @@ def load_vision(
     if file == bundles.VISION_TORCH:
         return edge_torch(bundle, device, dtype) if edge else TorchVision(bundle, device, dtype)
     folder = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
-    return edge_onnx(bundle, file, device, threads, folder) if edge else OnnxVision(bundle, file, device, threads, folder)
+    return (
+        edge_onnx(bundle, file, device, threads, folder) if edge else OnnxVision(bundle, file, device, threads, folder)
+    )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,7 +103,7 @@ def test_reference_answers_depend_on_the_person(model: FusedModel, task: str) ->
 def test_many_people_and_pairs_are_answered_as_by_the_model(engine: FusedEngine, model: FusedModel) -> None:
     boxes = [Box(x, y, x + 17 + x // 9, y + 23 + y // 7) for x in range(2, 140, 28) for y in range(3, 90, 28)]
     queries = [face(box, "expression", "looking_at_me") for box in boxes]
-    queries += [Query("frame", (a, b), ("relation", "domain"), (0, 1)) for a, b in zip(boxes, boxes[1:], strict=False)]
+    queries += [Query("frame", (a, b), ("relation", "domain"), (0, 1)) for a, b in pairwise(boxes)]
     assert len(queries) > 30 and largest_error(engine, model, queries) < TOLERANCE
 
 
@@ -209,9 +210,7 @@ def test_pooling_crops_and_vectors_are_free_in_the_edge_layout(changes: dict[str
     assert layout_of(model) == "edge" and unsupported_layout(model) is None
 
 
-@pytest.mark.parametrize(
-    ("option", "value"), [("attention", "causal"), ("prompt_style", "text"), ("pooled", "random")]
-)
+@pytest.mark.parametrize(("option", "value"), [("attention", "causal"), ("prompt_style", "text"), ("pooled", "random")])
 def test_another_layout_is_refused(folder: Path, option: str, value: str) -> None:
     model = dataclasses.replace(EDGE, **{option: value})
     with pytest.raises(BundleError, match=f"the model's {option} is '{value}'; .* only in the edge layout"):

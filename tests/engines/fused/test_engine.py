@@ -208,7 +208,9 @@ def test_a_bundle_may_have_some_of_the_tasks(copy: Path, fused_model: FusedModel
 )
 def test_another_token_layout_is_refused(exported: Path, fused_model: FusedModel, option: str, value: object) -> None:
     model = dataclasses.replace(fused_model.config, **{option: value})
-    with pytest.raises(BundleError, match=f"the model's {option} is {value!r}; the robot runs {option}=.* only in the paper layout"):
+    with pytest.raises(
+        BundleError, match=f"the model's {option} is {value!r}; the robot runs {option}=.* only in the paper layout"
+    ):
         FusedEngine(unsigned(exported, model), CPU)
 
 

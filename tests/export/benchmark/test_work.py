@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
 import pytest
 from rich.console import Console
 
-from export.benchmark import work
+from export.benchmark import crowd, projection, work
 from export.benchmark.work import METHODS, PROMPT_TOKENS, Counter, count, frame, main, total
 from sf_ros.core.config import MODELS
+from sf_ros.core.cues import TASKS
 
 # Guard against slower code: batches and 1e9 operations of each stage, tiny preset. More of either needs a reason; less
 # is a gain to write down here.
@@ -116,6 +118,55 @@ def test_cost_is_a_sum_over_frame_people_and_pairs(tiny: dict[int, dict[str, dic
     assert costs["ours"]["pair"] == pytest.approx(counter.llm(("domain", "relation"), 1).flops)
     assert costs["ours"]["frame"] == pytest.approx(counter.encoder(1).flops + 2 * counter.connector(1).flops)
     assert work.terms({people: tiny[people] for people in (1, 2)}) == {}
+
+
+# All cues, all pairs, at paper size: what the edge layout may cost, in 1e12 operations.
+LIMITS = {1: 1.8, 4: 4.0, 8: 7.0}
+
+
+@pytest.mark.parametrize(("crop_size", "expected"), [(168, (1.065, 2.277, 4.155)), (224, (1.327, 3.326, 6.253))])
+def test_an_edge_frame_stays_within_its_limits(crop_size: int, expected: tuple[float, ...]) -> None:
+    counted = count(dataclasses.replace(MODELS["edge"], crop_size=crop_size), tuple(LIMITS))
+    tera = {people: total(methods["ours"].values()).flops / 1e12 for people, methods in counted.items()}
+    assert all(tera[people] <= limit for people, limit in LIMITS.items())
+    assert tuple(round(value, 3) for value in tera.values()) == expected
+    costs = work.terms(counted)
+    assert list(costs) == ["naive", "ours"]  # every task by itself on encoded views would be naive
+    assert costs["ours"]["pair"] < 0.02e12 < costs["ours"]["person"] < costs["ours"]["frame"]
+
+
+def test_an_edge_frame_is_the_sum_of_its_parts() -> None:
+    counter = Counter(MODELS["edge"], PROMPT_TOKENS)
+    # A branch behind 144 visual tokens: its products, and scores with the frame and itself.
+    pair, face = 2 + 2 * 4, 1 + 64 + 2 * 4  # box tokens, tokens of a crop, vectors of two tasks
+    for tasks, length in ((("domain", "relation"), pair), (("expression", "looking_at_me"), face)):
+        labels = sum(len(TASKS[task].labels) for task in tasks)
+        boxes = 2 * (2 if length == pair else 1) * (64 * 2048 + 2048**2)
+        expected = llm_flops(length, length * (144 + length), 2, 144 + length) + boxes + 2 * 2048 * labels
+        assert counter.llm(tasks, 1).flops == expected
+        assert counter.llm(tasks, 3).flops == 3 * expected
+    assert counter.prefix(True).flops == llm_flops(144, 144**2)
+    last = 2 * AFTER_ATTENTION * 144 + 4 * 2048 * 144**2  # of the last layer only keys and values are needed
+    assert counter.prefix(False).flops == llm_flops(144, 144**2) - last
+
+
+def test_a_cue_asked_in_turn_costs_the_frame_and_its_branch() -> None:
+    counter = Counter(MODELS["tiny-edge"], PROMPT_TOKENS)
+    pair = [query for query in crowd.queries(2) if len(query.boxes) == 2]
+    parts = work.robot_batches(counter, pair)
+    frame_only = counter.encoder(1).flops + counter.connector(1).flops + counter.prefix(False).flops
+    assert sum(part.flops for _, part in parts) == frame_only + counter.llm(("domain", "relation"), 1).flops
+
+
+def test_projected_rates_follow_operations_and_bytes() -> None:
+    module = projection.Module(100.0, 10.0, vision=0.5, llm=0.25)
+    batches = [("encoder", work.Work(1, 100)), ("llm", work.Work(1, 50)), ("llm", work.Work(1, 1))]
+    assert projection.frame_s(batches, {"encoder": 10, "llm": 15}, module) == pytest.approx(2 + 2 + 1.5)
+    rates = projection.project((1, 4))
+    for module_rates in rates.values():
+        assert list(module_rates) == list(projection.MODULES)
+    for name in projection.MODULES:
+        assert rates["edge"][name][4] > 7 * rates["paper"][name][4]
 
 
 def test_the_table_fits_80_columns(tiny: dict[int, dict[str, dict[str, work.Work]]]) -> None:
