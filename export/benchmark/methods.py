@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -17,9 +18,10 @@ import torch
 from export.parity import largest_difference
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Answer, Answers, Engine, Query
+from sf_ros.engines.fused.answers import AnswerModel
 from sf_ros.engines.fused.batches import Batch, box_masks
 from sf_ros.engines.fused.engine import FusedEngine, fetch
-from sf_ros.engines.fused.vision import VisualTokens
+from sf_ros.engines.fused.vision import Vision, VisualTokens
 
 
 class Naive:
@@ -59,12 +61,14 @@ class Once:
         images, view_index = engine.views(image, queries)
         masks = box_masks(queries, image.shape[1], image.shape[0], engine.model.encoder.grid)
         viewed = time.perf_counter()
-        visual = VisualTokens(*engine.vision.encode(images), view_index, torch.from_numpy(masks).to(engine.device))
+        vision, model = cast(Vision, engine.vision), cast(AnswerModel, engine.answer_model)
+        plain, marked = vision.encode(images)
+        visual = VisualTokens(plain, marked, view_index, torch.from_numpy(masks).to(engine.device))
         if engine.synchronise and engine.device.type == "cuda":
             torch.cuda.synchronize(engine.device)
         encoded = time.perf_counter()
         batches = [Batch((task,), (index,)) for index, query in enumerate(queries) for task in query.tasks]
-        arrays = fetch([tensors[0] for tensors in engine.answer_model.answer(batches, visual)])
+        arrays = fetch([tensors[0] for tensors in model.answer(batches, visual)])
         ends = viewed, encoded, time.perf_counter()
         answers: list[dict[str, Answer]] = [{} for _ in queries]
         for batch, values in zip(batches, arrays, strict=True):

@@ -74,9 +74,9 @@ class Counter:
     def __init__(self, model: ModelConfig, prompt_tokens: Mapping[str, int]) -> None:
         self.model, self.edge = model, layout_of(model) == "edge"
         self.methods = EDGE_METHODS if self.edge else METHODS
-        dim = model.llm.dim
+        dim, self._sizes = model.llm.dim, (model.encoder, model.crop_encoder)
         with torch.device("meta"):
-            self._encoders = [build_encoder(config).eval() for config in (model.encoder, model.crop_encoder)]
+            self._encoders = [build_encoder(config).eval() for config in self._sizes]
             self._connector = Connector(model.encoder.dim, model.connector_hidden, dim, marks=not self.edge)
             llm, heatmap = LlamaDecoder(model.llm).eval(), HeatmapHead(model)
             rows = {name: torch.empty(len(task.labels), dim) for name, task in TASKS.items() if task.labels}
@@ -97,13 +97,12 @@ class Counter:
         return {"encoder": self._encoders[0], "connector": self._connector, "llm": self._answer_model.llm}
 
     def _encode(self, images: int, crops: bool = False) -> Work:
-        encoder = self._encoders[crops]
-        size = encoder.config.image_size
+        encoder, size = self._encoders[crops], self._sizes[crops].image_size
         batch = torch.empty(images, 3, size, size, device="meta")
         return Work(1, _flops(lambda: encoder(batch)))
 
     def _connect(self, images: int, crops: bool = False) -> Work:
-        config = self._encoders[crops].config
+        config = self._sizes[crops]
         features = torch.empty(images, config.grid**2, config.dim, device="meta")
         return Work(1, _flops(lambda: self._connector(features)))
 

@@ -54,7 +54,7 @@ class CudaGraphRunner:
     def __call__(self, key: Hashable, layout: TokenLayout, tokens: Tensor) -> Tensor:
         """The states of LlamaDecoder.forward. Calls with equal keys must have equal layouts."""
         parts, start = [], 0
-        for count, bucket in buckets(*tokens.shape[:2], self.sizes):
+        for count, bucket in buckets(len(tokens), tokens.shape[1], self.sizes):
             parts.append(self._part(key, layout, tokens[start : start + count], bucket))
             start += count
         return torch.cat(parts)

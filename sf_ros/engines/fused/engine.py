@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,8 +28,9 @@ from sf_ros.engines.fused.answers import AnswerModel, load_answer_model
 from sf_ros.engines.fused.batches import Batch, batches, box_masks
 from sf_ros.engines.fused.cuda_graphs import cuda_graphs
 from sf_ros.engines.fused.edge import EdgeAnswerModel, kind_batches, load_edge_answer_model
+from sf_ros.engines.fused.edge_vision import EdgeVision
 from sf_ros.engines.fused.layout import layout_of, unsupported_layout
-from sf_ros.engines.fused.vision import VisualTokens, load_vision
+from sf_ros.engines.fused.vision import Vision, VisualTokens, load_vision
 from sf_ros.engines.threads import available_cores
 
 Job = tuple[Future[None], Callable[[], None]]  # a view that a worker thread cuts, and the same work for this thread
@@ -77,11 +79,12 @@ class FusedEngine:
         masks = box_masks(queries, image.shape[1], image.shape[0], self.model.encoder.grid)
         uploaded = torch.from_numpy(masks).to(self.device)  # before the GPU has work that this would wait for
         viewed = time.perf_counter()
-        visual = VisualTokens(*self.vision.encode(images), view_index, uploaded)
+        vision, model = cast(Vision, self.vision), cast(AnswerModel, self.answer_model)
+        plain, marked = vision.encode(images)
+        visual = VisualTokens(plain, marked, view_index, uploaded)
         self._wait()
         encoded = time.perf_counter()
-        tensors = self.answer_model.answer(runs, visual)
-        answers = answers_of(queries, runs, tensors)
+        answers = answers_of(queries, runs, model.answer(runs, visual))
         fetched = time.perf_counter()
         self.timings_ms = {
             "views": 1e3 * (viewed - start),
@@ -92,7 +95,8 @@ class FusedEngine:
 
     def _edge(self, image: np.ndarray, queries: Sequence[Query]) -> list[Answers]:
         clock = Clock()
-        vision, model, runs = self.vision, self.answer_model, kind_batches(queries)
+        vision, model = cast(EdgeVision, self.vision), cast(EdgeAnswerModel, self.answer_model)
+        runs = kind_batches(queries)
         height, width = image.shape[:2]
         images, jobs, crop_index = self._cut_crops(image, queries)
         boxes = np.stack([views.box_coordinates(query.boxes, width, height) for query in queries])

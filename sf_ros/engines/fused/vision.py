@@ -128,9 +128,9 @@ def load_vision(
     file = choose_vision(config.vision, bundle.manifest.files.keys(), device, dtype)
     if file == bundles.VISION_TORCH:
         return edge_torch(bundle, device, dtype) if edge else TorchVision(bundle, device, dtype)
-    folder = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
+    cached = engine_folder(config.engines) if config.vision == ONNX_TENSORRT else None
     return (
-        edge_onnx(bundle, file, device, threads, folder) if edge else OnnxVision(bundle, file, device, threads, folder)
+        edge_onnx(bundle, file, device, threads, cached) if edge else OnnxVision(bundle, file, device, threads, cached)
     )
 
 
