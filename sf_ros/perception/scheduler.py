@@ -7,13 +7,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUE_OF, CUES, TASKS, cues_of
 from sf_ros.core.types import Box, Person
 from sf_ros.engines.base import Query
 
 INITIAL_CALL_MS = 5.0  # first estimate of a call's fixed cost
-LEARNING_RATE = 0.3  # of the cost estimates
+FIRST_ERROR = 3.0  # of the first estimates, as a multiple of them; one standard deviation, as those below
+NOISE = 0.2  # of a call's duration, as a share of it
+DRIFT = 0.05  # of a price from call to call, as a share of it: temperature, other load
 MIN_COST_MS = 0.1
 MAX_SPIKE = 10.0  # a call slower than this many estimates (warm-up, a stall) counts as this many
 MIN_PERIOD_S = 1 / 30  # a period of 0 means every frame, which must not starve the others
@@ -59,8 +63,9 @@ class Scheduler:
         self._available = tuple(cues)
         self.configure(config)
         self.reset()
-        self._cost_ms = {name: task.cost_ms for name, task in TASKS.items()}
-        self._call_ms = INITIAL_CALL_MS
+        # Prices in ms: of a call, then of each task, and their covariance.
+        self._prices = np.array([INITIAL_CALL_MS, *(task.cost_ms for task in TASKS.values())])
+        self._covariance = np.diag((FIRST_ERROR * self._prices) ** 2)
 
     def configure(self, config: RuntimeConfig) -> None:
         """Use other rates, weights and budget from the next frame on."""
@@ -94,9 +99,9 @@ class Scheduler:
         if self._newcomers_went_first and others:
             order = [others[0], *newcomers, *others[1:]]
         chosen: list[Query] = []
-        left_ms = self._config.budget_ms - self._call_ms
+        left_ms = self._config.budget_ms - float(self._prices[0])
         for candidate in order:
-            cost = sum(self._cost_ms[task] for task in candidate.query.tasks)
+            cost = float(self._prices[1:] @ _counts([candidate.query]))
             if cost <= left_ms or not chosen or everything:
                 chosen.append(candidate.query)
                 left_ms -= cost
@@ -108,25 +113,24 @@ class Scheduler:
     def report(self, queries: Sequence[Query], elapsed_ms: float) -> None:
         """Update the cost estimates from a call's duration.
 
-        The call and each task have a price; the error is distributed in proportion to how often each occurred
-        (Kaczmarz's step towards the least-squares prices).
+        The call and each task have a price, estimated by a Kalman filter: in the edge layout most of a call is what it
+        costs whatever is asked, the frame's encoder and prefix, and only calls of different sizes tell that apart.
         """
         if not queries:
             return
-        counts: dict[str, int] = {}
-        for query in queries:
-            for task in query.tasks:
-                counts[task] = counts.get(task, 0) + 1
-        expected = self.estimate_ms(queries)
-        error = min(elapsed_ms, MAX_SPIKE * expected) - expected
-        step = LEARNING_RATE * error / (1 + sum(n * n for n in counts.values()))
-        self._call_ms = max(self._call_ms + step, 0.0)
-        for task, n in counts.items():
-            self._cost_ms[task] = max(self._cost_ms[task] + step * n, MIN_COST_MS)
+        counts = np.array([1.0, *_counts(queries)])
+        expected = float(self._prices @ counts)
+        measured = min(elapsed_ms, MAX_SPIKE * expected)
+        self._covariance += np.diag((DRIFT * self._prices * (counts > 0)) ** 2)
+        uncertain = self._covariance @ counts
+        gain = uncertain / (counts @ uncertain + (NOISE * measured) ** 2)
+        self._covariance -= np.outer(gain, uncertain)
+        lowest = np.array([0.0, *(MIN_COST_MS for _ in TASKS)])
+        self._prices = np.maximum(self._prices + gain * (measured - expected), lowest)
 
     def estimate_ms(self, queries: Sequence[Query]) -> float:
         """Expected duration of a call with these queries."""
-        return self._call_ms + sum(self._cost_ms[task] for query in queries for task in query.tasks)
+        return float(self._prices @ [1.0, *_counts(queries)])
 
     def _remember(self, people: Sequence[Person], stamp: float) -> None:
         for person in people:
@@ -182,6 +186,12 @@ class Scheduler:
             elif age >= JOIN_AGE:
                 joining.append(task)
         return Candidate(Query(group.view, boxes, (*due, *joining), ids, others), lateness, first) if due else None
+
+
+def _counts(queries: Sequence[Query]) -> np.ndarray:
+    """How often each task is asked, in the order of TASKS."""
+    asked = [task for query in queries for task in query.tasks]
+    return np.array([asked.count(name) for name in TASKS], float)
 
 
 def nearest_pairs(people: Sequence[Person], limit: int) -> list[tuple[Person, Person]]:

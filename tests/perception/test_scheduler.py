@@ -266,3 +266,22 @@ def test_a_query_brings_what_is_around_its_person() -> None:
             assert query.others == tuple(one.body for one in rest)
         else:
             assert query.others == ()
+
+
+def test_a_cue_asked_in_turn_is_charged_its_branch_only() -> None:
+    # The edge layout at paper size, in ms: whatever is asked, the frame's encoder and prefix; behind it short branches.
+    frame_ms, noise = 21.0, np.random.default_rng(0)
+    branch_ms = {"gesture": 9.3, "gaze": 0.4, "expression": 4.7, "looking_at_me": 4.7, "domain": 0.3, "relation": 0.3}
+
+    def price(queries: list[Query]) -> float:
+        return frame_ms + sum(branch_ms[task] for query in queries for task in query.tasks)
+
+    scheduler, stamp, crowd = Scheduler(RuntimeConfig(budget_ms=60)), 0.0, [person(i) for i in range(1, 5)]
+    for _ in range(300):
+        queries = scheduler.pick(crowd, stamp, SIZE)
+        scheduler.report(queries, price(queries) * float(np.exp(0.05 * noise.standard_normal())))
+        stamp += 1 / 15
+    alone = [[Query(spec.view, (), (name,), (1,))] for name, spec in TASKS.items()]
+    everything = Scheduler(RuntimeConfig()).pick(crowd, 0.0, SIZE, everything=True)
+    for queries in ([], *alone, everything):
+        assert scheduler.estimate_ms(queries) == pytest.approx(price(queries), rel=1 / 3)
