@@ -53,13 +53,13 @@ def pool(tokens: Tensor, size: int) -> Tensor:
 def thinned(tokens: Tensor, size: int, *, shuffled: bool) -> Tensor:
     """As `pool`, but one of each size x size neighbours, chosen at random: a control for pooling.
 
-    `shuffled`: chosen anew at every call; else by a fixed seed, so that answers can be repeated.
+    `shuffled`: chosen anew for every image and call; else alike for all, so that answers do not depend on the batch.
     """
     cells = _cells(tokens, size).movedim(-4, -3).flatten(-3, -2)  # (..., rows, columns, size * size, D)
     generator = None if shuffled else torch.Generator(tokens.device).manual_seed(0)
-    shape = (*cells.shape[:-2], 1, 1)
-    chosen = torch.randint(size * size, shape, generator=generator, device=tokens.device)
-    return cells.take_along_dim(chosen, -2).squeeze(-2).flatten(-3, -2)
+    drawn = cells.shape[:-2] if shuffled else cells.shape[-4:-2]
+    chosen = torch.randint(size * size, (*drawn, 1, 1), generator=generator, device=tokens.device)
+    return cells.take_along_dim(chosen.expand(*cells.shape[:-2], 1, 1), -2).squeeze(-2).flatten(-3, -2)
 
 
 def _cells(tokens: Tensor, size: int) -> Tensor:

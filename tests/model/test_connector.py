@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sf_ros.model.connector import Connector  # noqa: E402
+from sf_ros.model.connector import Connector, thinned  # noqa: E402
 
 
 def test_the_papers_connector_has_29_370_368_weights() -> None:
@@ -58,3 +58,19 @@ def test_a_mask_keeps_half_precision() -> None:
     connector = Connector(8, 16, 12).bfloat16()
     mask = torch.ones(1, 4, dtype=torch.bool)
     assert connector(torch.randn(1, 4, 8).bfloat16(), mask).dtype == torch.bfloat16
+
+
+def test_a_thinned_token_is_one_of_its_four() -> None:
+    grid = torch.arange(16.0).reshape(1, 16, 1).expand(200, -1, -1)  # 4 x 4, raster order
+    cells = [{0, 1, 4, 5}, {2, 3, 6, 7}, {8, 9, 12, 13}, {10, 11, 14, 15}]
+    found = [set(column.tolist()) for column in thinned(grid, 2, shuffled=True)[..., 0].T]
+    assert found == cells  # each of them, in 200 draws
+
+
+def test_thinned_tokens_are_the_same_again_in_evaluation() -> None:
+    tokens = torch.randn(3, 16, 5)
+    first = thinned(tokens, 2, shuffled=False)
+    torch.manual_seed(99)
+    assert first.shape == (3, 4, 5) and torch.equal(thinned(tokens, 2, shuffled=False), first)
+    assert torch.equal(thinned(tokens[2:], 2, shuffled=False), first[2:])  # in any batch
+    assert not torch.equal(thinned(tokens, 2, shuffled=True), thinned(tokens, 2, shuffled=True))
