@@ -121,14 +121,21 @@ def heatmap_loss(model: FusedModel, states: States, batch: Batch, teacher_weight
     assert batch.targets is not None
     rows = [row for row, task in enumerate(batch.row_tasks) if TASKS[task].kind == "heatmap"]
     logits = model.heatmap(states.visual, states.last[rows]).float()
-    targets = batch.targets.to(logits.device)
+    targets = batch.targets
     if batch.taught:
-        answers = [answer for task, answer in zip(batch.tasks, batch.taught, strict=True) if task == "gaze"]
-        heat = torch.from_numpy(np.stack([answer for answer in answers if answer is not None])).to(logits.device)
-        known = targets.flatten(1).amax(1) > 0  # without an annotated point the target is empty
-        weight = torch.where(known, teacher_weight, 1.0)[:, None, None]
-        targets = (1 - weight) * targets + weight * heat
-    return F.binary_cross_entropy_with_logits(logits, targets)
+        of_all = zip(batch.tasks, batch.taught, strict=True)
+        answers = [answer for task, answer in of_all if TASKS[task].kind == "heatmap"]
+        pairs = zip(batch.targets, answers, strict=True)
+        targets = torch.stack([_taught_heatmap(target, answer, teacher_weight) for target, answer in pairs])
+    return F.binary_cross_entropy_with_logits(logits, targets.to(logits.device))
+
+
+def _taught_heatmap(target: Tensor, answer: np.ndarray | None, teacher_weight: float) -> Tensor:
+    """A target (size, size) mixed with a teacher's heatmap, if there is one; an empty target takes all of it."""
+    if answer is None:
+        return target
+    weight = teacher_weight if target.any() else 1.0  # without an annotated point the target is empty
+    return (1 - weight) * target + weight * torch.from_numpy(answer)
 
 
 def mean_by_task(losses: Tensor, tasks: Sequence[str], count: int) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Answer
 from tests.training.test_train import TOY, fresh, random_data
 from training.data.columns import CachedData
-from training.data.inputs import Batch
+from training.data.inputs import Batch, collate
 from training.data.sample import Sample
 from training.evaluation import teacher
 from training.trainer.joint import JointBatches
@@ -132,3 +132,17 @@ def test_a_sample_without_truth_is_learned_from_the_teacher_alone(task: str) -> 
     (alone,) = joint_losses(model, unlabelled, dataclasses.replace(TOY, teacher_weight=0.25)).values()
     (lesson,) = joint_losses(model, batch, dataclasses.replace(TOY, teacher_weight=1.0)).values()
     assert alone.item() == pytest.approx(lesson.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("taught", ["domain", "gaze"])
+def test_a_batch_may_have_answers_to_some_tasks_only(taught: str) -> None:
+    data, model = random_data(), fresh()
+    elements = [("gaze", 0), ("domain", 1), ("gaze", 2), ("domain", 3)]
+    batch = collate([data[task].inputs(row) for task, row in elements], [task for task, _ in elements], TOY.model)
+    kinds = {"domain": "text", "gaze": "gaze"}
+    lesson = np.eye(3, dtype=np.float32)[0] if taught == "domain" else np.ones((SIZE, SIZE), np.float32)
+    lessons = dataclasses.replace(batch, taught=tuple(lesson if task == taught else None for task in batch.tasks))
+    plain, mixed = ({name: loss.item() for name, loss in joint_losses(model, one, TOY).items()}
+                    for one in (batch, lessons))  # fmt: skip
+    for task, name in kinds.items():
+        assert (mixed[name] == pytest.approx(plain[name], rel=1e-5)) == (task != taught)
