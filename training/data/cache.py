@@ -100,8 +100,7 @@ def _build(dataset: Dataset, model: ModelConfig, folder: Path, workers: int, tag
     rows, frames = Rows(dataset.task), FrameList()
     with worker_pool(workers) as pool:
         for part, images in track(pool.map(_read_chunk, jobs), total=len(jobs), description=f"views of {dataset.task}"):
-            rows.extend(part, len(frames.views))
-            frames.views += images
+            rows.extend(part, frames.merged(images))
     if not rows.tags:
         raise ValueError(f"'{dataset.task}': none of {len(dataset)} samples is readable, first: {rows.skipped[:1]}.")
     if frames.views:
@@ -109,7 +108,7 @@ def _build(dataset: Dataset, model: ModelConfig, folder: Path, workers: int, tag
     rows.write(folder, tags)
 
 
-def _read_chunk(job: tuple[Dataset, ModelConfig, range]) -> tuple[Rows, list[np.ndarray]]:
+def _read_chunk(job: tuple[Dataset, ModelConfig, range]) -> tuple[Rows, FrameList]:
     """The rows of some samples, and their frames where they share them."""
     dataset, model, indices = job
     rows, frames = Rows(dataset.task), FrameList()
@@ -120,7 +119,7 @@ def _read_chunk(job: tuple[Dataset, ModelConfig, range]) -> tuple[Rows, list[np.
             rows.skipped.append(f"{index}: {error}")
             continue
         rows.add(sample, model, frames if model.shared_prefix else None)
-    return rows, frames.views
+    return rows, frames
 
 
 def pool_key(pool: ScenePool, model: ModelConfig) -> str:
@@ -132,34 +131,40 @@ def pool_key(pool: ScenePool, model: ModelConfig) -> str:
 def load_or_build_pool(pool: ScenePool, model: ModelConfig, folder: Path, workers: int = 2) -> dict[str, CachedData]:
     """The cached views of a pool by task, on frames that all tasks share; built first when they are missing."""
     once(folder / POOL, functools.partial(_build_pool, pool, model, folder, workers))
-    return {task: read_columns(folder / task, folder) for task in json.loads((folder / POOL).read_text())}
+    data = {task: read_columns(folder / task, folder) for task in json.loads((folder / POOL).read_text())}
+    return {
+        task: part if model.views_of(task)[0] else dataclasses.replace(part, frames=None, frame_of=None)
+        for task, part in data.items()
+    }
 
 
 def _build_pool(pool: ScenePool, model: ModelConfig, folder: Path, workers: int, done: Path) -> None:
+    # Every sample with its frame, for any layout.
+    model = dataclasses.replace(model, shared_prefix=True, boxes="token", order="visual_first")
     size = len(pool) * 3 * (model.encoder.image_size**2 + 4 * model.crop_encoder.image_size**2)
     require_space(folder, size, f"views of {len(pool)} scenes")
     jobs = [(pool, model, range(start, min(start + CHUNK, len(pool)))) for start in range(0, len(pool), CHUNK)]
-    rows, frames = {task: Rows(task) for task in pool.tasks}, list[np.ndarray]()
+    rows, frames = {task: Rows(task) for task in pool.tasks}, FrameList()
     with worker_pool(workers) as processes:
         for parts, images in track(processes.map(_draw_chunk, jobs), total=len(jobs), description="views of scenes"):
+            merged = frames.merged(images)
             for task, part in parts.items():
-                rows[task].extend(part, len(frames))
-            frames += images
-    np.save(folder / FRAMES, np.stack(frames))
+                rows[task].extend(part, merged)
+    np.save(folder / FRAMES, np.stack(frames.views))
     tasks = [task for task, of_task in rows.items() if of_task.tags]
     for task in tasks:
         rows[task].write(folder / task, folder / task / TAGS)
     done.write_text(json.dumps(tasks))
 
 
-def _draw_chunk(job: tuple[ScenePool, ModelConfig, range]) -> tuple[dict[str, Rows], list[np.ndarray]]:
+def _draw_chunk(job: tuple[ScenePool, ModelConfig, range]) -> tuple[dict[str, Rows], FrameList]:
     """The rows of some scenes by task, and their frames."""
     pool, model, indices = job
     rows, frames = {task: Rows(task) for task in pool.tasks}, FrameList()
     for index in indices:
         for sample in pool[index]:
             rows[sample.task].add(sample, model, frames)
-    return rows, frames.views
+    return rows, frames
 
 
 def load_or_encode(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,11 @@ class FrameList:
             self.rows[name] = row
         return row
 
+    def merged(self, other: FrameList) -> list[int]:
+        """The row of each frame of another list, whose frames are appended unless their images are there."""
+        names = {row: name for name, row in other.rows.items()}
+        return [self.row(View(pixels=pixels), names.get(row, "")) for row, pixels in enumerate(other.views)]
+
 
 @dataclass
 class Rows:
@@ -141,10 +146,10 @@ class Rows:
             self.columns.setdefault(name, []).append(value)
         self.tags.append({**sample.tags, "key": sample.key})
 
-    def extend(self, other: Rows, first_frame: int) -> None:
-        """Append the rows of another chunk of samples, whose frames come behind `first_frame` others."""
+    def extend(self, other: Rows, frames: Sequence[int]) -> None:
+        """Append the rows of another chunk of samples, whose frames have these rows here."""
         for name, values in other.columns.items():
-            moved = [row + first_frame for row in values] if name == "frame_of" else values
+            moved = [np.int64(frames[row]) for row in values] if name == "frame_of" else values
             self.columns.setdefault(name, []).extend(moved)
         self.tags += other.tags
         self.skipped += other.skipped

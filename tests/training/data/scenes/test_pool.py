@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +24,6 @@ POOL = ScenePool("train", 5, DRAWN_TASKS)
 
 @pytest.fixture(scope="module")
 def cached(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CachedData]:
-    from concurrent.futures import ThreadPoolExecutor
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "worker_pool", ThreadPoolExecutor)
         patch.setattr(cache, "CHUNK", 2)
@@ -88,3 +88,20 @@ def test_a_pool_is_cached_by_its_scenes_and_sizes(change: dict[str, object]) -> 
     changed: ModelConfig = dataclasses.replace(MODEL, **change)
     assert key != cache.pool_key(POOL, changed)
     assert key != cache.pool_key(ScenePool("train", 6, DRAWN_TASKS), MODEL)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_models_with_and_without_a_shared_prefix_read_one_pool(
+    first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "worker_pool", ThreadPoolExecutor)
+    pool, separate = ScenePool("train", 1, DRAWN_TASKS), dataclasses.replace(MODEL, shared_prefix=False, boxes="patch")
+    models = {True: MODEL, False: separate}
+    assert cache.pool_key(pool, MODEL) == cache.pool_key(pool, separate)
+    found = {shared: cache.load_or_build_pool(pool, models[shared], tmp_path) for shared in (first, not first)}
+    for shared, data in found.items():
+        for sample in (sample for sample in pool[0] if sample.key.endswith("/0")):
+            direct, stored = model_inputs(sample, models[shared]), data[sample.task].inputs(0)
+            for one, two in ((direct.frame, stored.frame), (direct.crop, stored.crop)):
+                assert (one is None) == (two is None), sample.task
+                assert one is None or two is None or np.array_equal(one.pixels, two.pixels)
