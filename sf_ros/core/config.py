@@ -131,6 +131,7 @@ class ModelConfig:
         require_choice("prompt_style", self.prompt_style, ("text", "learned"))
         require_choice("pooling", self.pooling, (1, 2))
         require_choice("pooled", self.pooled, ("mean", "random"))
+        require(self.crop_size is None or self.crop_size > 0, f"crop_size is {self.crop_size}; it must be 1 px or more")
         for encoder in (self.encoder, self.crop_encoder):
             require(
                 encoder.grid % self.pooling == 0,

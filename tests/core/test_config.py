@@ -37,6 +37,8 @@ def test_a_model_with_every_field_changed_survives_json() -> None:
         order="prompt_first",
         attention="full",
         learned_prompts=3,
+        pooled="random",
+        crop_size=24,
         prompts_file="prompts.json",
         heatmap_channels=3,
         heatmap_size=16,
@@ -81,6 +83,7 @@ CHOICES = {
     "attention": ("causal", "full"),
     "prompt_style": ("text", "learned"),
     "pooling": (1, 2),
+    "pooled": ("mean", "random"),
 }
 
 
@@ -97,6 +100,14 @@ def test_the_documented_choices_go_together_and_survive_json(values: tuple) -> N
             {"pooling": 2, "encoder": EncoderConfig(image_size=60)},
             "pooling 2 does not divide the encoder's grid of 5 patches on a side",
         ),
+        (
+            {"pooling": 2, "crop_size": 36},
+            r"pooling 2 does not divide the encoder's grid of 3 patches on a side \(of images of 36 px\)",
+        ),
+        ({"crop_size": 50}, "image_size 50 is not a multiple of patch_size 12"),
+        ({"crop_size": 0}, "crop_size is 0; it must be 1 px or more"),
+        ({"shared_prefix": True}, "shared_prefix needs boxes='token' and order='visual_first'"),
+        ({"shared_prefix": True, "boxes": "token", "order": "prompt_first"}, "what all queries share can depend on"),
         ({"learned_prompts": 0}, "learned_prompts is 0; it must be 1 or more"),
         (
             {"prompt_style": "learned", "prompts_file": "own.json"},
@@ -112,6 +123,17 @@ def test_choices_that_cannot_go_together_say_why(arguments: dict, words: str) ->
 def test_pooling_makes_a_quarter_of_the_tokens() -> None:
     pooled = dataclasses.replace(MODELS["paper"], pooling=2)
     assert (pooled.visual_grid, pooled.visual_tokens) == (12, 144)
+    assert pooled.crop_encoder is pooled.encoder and pooled.crop_tokens == 144
+    cropped = dataclasses.replace(pooled, crop_size=224)
+    assert (cropped.visual_tokens, cropped.crop_tokens) == (144, 64)
+    assert (cropped.crop_encoder.image_size, cropped.crop_encoder.native_size) == (224, 336)
+
+
+def test_a_shared_prefix_reads_the_frame_for_every_task() -> None:
+    separate, shared = ModelConfig(), ModelConfig(boxes="token", shared_prefix=True)
+    assert [separate.views_of(task) for task in ("gaze", "expression")] == [(True, False), (False, True)]
+    assert [shared.views_of(task) for task in ("gaze", "expression")] == [(True, False), (True, True)]
+    assert ModelConfig.from_dict(json.loads(json.dumps(shared.to_dict()))) == shared
 
 
 @pytest.mark.parametrize("field", CHOICES)
