@@ -85,6 +85,8 @@ def test_an_epoch_of_images_is_a_function_of_its_arguments() -> None:
     assert first != image_batches(IMAGES, 4, epoch=2, seed=3) and first != image_batches(IMAGES, 4, epoch=1, seed=4)
     seen = {e for epoch in range(12) for e in drawn(image_batches(IMAGES, 4, epoch, seed=3)) if e[0] == "gesture"}
     assert len(seen) == 24
+    orders = {tuple(drawn(image_batches({"gaze": IMAGES["gaze"]}, 4, epoch, seed=3))) for epoch in range(3)}
+    assert len(orders) == 3
 
 
 @pytest.mark.parametrize(("processes", "accumulate"), [(2, 1), (1, 2), (2, 2)])

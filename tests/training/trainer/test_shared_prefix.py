@@ -106,7 +106,7 @@ def test_a_batch_reads_each_frame_once() -> None:
     for number in range(4):
         batch = batches[number]
         assert len(batch.frames.features) == len(set(batch.frame_of)) <= FRAMES < len(batch.tasks) == 6
-        assert -1 not in batch.frame_of
+        assert -1 not in batch.frame_of and list(batch.frame_of) == sorted(batch.frame_of)  # image by image
         assert [row >= 0 for row in batch.crop_of] == [TASKS[task].view != "frame" for task in batch.tasks]
 
 
