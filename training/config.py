@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sf_ros.core.config import MODELS, EncoderConfig, ModelConfig
+from sf_ros.core.config import MODELS, EncoderConfig, ModelConfig, edge
 from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import build, known
 from sf_ros.model.encoders.presets import ENCODERS, WEIGHTS
@@ -252,27 +252,15 @@ PRESETS["smoke-captioned"] = dataclasses.replace(
     captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
 
-# The edge layout: one prefix of pooled visual tokens per frame, and a short branch for every query behind it.
-EDGE_CHOICES: dict[str, Any] = {
-    "boxes": "token",
-    "attention": "full",
-    "pooling": 2,
-    "prompt_style": "learned",
-    "learned_prompts": 4,
-    "shared_prefix": True,
-}
-
-
-def edge(config: TrainConfig, name: str, crop_size: int, **changes: Any) -> TrainConfig:
+def in_edge_layout(config: TrainConfig, name: str, crop_size: int, **changes: Any) -> TrainConfig:
     """A preset in the edge layout, with crops of this size and further changes."""
-    model = dataclasses.replace(config.model, crop_size=crop_size, **EDGE_CHOICES)
-    return dataclasses.replace(config, name=name, model=model, **changes)
+    return dataclasses.replace(config, name=name, model=edge(config.model, crop_size), **changes)
 
 
-PRESETS["edge"] = edge(PRESETS["paper"], "edge", crop_size=224)
-PRESETS["edge-mini"] = edge(PRESETS["paper-mini"], "edge-mini", crop_size=28)
-PRESETS["tiny-edge"] = edge(PRESETS["tiny"], "tiny-edge", crop_size=96, shared_scenes=16_000)
-PRESETS["smoke-edge"] = edge(PRESETS["smoke"], "smoke-edge", crop_size=96, shared_scenes=6)
+PRESETS["edge"] = in_edge_layout(PRESETS["paper"], "edge", crop_size=224)
+PRESETS["edge-mini"] = in_edge_layout(PRESETS["paper-mini"], "edge-mini", crop_size=28)
+PRESETS["tiny-edge"] = in_edge_layout(PRESETS["tiny"], "tiny-edge", crop_size=96, shared_scenes=16_000)
+PRESETS["smoke-edge"] = in_edge_layout(PRESETS["smoke"], "smoke-edge", crop_size=96, shared_scenes=6)
 TOYS = tuple(name for name in PRESETS if name.startswith(("smoke", "paper-mini", "edge-mini")))  # to try a command
 
 

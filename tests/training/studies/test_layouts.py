@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sf_ros.core.config import edge
 from tests.tiny_models import CONFIG, fused_model
-from training.config import EDGE_CHOICES, preset
+from training.config import preset
 from training.overrides import with_fields
 from training.studies import layouts
 from training.studies.measures.frame_flops import frame_flops
@@ -24,9 +25,7 @@ def config(row: str) -> object:
 
 def test_the_first_row_is_the_preset_and_the_last_step_the_edge_layout() -> None:
     assert config("paper") == preset("tiny")
-    edge = config("edge").model
-    assert {name: getattr(edge, name) for name in EDGE_CHOICES} == EDGE_CHOICES and edge.crop_size == 96
-    assert edge == preset("tiny-edge").model
+    assert config("edge").model == preset("tiny-edge").model == edge(preset("tiny").model, crop_size=96)
 
 
 def test_every_step_adds_one_choice() -> None:
@@ -38,13 +37,13 @@ def test_every_step_adds_one_choice() -> None:
 
 
 def test_rows_behind_edge_change_the_edge_layout() -> None:
-    edge = config("edge")
+    whole = config("edge")
     for row in layouts.CHANGES:
         changed = config(row)
-        assert changed != edge and changed.model.shared_prefix
+        assert changed != whole and changed.model.shared_prefix
     assert config("edge, thinned").model.pooled == "random"
     assert config("edge, smaller crops").model.crop_size == 72
-    assert config("edge, crops of full size").model.crop_encoder == edge.model.encoder
+    assert config("edge, crops of full size").model.crop_encoder == whole.model.encoder
     assert [config(f"edge, {share} of the layers").llm_layers for share in ("3/4", "1/2")] == [3, 2]
 
 
@@ -71,8 +70,7 @@ def test_operations_are_those_of_the_tokens_that_are_read() -> None:
 
 def test_the_papers_layout_costs_several_times_as_much() -> None:
     paper = fused_model()
-    edge = fused_model(dataclasses.replace(CONFIG, crop_size=24, **EDGE_CHOICES))
-    assert frame_flops(paper, 8) > 4 * frame_flops(edge, 8)
+    assert frame_flops(paper, 8) > 4 * frame_flops(fused_model(edge(CONFIG, crop_size=24)), 8)
 
 
 @pytest.mark.slow
