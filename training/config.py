@@ -252,6 +252,7 @@ PRESETS["smoke-captioned"] = dataclasses.replace(
     captioning=StageConfig(steps=2, batch_size=4, learning_rate=1e-3, warmup=1),
 )
 
+
 def in_edge_layout(config: TrainConfig, name: str, crop_size: int, **changes: Any) -> TrainConfig:
     """A preset in the edge layout, with crops of this size and further changes."""
     return dataclasses.replace(config, name=name, model=edge(config.model, crop_size), **changes)
