@@ -55,6 +55,8 @@ class TrainConfig:
     weights: FrozenWeights | None = None
     encoder: StageConfig | None = None  # contrastive pre-training on scenes and phrases
     llm: StageConfig | None = None  # language-model pre-training on captions and prompts
+    # px, of the crops that the encoder is pre-trained on, one per step in turn; (): the model's size of crops.
+    encoder_crop_sizes: tuple[int, ...] = ()
     captioning: StageConfig | None = None  # of that encoder together with a copy of the LLM, as in VLM pre-training
     scenes: int = 18_000  # rendered for pre-training of the encoder
     described: int = 8_000  # rendered for captioning
@@ -89,6 +91,12 @@ class TrainConfig:
             known(task, TASKS, "task of factors")
             if factor < 1:
                 raise ValueError(f"The factor of {task} is {factor}; it must be 1 or more.")
+        for size in self.encoder_crop_sizes:
+            if not 0 < size <= self.model.encoder.image_size or size % self.model.encoder.patch_size:
+                raise ValueError(
+                    f"encoder_crop_sizes has {size}; expected multiples of {self.model.encoder.patch_size} px (a patch) "
+                    f"up to {self.model.encoder.image_size} (a frame)."
+                )
         if self.captioning is not None and self.encoder is None:
             raise ValueError("captioning needs an encoder that is pre-trained here; this one is published.")
         for kind in self.augment:
@@ -129,7 +137,8 @@ class TrainConfig:
         if (weights := data.pop("weights", None)) is not None:
             weights = build(FrozenWeights, {**weights, "encoder": tuple(weights["encoder"])})
         model = ModelConfig.from_dict(data.pop("model"))
-        data["augment"] = tuple(data.get("augment", ()))
+        for name in ("augment", "encoder_crop_sizes"):
+            data[name] = tuple(data.get(name, ()))
         return build(TrainConfig, data, model=model, weights=weights, **stages)
 
 
@@ -177,6 +186,7 @@ PRESETS: dict[str, TrainConfig] = {
         encoder=StageConfig(
             steps=3_200, batch_size=96, learning_rate=1e-3, warmup=100, weight_decay=0.05, optimizer="muon"
         ),
+        encoder_crop_sizes=(96, 144, 96, 72),  # as the edge layout has it, the paper's, and the smallest studied
         llm=StageConfig(steps=400, batch_size=32, learning_rate=1e-3, warmup=100),
         joint=StageConfig(steps=4_800, batch_size=32, learning_rate=1e-3, warmup=100),
         scenes=22_000,

@@ -82,10 +82,11 @@ def pretrain_encoder(
     encoder = build_encoder(config.model.encoder).to(memory_format=torch.channels_last)
     contrast = RegionTextModel(config.model.encoder.dim, len(region_views.attributes), len(tokenizer))
     trained = nn.ModuleDict({"encoder": encoder, "contrast": contrast})
-    encode = torch.compile(encoder) if config.compile else encoder
+    encode = torch.compile(encoder, dynamic=False) if config.compile else encoder  # one graph per size of views
     texts = [_tokens(tokenizer, phrases) for phrases in region_views.phrases]
     counterparts = [mirrored_phrases(phrases) for phrases in region_views.phrases]
-    grid, crop_grid = config.model.encoder.grid, config.model.crop_encoder.grid
+    grid = config.model.encoder.grid
+    crop_sizes = config.encoder_crop_sizes or (config.model.crop_encoder.image_size,)
     batch_size, seed = config.encoder.batch_size, config.seed
 
     def objective(model: nn.ModuleDict, step: int) -> Losses:
@@ -103,6 +104,7 @@ def pretrain_encoder(
         flip = mirrored[view_indices]
         masks = np.where(flip[:, None], mirrored_masks(region_views.masks[rows], grid), region_views.masks[rows])
         slots, padded_masks = pad_regions(view_indices, masks, len(chosen))
+        crop_grid = crop_sizes[step % len(crop_sizes)] // config.model.encoder.patch_size
         groups = seen_together(region_views.crops[chosen], grid, crop_grid)
         parts, features = list[Tensor](), torch.empty(0)
         for members, side in reversed(groups):  # whole frames last: their features locate gaze targets
