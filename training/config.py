@@ -91,11 +91,11 @@ class TrainConfig:
             known(task, TASKS, "task of factors")
             if factor < 1:
                 raise ValueError(f"The factor of {task} is {factor}; it must be 1 or more.")
+        patch, side = self.model.encoder.patch_size, self.model.encoder.image_size
         for size in self.encoder_crop_sizes:
-            if not 0 < size <= self.model.encoder.image_size or size % self.model.encoder.patch_size:
+            if not 0 < size <= side or size % patch:
                 raise ValueError(
-                    f"encoder_crop_sizes has {size}; expected multiples of {self.model.encoder.patch_size} px (a patch) "
-                    f"up to {self.model.encoder.image_size} (a frame)."
+                    f"encoder_crop_sizes has {size}; expected multiples of a patch, {patch}, up to {side} px."
                 )
         if self.captioning is not None and self.encoder is None:
             raise ValueError("captioning needs an encoder that is pre-trained here; this one is published.")

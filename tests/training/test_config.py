@@ -55,3 +55,11 @@ def test_a_factor_enlarges_a_tasks_dataset() -> None:
         dataclasses.replace(config, factors={"gaze": 0})
     with pytest.raises(ValueError, match=r"Unknown task of factors 'gazes'. Did you mean 'gaze'\?"):
         dataclasses.replace(config, factors={"gazes": 2})
+
+
+def test_sizes_of_pretraining_crops_are_whole_patches_up_to_a_frame() -> None:
+    tiny = preset("tiny")
+    assert TrainConfig.from_dict(json.loads(json.dumps(tiny.to_dict()))) == tiny and len(tiny.encoder_crop_sizes) == 4
+    for wrong in (0, -12, 100, 156):
+        with pytest.raises(ValueError, match=f"encoder_crop_sizes has {wrong}"):
+            dataclasses.replace(tiny, encoder_crop_sizes=(96, wrong))

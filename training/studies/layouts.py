@@ -1,15 +1,17 @@
 """From the paper's layout to the edge layout, one choice at a time, with the operations of a frame:
 
-    python -m training.studies layouts PRESET --data ROOT --out DIR [--steps N] [--seeds 0,1,2] [--rows a,b]
+    python -m training.studies layouts PRESET --data ROOT --out DIR [--steps N] [--rows a,b] [--teacher BUNDLE]
 
 Every row sees the same samples in the same number; a row's changes are those of the rows before it and its own. Rows
 behind 'edge' change the edge layout: 2x2 patches thinned at random instead of pooled (a control), other sizes of crops,
-fewer layers of the LLM, and training towards the answers of `--teacher`. PRESET is one of the paper's layout.
+fewer layers of the LLM. The row 'edge: distilled' learns from the answers of the teacher too and is left out without
+one. PRESET is one of the paper's layout.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +40,14 @@ STEPS: Mapping[str, tuple[str, ...]] = {  # each adds to the one before
     "edge": ("model.shared_prefix=true",),
 }
 CHANGES: Mapping[str, tuple[str, ...]] = {  # of the edge layout
-    "edge, thinned": ("model.pooled=random",),
-    "edge, smaller crops": ("model.crop_size={smaller}",),
-    "edge, crops of full size": ("model.crop_size={whole}",),
-    "edge, 3/4 of the layers": ("llm_layers={most}",),
-    "edge, 1/2 of the layers": ("llm_layers={half}",),
+    "edge: thinned": ("model.pooled=random",),
+    "edge: smaller crops": ("model.crop_size={smaller}",),
+    "edge: crops of full size": ("model.crop_size={whole}",),
+    "edge: 3/4 of the layers": ("llm_layers={most}",),
+    "edge: 1/2 of the layers": ("llm_layers={half}",),
 }
-ROWS = (*STEPS, *CHANGES)
+DISTILLED = "edge: distilled"
+ROWS = (*STEPS, *CHANGES, DISTILLED)
 GAZE = tuple(f"gaze {order} head min_L2" for order in ("before", "after"))
 
 
@@ -52,12 +55,23 @@ GAZE = tuple(f"gaze {order} head min_L2" for order in ("before", "after"))
 class Arguments(TrainingArguments):
     """Arguments of this study."""
 
-    rows: str = ",".join(ROWS)  # comma-separated
+    rows: str | None = None  # comma-separated; None: all
+    teacher: Path | None = None  # bundle or checkpoint of the row 'edge: distilled'
+
+    @property
+    def chosen(self) -> list[str]:
+        """The rows of the table. ValueError for an unknown one, or a distilled one without a teacher."""
+        if self.rows is None:
+            return [row for row in ROWS if row != DISTILLED or self.teacher]
+        rows = [known(row.strip(), ROWS, "row") for row in self.rows.split(",")]
+        if DISTILLED in rows and self.teacher is None:
+            raise ValueError(f"row '{DISTILLED}' needs --teacher.")
+        return rows
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Run the missing cells and write results.json, table.md, plot.png."""
-    rows = [known(row.strip(), ROWS, "row") for row in arguments.rows.split(",")]
+    rows = arguments.chosen
     cells = {row: [cell(arguments, row, seed) for seed in arguments.seed_numbers] for row in rows}
     ordered = [of_row[number] for number in range(len(arguments.seed_numbers)) for of_row in cells.values()]
     records = run_grid("layouts", ordered, arguments.out)
@@ -69,9 +83,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def cell(arguments: Arguments, row: str, seed: int) -> Cell:
     """One row and seed. Its record has the operations of a frame by number of people, beside the scores."""
     fields = [text.format(**sizes(arguments)) for text in changes(row)]
-    trained = fused_cell(
-        f"{row.replace(' ', '-').replace('/', '-').replace(',', '')}-seed{seed}", arguments, tuple(TASKS), seed, fields
-    )
+    name = f"{re.sub('[^a-z0-9]+', '-', row)}-seed{seed}"
+    teacher = arguments.teacher if row == DISTILLED else None
+    trained = fused_cell(name, arguments, tuple(TASKS), seed, fields, teacher)
 
     def train_and_count(folder: Path) -> dict[str, Any]:
         facts = trained.run(folder)

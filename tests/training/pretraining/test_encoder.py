@@ -11,6 +11,7 @@ import torch
 
 from sf_ros.core.types import Box
 from sf_ros.core.views import normalise
+from sf_ros.model.encoders import build_encoder
 from tests.training.pretraining.toy import CAPTIONS, TOY
 from training.data.scenes.dataset import face_is_readable
 from training.data.scenes.render import render
@@ -166,6 +167,25 @@ def test_the_encoder_learns_to_distinguish_two_kinds_of_images(
     assert set(history[0]) == {"colour", "side", "gaze_target"}
     assert history[-1]["colour"] < 0.7 * history[0]["colour"]
     assert not module.training and not any(weight.requires_grad for weight in module.parameters())
+
+
+def test_crops_take_the_sizes_in_turn_and_frames_keep_theirs(words, region_views: RegionViews, tmp_path: Path,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    sizes: list[tuple[int, int]] = []  # views and their side, as the encoder sees them
+
+    def recorded(*arguments: object) -> torch.nn.Module:
+        module = build_encoder(*arguments)
+        module.register_forward_pre_hook(lambda _, images: sizes.append((len(images[0]), images[0].shape[-1])))
+        return module
+
+    monkeypatch.setattr(encoder, "build_encoder", recorded)
+    side, patch = TOY.model.encoder.image_size, TOY.model.encoder.patch_size
+    steps = dataclasses.replace(TOY.encoder, steps=3, batch_size=6)
+    config = dataclasses.replace(TOY, encoder=steps, encoder_crop_sizes=(side - patch, side, side - 2 * patch))
+    encoder.pretrain_encoder(config, words, region_views, tmp_path)
+    (crops, _), (frames, _), (every, _) = sizes[:3]
+    assert crops + frames == every
+    assert [size for _, size in sizes] == [side - patch, side, side, side - 2 * patch, side]
 
 
 def test_a_resumed_encoder_equals_an_uninterrupted_one(words, region_views: RegionViews, tmp_path: Path) -> None:

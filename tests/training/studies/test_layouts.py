@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from pathlib import Path
 
 import pytest
 
 from sf_ros.core.config import edge
+from sf_ros.core.demo import demo_file
 from tests.tiny_models import CONFIG, fused_model
 from training.config import preset
 from training.overrides import with_fields
@@ -41,10 +43,10 @@ def test_rows_behind_edge_change_the_edge_layout() -> None:
     for row in layouts.CHANGES:
         changed = config(row)
         assert changed != whole and changed.model.shared_prefix
-    assert config("edge, thinned").model.pooled == "random"
-    assert config("edge, smaller crops").model.crop_size == 72
-    assert config("edge, crops of full size").model.crop_encoder == whole.model.encoder
-    assert [config(f"edge, {share} of the layers").llm_layers for share in ("3/4", "1/2")] == [3, 2]
+    assert config("edge: thinned").model.pooled == "random"
+    assert config("edge: smaller crops").model.crop_size == 72
+    assert config("edge: crops of full size").model.crop_encoder == whole.model.encoder
+    assert [config(f"edge: {share} of the layers").llm_layers for share in ("3/4", "1/2")] == [3, 2]
 
 
 def test_operations_are_those_of_the_tokens_that_are_read() -> None:
@@ -76,11 +78,28 @@ def test_the_papers_layout_costs_several_times_as_much() -> None:
 @pytest.mark.slow
 def test_a_smoke_run_scores_each_row_beside_its_operations(shared: Path, tmp_path: Path) -> None:
     arguments = layouts.Arguments(
-        "smoke", "scenes", tmp_path, start=shared, seeds="0", samples=6, rows="paper,edge",
-        set=("joint.steps=2", "shared_scenes=4"),
+        "smoke", "scenes", tmp_path, start=shared, seeds="0", samples=6, rows="paper,edge,edge: distilled",
+        set=("joint.steps=2", "shared_scenes=4"), teacher=demo_file("bundle"),
     )  # fmt: skip
     assert layouts.run(arguments)["failed"] == {}
     lines = (tmp_path / "table.md").read_text().splitlines()[4:]
     assert "GFLOP, 8 people" in lines[0] and [line.split("|")[1].strip() for line in lines[2:]] == [
-        "paper", "edge", "chance",
+        "paper", "edge", "edge: distilled", "chance",
     ]  # fmt: skip
+    records = [
+        json.loads((tmp_path / f"{row}-seed0" / "result.json").read_text()) for row in ("edge", "edge-distilled")
+    ]
+    assert records[0]["training"]["loss"] != records[1]["training"]["loss"]
+
+
+def test_a_distilled_row_needs_a_teacher_and_changes_with_it(tmp_path: Path) -> None:
+    assert layouts.DISTILLED not in ARGUMENTS.chosen and len(ARGUMENTS.chosen) == len(layouts.ROWS) - 1
+    with pytest.raises(ValueError, match="needs --teacher"):
+        dataclasses.replace(ARGUMENTS, rows=layouts.DISTILLED).chosen  # noqa: B018
+    settings = []
+    for words in ("one", "two"):
+        (tmp_path / "weights").write_text(words)
+        taught = dataclasses.replace(ARGUMENTS, teacher=tmp_path)
+        settings.append([layouts.cell(taught, row, 0).settings for row in taught.chosen])
+    differing = [row for row, one, two in zip(layouts.ROWS, *settings, strict=True) if one != two]
+    assert differing == [layouts.DISTILLED]

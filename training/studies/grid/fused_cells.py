@@ -27,6 +27,7 @@ from training.data.sample import Sample
 from training.data.source import open_source
 from training.evaluation.run import evaluate
 from training.evaluation.score import score
+from training.evaluation.teacher import teacher_key
 from training.model.answers import answer_of
 from training.studies.grid.arguments import TrainingArguments
 from training.studies.grid.cells import Cell
@@ -38,18 +39,27 @@ Scores = Callable[[Path, TrainingArguments, Sequence[str]], dict[str, dict[str, 
 
 
 def fused_cell(
-    name: str, arguments: TrainingArguments, tasks: Sequence[str], seed: int, fields: Sequence[str] = ()
+    name: str,
+    arguments: TrainingArguments,
+    tasks: Sequence[str],
+    seed: int,
+    fields: Sequence[str] = (),
+    teacher: Path | None = None,
 ) -> Cell:
     """A cell that trains the fused model on some tasks and scores it on the same tasks.
 
-    `fields` are further FIELD=VALUE changes of the preset. ValueError for fields that the configuration refuses.
+    `fields` are further FIELD=VALUE changes of the preset; `teacher` is a bundle or checkpoint whose answers are
+    learned beside the labels. ValueError for fields that the configuration refuses.
     """
     command = train.Arguments(
         arguments.preset, arguments.data, arguments.out, steps=arguments.steps, tasks=",".join(tasks), seed=seed,
         cache=arguments.cache, set=("validate_every=0", *arguments.set, *fields), start=arguments.shared, resume=True,
+        teacher=teacher,
     )  # fmt: skip
     config = train.configured(command).to_dict()
     settings = {"tasks": list(tasks), "seed": seed, **arguments.held_out, "config": config}
+    if teacher is not None:
+        settings["teacher"] = teacher_key(teacher)
     scores = scores_from_features if train.cache_mode(command) == "features" else scores_from_images
     run = functools.partial(train_and_score, command, arguments, scores)
     scratch = () if arguments.keep else ("joint", "checkpoint")
