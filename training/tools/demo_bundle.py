@@ -39,7 +39,7 @@ class Arguments:
 
     out: Annotated[Path, tyro.conf.Positional]  # folder to replace: sf_ros/demo
     work: Path = Path("runs/demo")  # results of the steps
-    preset: str = "tiny"  # of training.train
+    preset: str = "tiny-edge"  # of training.train
     images: int = detector.Arguments.images  # training images of the detector
     epochs: int = detector.Arguments.epochs  # of the detector's training
     size: int = detector.Arguments.size  # px, longer side of the detector's input
@@ -122,7 +122,8 @@ def _train(arguments: Arguments) -> dict[str, Any]:
     config = preset(arguments.preset)
     stages = {"encoder": config.encoder, "LLM": config.llm, "joint": config.joint}
     steps = {name: stage.steps for name, stage in stages.items() if stage is not None}
-    return {**facts, "stages": steps, "scenes": config.scenes, "seed": config.seed}
+    sizes = {"scenes": config.scenes, "shared_scenes": config.shared_scenes, "attention": config.model.attention}
+    return {**facts, "stages": steps, "seed": config.seed, **sizes}
 
 
 def _detect(arguments: Arguments) -> dict[str, Any]:
@@ -202,6 +203,8 @@ def model_card(facts: Mapping[str, Any], photographs: str = NOT_MEASURED, notes:
         stages=", ".join(f"{name} {steps:,} steps" for name, steps in training["stages"].items()),
         scenes=training["scenes"],
         samples=", ".join(f"{task} {count:,}" for task, count in training["samples"].items()),
+        shared=f"{training['shared_scenes']:,} scenes shared by all tasks" if training["shared_scenes"] else "scenes",
+        attention=ATTENTION[training["attention"]],
         minutes=round(training["seconds"] / 60),
         versions=", ".join(f"{name} {version}" for name, version in training["versions"].items()),
         images=detection["images"],
@@ -276,6 +279,14 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+ATTENTION = {
+    "causal": """\
+Under a causal mask, image patches before the head in raster order cannot depend on the marked head: hence the rows for
+targets before and after the head.""",
+    "full": """\
+Image patches attend to each other in full, so that those before the head in raster order need not be worse than those
+after it: hence the rows for both.""",
+}
 CARD = """\
 # The demo model
 
@@ -291,7 +302,7 @@ at commit {commit}, seed {seed}; joint training took {minutes} minutes on one ma
 
 * Fused model, preset `{preset}`: {stages}. The encoder was pre-trained on {scenes:,} procedural scenes and their
   captions, the LLM on generated captions and prompts. Both were then frozen, and connector, heatmap head and adapters
-  trained jointly on scenes: {samples}.
+  trained jointly on {shared}: {samples}.
 * Detector: YOLO11 with fewer channels, from random weights, {images:,} scenes, {epochs} epochs, {size} px. mAP50 on
   'val' scenes: person {person}, face {face}.
 * Data: `training/data/scenes`, a procedural renderer. No photograph, no downloaded weight, no data of any person.
@@ -305,8 +316,7 @@ training), with ground-truth boxes. "chance" is the score of answers that ignore
 |---|---|---|---|---|
 {scores}
 
-Under a causal mask, image patches before the head in raster order cannot depend on the marked head: hence the rows for
-targets before and after the head.
+{attention}
 
 Calibration on the same samples: the expected calibration error (ECE) before and after temperature scaling fitted on
 split `val`, the ECE that perfectly calibrated answers would have by chance, and the operating point: the lowest
@@ -338,9 +348,8 @@ Labels describe a drawing, not feelings or relationships of real people; no deci
 
 ## Licences
 
-The fused model's weights (`vision.onnx`, `language/`, `answers.safetensors`), the clip and its truth: Apache-2.0, as
-the code. The detector (`bundle/{detector_file}`): AGPL-3.0, because it was trained with ultralytics. To avoid it, set
-another detector (`detector` in the runtime configuration).
+The detector (`bundle/{detector_file}`): AGPL-3.0, because it was trained with ultralytics. To avoid it, set another
+detector (`detector` in the runtime configuration). Everything else, weights, clip and truth: Apache-2.0, as the code.
 """
 
 

@@ -21,6 +21,7 @@ FACTS: dict[str, Any] = {
     "training": {
         "preset": "tiny", "seed": 11, "stages": {"encoder": 1500, "joint": 3000}, "scenes": 10_000,
         "samples": {"gaze": 6000}, "seconds": 7200, "versions": {"torch": "2.15.0"},
+        "shared_scenes": 0, "attention": "causal",
     },
     "detector": {"images": 1500, "epochs": 8, "size": 320, "map50": {"person": 0.9777, "face": 0.9666}},
     "bundle": {"commit": "abc1234", "parity": {"gaze": {"max_difference": 1.5e-4, "same_winner": 0.998}}},
@@ -71,6 +72,14 @@ def test_the_model_card_states_missing_measurements() -> None:
     )
 
 
+def test_the_model_card_tells_how_visual_tokens_attend_and_which_scenes_tasks_share() -> None:
+    shared = {**FACTS["training"], "shared_scenes": 16_000, "attention": "full"}
+    causal, full = demo_bundle.model_card(FACTS), demo_bundle.model_card({**FACTS, "training": shared})
+    assert "Under a causal mask" in causal and "jointly on scenes: gaze 6,000" in causal
+    assert "in full" in full and "jointly on 16,000 scenes shared by all tasks: gaze 6,000" in full
+    assert "Under a causal mask" not in full
+
+
 def test_the_shipped_clip_is_not_among_the_scored_clips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         demo_bundle.main([str(tmp_path / "out"), "--clip-seed", "3", "--clips", "2,3"])
@@ -84,7 +93,7 @@ def test_a_miniature_demo_is_made_and_finished_steps_are_skipped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "demo"
-    command = [str(out), "--work", str(tmp_path / "work"), "--preset", "smoke", "--images", "8", "--epochs", "1"]
+    command = [str(out), "--work", str(tmp_path / "work"), "--preset", "smoke-edge", "--images", "8", "--epochs", "1"]
     command += ["--size", "64", "--samples", "100", "--seconds", "0.4", "--clips", "2"]
     assert demo_bundle.main(command) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
