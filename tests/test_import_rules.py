@@ -24,7 +24,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 THIRD_PARTY = {
     "core": {"numpy", "cv2"},
     "model": {"numpy", "torch", "transformers", "safetensors", "huggingface_hub"},
-    "msgs": {"numpy", "cv2", "rosbags"},
+    "msgs": {"numpy", "cv2", "PIL", "rosbags"},
 }
 NEVER = {"peft", "training", "export", "calibration", "tests"}  # in every file under sf_ros
 ROS = {"rclpy", "rosidl_runtime_py", "launch", "launch_ros", "sensor_msgs", "std_msgs", "hri_msgs", "vision_msgs"}

@@ -16,7 +16,7 @@ import cv2
 from sf_ros.core.bit_depth import BitDepth
 from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
-from sf_ros.io.capture import is_utf8, open_capture, quiet, read
+from sf_ros.io.capture import check_frame_size, is_utf8, open_capture, quiet, read
 from sf_ros.io.images import to_rgb
 from sf_ros.io.source import Source, SourceError, nominal_fps
 from sf_ros.io.video import Clock
@@ -123,6 +123,7 @@ class CameraSource(Source):
         while not self._closed.is_set():
             capture, before = self._opener(self._spec), self._index
             if capture.isOpened():
+                check_frame_size(capture, self.name)
                 self.reconnects += self._opened
                 if not self._opened:
                     self.fps = nominal_fps(capture.get(cv2.CAP_PROP_FPS))

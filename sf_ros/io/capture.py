@@ -11,6 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from sf_ros.io.source import SourceError
+from sf_ros.msgs.images import ImageError, check_size
+
 # FFmpeg writes to the terminal from C. OpenCV reads this once, when it first uses FFmpeg. -8: nothing (AV_LOG_QUIET).
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 OPENCV_SILENT = 0  # OpenCV's own log
@@ -52,6 +55,15 @@ def read(capture: Any) -> np.ndarray | None:
     except cv2.error:
         return None
     return image if ok and image is not None and image.size else None
+
+
+def check_frame_size(capture: Any, name: str) -> None:
+    """SourceError where the frames that a video or stream announces are larger than any image may be."""
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    try:
+        check_size(width, height)
+    except ImageError as error:
+        raise SourceError(f"{name}: frames of {width:.0f}x{height:.0f}, {error}. Scale it down.") from None
 
 
 def fourcc(capture: Any) -> str:

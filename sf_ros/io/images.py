@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import os
 import re
 import stat
-import struct
-import warnings
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,9 +17,7 @@ from sf_ros.core.bit_depth import BitDepth, significant_bits, to_8_bits
 from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
 from sf_ros.io.source import IMAGES_FPS, Source, SourceError, natural_order
-
-# Pillow warns of what is read or refused here anyway: large images, odd EXIF.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+from sf_ros.msgs.images import PILLOW_ERRORS, ImageError, is_whole_png, open_image
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
@@ -34,11 +28,7 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 GROUND = "white"  # behind transparent pixels
 DEFAULT_DURATION_S = 0.1  # of an animation's frame without one, as browsers show it
 BROKEN = "empty, broken or truncated"
-PILLOW_ERRORS = (
-    *(OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, OverflowError),
-    ImportError,  # of pi-heif, which ultralytics makes Image.open import for a broken file
-)
-_open = Image.open  # before ultralytics, where it comes later, has put its own in this place
+MAX_FILE_BYTES = 1 << 30  # more than MAX_PIXELS of 64 bits take
 HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # JPEG markers without a length
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # a JPEG marker that ends the data of a scan
@@ -85,21 +75,25 @@ def read_image(path: Path, *, upright: bool = True, depth: BitDepth | None = Non
     """
     try:
         kind = kind_of(path)
-        data = b"" if kind else path.read_bytes()
+        large = not kind and path.stat().st_size > MAX_FILE_BYTES
+        data = b"" if kind or large else path.read_bytes()
     except ValueError as error:  # a NUL in the name
         raise ImageFileError(str(error)) from error
     except OSError as error:
         raise ImageFileError((error.strerror or str(error)).lower()) from error
     if kind:
         raise ImageFileError(f"not a file but {kind}")
-    if (data[:2] == b"\xff\xd8" and not _is_whole_jpeg(data)) or (data[1:4] == b"PNG" and not _is_whole_png(data)):
+    if large:
+        raise ImageFileError(f"more than {MAX_FILE_BYTES >> 20} MiB")
+    if (data[:2] == b"\xff\xd8" and not _is_whole_jpeg(data)) or (data[1:4] == b"PNG" and not is_whole_png(data)):
         raise ImageFileError(BROKEN)
-    _prepare(data)
     try:
-        with _open(io.BytesIO(data)) as image:
+        with open_image(data, _prepare(data)) as image:
             return _to_rgb(_turned(image) if upright else image, depth)
-    except Image.DecompressionBombError as error:
-        raise ImageFileError(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from error
+    except ImageFileError:
+        raise
+    except ImageError as error:
+        raise ImageFileError(str(error)) from error
     except PILLOW_ERRORS as error:
         raise ImageFileError(BROKEN) from error
 
@@ -119,23 +113,8 @@ def _is_whole_jpeg(data: bytes) -> bool:
     return False
 
 
-def _is_whole_png(data: bytes) -> bool:
-    """Whether all chunks that make a PNG's image have their checksums; Pillow gives black for damaged pixels."""
-    at = 8
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        end = at + 8 + length
-        is_needed = kind[:1].isupper()
-        if is_needed and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return False
-        if kind == b"IEND":
-            return True
-        at = end + 4
-    return False
-
-
-def _prepare(data: bytes) -> None:
-    """ImageFileError for formats that need what is not installed, by the file's content."""
+def _prepare(data: bytes) -> tuple[str, ...]:
+    """Pillow's name of a format that an extension reads; ImageFileError where that is not installed."""
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
     if brand in HEIF_BRANDS:
         if importlib.util.find_spec("pillow_heif") is None:
@@ -145,8 +124,10 @@ def _prepare(data: bytes) -> None:
         from pillow_heif import register_heif_opener
 
         register_heif_opener()
-    elif brand in (b"avif", b"avis") and not features.check("avif"):
+        return ("HEIF",)
+    if brand in (b"avif", b"avis") and not features.check("avif"):
         raise ImageFileError("AVIF; install Pillow 11.3 or later to read it, or convert it to JPEG")
+    return ()
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -177,7 +158,7 @@ def _to_rgb(image: Image.Image, depth: BitDepth | None) -> np.ndarray:
 def further_pages(path: Path) -> int:
     """How many pages of a TIFF file are not read: all but the first, and pages of other sizes, which are previews."""
     try:
-        with _open(path) as image:
+        with open_image(path) as image:
             if image.format != "TIFF":
                 return 0
             size, count = image.size, 0
@@ -185,16 +166,16 @@ def further_pages(path: Path) -> int:
                 image.seek(page)
                 count += image.size == size
             return count
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):
+    except PILLOW_ERRORS:
         return 0
 
 
 def is_animated(path: Path) -> bool:
     """Whether an image file has several frames that are shown one after the other."""
     try:
-        with _open(path) as image:
+        with open_image(path) as image:
             return image.format in ANIMATED and getattr(image, "n_frames", 1) > 1
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):
+    except PILLOW_ERRORS:
         return False
 
 
@@ -248,7 +229,7 @@ class AnimationSource(Source):
     """An animated GIF, PNG, WebP or AVIF: every frame, with stamps from their durations."""
 
     def __init__(self, path: Path) -> None:
-        self._image = _open(path)
+        self._image = open_image(path)
         # An APNG may have a still image in front for programs that know no animation.
         self._first = int(bool(self._image.info.get("default_image")))
         self._count = getattr(self._image, "n_frames", 1) - self._first

@@ -10,7 +10,7 @@ import cv2
 
 from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
-from sf_ros.io.capture import fourcc, open_file, read
+from sf_ros.io.capture import check_frame_size, fourcc, open_file, read
 from sf_ros.io.containers import is_cut_off, listing
 from sf_ros.io.images import kind_of, to_rgb
 from sf_ros.io.source import Source, SourceError, nominal_fps
@@ -37,6 +37,7 @@ class VideoSource(Source):
             raise SourceError(f"{printable(str(path))}: not a file but {kind}.")
         self._capture = open_file(path)
         super().__init__(path, nominal_fps(self._capture.get(cv2.CAP_PROP_FPS)))
+        check_frame_size(self._capture, self.name)
         self._first = read(self._capture) if self._capture.isOpened() else None
         self._listing = listing(path)
         if self._first is None:

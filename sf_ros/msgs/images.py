@@ -6,20 +6,39 @@ ignores `step` (padded rows), reads two thirds of the rows of nv12 and nv21, and
 
 from __future__ import annotations
 
+import io
+import struct
 import sys
+import warnings
+import zlib
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from sf_ros.core.bit_depth import BitDepth, significant_bits, to_8_bits
 
-MAX_PIXELS = 100_000_000  # a header with more is corrupt; checked before anything is allocated
+MAX_PIXELS = 100_000_000  # of any image, raw or compressed; checked by the header, before anything is allocated
+TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 JPEG_QUALITY = 85
 MAX_DEPTH_M = 20.0  # the range of usual depth cameras, with room; further is not measured
+# Formats of image files that are read. Pillow knows more, and would start Ghostscript for one of them.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
+DENSE = frozenset({"JPEG", "PNG"})  # a byte of these holds 8256 pixels at the most: deflate, 1 bit per pixel
+MAX_PIXELS_PER_BYTE = 10_000
+PILLOW_ERRORS = (
+    *(OSError, SyntaxError, ValueError, LookupError, TypeError, EOFError, struct.error, OverflowError),
+    *(MemoryError, RuntimeError, Image.DecompressionBombError),
+    ImportError,  # of pi-heif, which ultralytics makes Image.open import for a broken file
+)
+_open = Image.open  # before ultralytics, where it comes later, has put its own in this place
+# Pillow warns of what is read or refused here anyway: large images, odd EXIF.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(ValueError):
@@ -102,18 +121,70 @@ def image_to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
 
 
 def compressed_to_rgb(message: Any, depth: BitDepth | None = None) -> np.ndarray:
-    """sensor_msgs/CompressedImage (JPEG, PNG, other formats of OpenCV) -> RGB uint8 (H, W, 3), or ImageError.
+    """sensor_msgs/CompressedImage (one of FORMATS) -> RGB uint8 (H, W, 3), or ImageError.
 
-    16-bit PNG is scaled as in `image_to_rgb`.
+    16-bit PNG is scaled as in `image_to_rgb`. Images of more than MAX_PIXELS are refused before they are decoded.
     """
     data = np.frombuffer(message.data, np.uint8)
+    raw = data.tobytes()
+    broken = f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded."
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
-    except cv2.error:  # more pixels than OpenCV takes
-        image = None
+        with open_image(raw) as header:
+            width, height = header.size
+            if header.format in DENSE and width * height > MAX_PIXELS_PER_BYTE * data.size:
+                raise ImageError(f"{width}x{height} pixels cannot be in it")
+            if header.format == "PNG" and not is_whole_png(raw):
+                raise ImageError("broken or truncated")
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except ImageError as error:
+        raise ImageError(f"Compressed image of {data.size} bytes: {error}.") from None
+    except (*PILLOW_ERRORS, cv2.error) as error:
+        raise ImageError(broken) from error
     if image is None or image.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"Compressed image of {data.size} bytes, format '{message.format}', cannot be decoded.")
+        raise ImageError(broken)
     return cv2.cvtColor(_to_8_bits(np.asarray(image), depth), cv2.COLOR_BGR2RGB)
+
+
+def open_image(source: Path | bytes, more: tuple[str, ...] = ()) -> Image.Image:
+    """An image file, by its path or its bytes, opened by Pillow as one of FORMATS or `more`; its pixels not decoded.
+
+    One of PILLOW_ERRORS where it is none; ImageError where it has more than MAX_PIXELS.
+    """
+    file = source if isinstance(source, Path) else io.BytesIO(source)
+    try:
+        image = _open(file, formats=[*FORMATS, *more])
+    except Image.DecompressionBombError as error:
+        raise ImageError(TOO_LARGE) from error
+    try:
+        check_size(*image.size)
+    except ImageError:
+        image.close()
+        raise
+    return image
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether all chunks that make a PNG's image have their checksums.
+
+    Pillow gives black for damaged pixels, and OpenCV takes the memory for any length that a chunk announces.
+    """
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 8 + length
+        is_needed = kind[:1].isupper()
+        if is_needed and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
+def check_size(width: float, height: float) -> None:
+    """ImageError where an image of this size, in pixels, has more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        raise ImageError(TOO_LARGE)
 
 
 def _to_8_bits(pixels: np.ndarray, depth: BitDepth | None) -> np.ndarray:
@@ -182,7 +253,7 @@ def _rows(message: Any, rows: int, width: int, dtype: type, channels: int) -> np
     if height < 1 or width < 1:
         raise ImageError(f"{name}: the image is empty.")
     if rows * width > MAX_PIXELS:
-        raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels.")
+        raise ImageError(f"{name}: {TOO_LARGE}.")
     item = np.dtype(dtype).itemsize
     row_bytes = width * channels * item
     step = step or row_bytes  # some drivers leave it at 0

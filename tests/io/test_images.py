@@ -16,6 +16,7 @@ from PIL import Image
 from sf_ros.io.images import AnimationSource, ImageFileError, ImagesSource, read_image, to_rgb
 from sf_ros.io.source import SourceError
 from sf_ros.io.sources import open_source
+from tests.msgs.compressed import announcing
 
 BGR = (200, 100, 50)  # as OpenCV writes it
 RGB = (50, 100, 200)
@@ -297,9 +298,34 @@ def test_a_dark_16_bit_png_is_not_brightened(tmp_path: Path) -> None:
         assert (read_image(tmp_path / "a.png") == 40).all()
 
 
+@pytest.mark.filterwarnings("ignore:::PIL")
 def test_an_image_error_says_why(tmp_path: Path) -> None:
     with pytest.raises(ImageFileError, match="null"):
         read_image(tmp_path / "a\0b.jpg")
-    Image.new("1", (14_000, 14_000)).save(tmp_path / "large.png")
-    with pytest.raises(ImageFileError, match="more than 178,956,970 pixels"):
+    Image.new("1", (10_001, 10_000)).save(tmp_path / "large.png")
+    with pytest.raises(ImageFileError, match="more than 100,000,000 pixels"):
         read_image(tmp_path / "large.png")
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".ppm"])
+def test_a_file_with_a_large_header_is_refused_in_one_line(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"large{ending}"
+    path.write_bytes(announcing(ending, 60_000, 60_000))
+    with open_source(path) as source, pytest.raises(SourceError, match=r"more than 100,000,000 pixels\.$"):
+        list(source)
+
+
+def test_a_file_of_a_gigabyte_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.tiff"
+    path.touch()
+    os.truncate(path, (1 << 30) + 1)  # a hole: nothing is on the disk
+    with pytest.raises(ImageFileError, match="more than 1024 MiB"):
+        read_image(path)
+
+
+def test_a_format_that_starts_a_program_is_refused(tmp_path: Path) -> None:
+    """Pillow gives PostScript to Ghostscript."""
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (9, 9)).save(path, "EPS")
+    with pytest.raises(ImageFileError, match="broken"):
+        read_image(path)

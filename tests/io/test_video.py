@@ -163,3 +163,14 @@ def test_a_name_that_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch
 def test_stamps_are_the_containers_and_increase(times: list[float], stamps: list[float]) -> None:
     clock = Clock(fps=10)
     assert [clock.stamp(time) for time in times] == pytest.approx(stamps)
+
+
+def test_frames_that_are_too_large_are_refused_before_one_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clip.mp4"
+    videos.write(path)
+    monkeypatch.setattr("sf_ros.msgs.images.MAX_PIXELS", videos.WIDTH * videos.HEIGHT - 1)
+    monkeypatch.setattr("sf_ros.io.video.read", lambda _: pytest.fail("decoded"))
+    with pytest.raises(SourceError, match=r"frames of 64x48, more than .* Scale it down"):
+        VideoSource(path)

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sf_ros.core.types import Box
-from sf_ros.io.images import PILLOW_ERRORS, ImageFileError, kind_of, read_image
+from sf_ros.io.images import ImageFileError, kind_of, read_image
+from sf_ros.msgs.images import PILLOW_ERRORS, open_image
 from training.data.entries import EntryError, kind
 from training.data.folders import Folders
 from training.data.sample import Sample
@@ -196,9 +196,9 @@ def read_rgb(path: Path) -> np.ndarray:
 def image_size(path: Path) -> tuple[int, int] | None:
     """Width and height from the header of an image file; None when it has none."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
-    except (*PILLOW_ERRORS, Image.DecompressionBombError):
+    except PILLOW_ERRORS:
         return None
 
 
