@@ -32,7 +32,8 @@ from sf_ros.core.text import abandon_output, one_line, prepare_output, printable
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.engines import threads
 from sf_ros.io.camera_info import read_camera_info
-from sf_ros.io.recorders import OUTPUTS, RecorderError, open_recorders
+from sf_ros.io.recorders.base import RecorderError
+from sf_ros.io.recorders.folder import OUTPUTS, open_recorders
 from sf_ros.io.source import Source, SourceError
 from sf_ros.io.sources import KINDS, open_source
 from sf_ros.io.summary import Summary, print_summary
@@ -80,8 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topic", help="image topic of a rosbag that has several")
     parser.add_argument("--depth-topic", help="topic of aligned depth images in a rosbag: gaze targets in space")
     parser.add_argument("--camera-info", type=Path, metavar="FILE", help="camera_info YAML: gaze as rays in space")
-    parser.add_argument("--out", required=True, help="folder for cues.jsonl, annotated.mp4 and bag/")
+    parser.add_argument("--out", required=True, help="folder for cues.jsonl, annotated.mkv and bag/")
     parser.add_argument("--replace", action="store_true", help="replace an earlier recording in --out")
+    parser.add_argument("--blur-faces", action="store_true", help="no face can be recognised in video and bag")
     parser.add_argument(
         "--bundle", metavar="NAME|DIR", help="demo | people | folder of an exported model (default: demo)"
     )
@@ -120,7 +122,9 @@ def _perceive(options: argparse.Namespace) -> int:
     camera = read_camera_info(options.camera_info) if options.camera_info is not None else None
     with open_source(options.source, options.topic, options.depth_topic) as source:
         pipeline = load_pipeline(options.bundle, config)
-        recording = open_recorders(options.out, source.fps, replace=options.replace, cues=pipeline.cues)
+        recording = open_recorders(
+            options.out, source.fps, replace=options.replace, cues=pipeline.cues, blur_faces=options.blur_faces
+        )
         with recording as recorders, _Interrupt() as interrupt:
             frames = (dataclasses.replace(frame, camera=camera) for frame in source)
             _run(source, frames, pipeline, recorders.write, summary, interrupt, options)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sf_ros import perceive
 from sf_ros.core.cues import TASKS, tasks_of
-from sf_ros.io.recorders import read_cues
+from sf_ros.io.recorders.cues import read_cues
 from tests.io.test_streams import Camera, serving
 from tests.test_perceive import image, last_json, one_line, pipelines, write_video
 

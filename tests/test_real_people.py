@@ -59,7 +59,7 @@ def test_a_clip_is_read_without_agpl_code_and_without_torch(light_bundle: Path, 
     lines = [json.loads(line) for line in (out / "cues.jsonl").read_text(encoding="utf-8").splitlines()]
     last = lines[-1]["people"]
     assert sum(person["gaze"] is not None for person in last) >= 2
-    assert (out / "annotated.mp4").stat().st_size > 10_000
+    assert (out / "annotated.mkv").stat().st_size > 10_000
 
 
 @pytest.mark.people

@@ -23,6 +23,7 @@ from sf_ros.core.text import printable
 from sf_ros.core.types import Frame
 from sf_ros.io.capture import file_name
 from sf_ros.io.source import IMAGES_FPS, MAX_FPS, Source, SourceError
+from sf_ros.io.unfinished import UnfinishedMcap, is_unfinished, recordings
 from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
 
 if sys.version_info >= (3, 14):
@@ -64,14 +65,18 @@ class BagSource(Source):
                 link = Path(folder, "recording").with_suffix(path.suffix.lower())
                 link.symlink_to(name)
                 name = str(link)
-            self._bag = AnyReader([Path(name)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            files: list[Any] = recordings(Path(name)) or [Path(name)]
+            self._cut_off = [file for file in files if file.suffix == ".mcap" and is_unfinished(file)]
+            files = [UnfinishedMcap(file) if file in self._cut_off else file for file in files]
+            self._bag = AnyReader(files, default_typestore=get_typestore(Stores.ROS2_JAZZY))
             self._bag.open()
             self._open.callback(self._bag.close)
         except READ_ERRORS as error:
             self._open.close()
             raise SourceError(
                 f"{printable(str(path))}: not a readable recording ({_reason(error)}). Expected a rosbag2 folder "
-                "with its metadata.yaml ('ros2 bag reindex' writes one), an .mcap or .db3 file, or a rosbag1 .bag."
+                "with its metadata.yaml ('ros2 bag reindex' writes one) or .mcap files, an .mcap or .db3 file, or a "
+                "rosbag1 .bag."
             ) from error
         try:
             topics = {c.topic for c in self._bag.connections if c.msgtype in READERS and c.msgcount}
@@ -122,6 +127,8 @@ class BagSource(Source):
                 yield Frame(image, time, taken - 1, message.header.frame_id or Frame.frame_id, depth=near)
         except READ_ERRORS as error:
             self.skip(self.topic, f"the recording is truncated ({_reason(error)})", max(self._count - taken, 1))
+        for file in self._cut_off:
+            self.skip(file.name, "the recording is cut off; the rest of it is missing")
         if not read:
             remedy = " Name the recording's folder: only its metadata.yaml tells of compression." * self._alone
             raise SourceError(

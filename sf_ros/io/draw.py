@@ -256,6 +256,8 @@ def _row(canvas: np.ndarray, x: int, y: int, row: _Row, style: _Style, width: in
     color = _mix(GREY, row.color, row.fresh)
     own = style.text_width(row.text) + 2 * style.pad
     plate = canvas[y : y + style.row, x : x + (own if row.solid else width)]
+    if not plate.size:  # below a small image
+        return
     if row.solid:
         plate[:] = color
     else:

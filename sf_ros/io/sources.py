@@ -36,7 +36,7 @@ def open_source(spec: str | int | Path, topic: str | None = None, depth_topic: s
         text = _path_of(text)
     path = Path(text)
     kind = _kind(text)
-    if kind is not None and (path.suffix.lower() in BAG_SUFFIXES or (path / "metadata.yaml").is_file()):
+    if kind is not None and (path.suffix.lower() in BAG_SUFFIXES or _is_bag(path)):
         if kind not in ("", "a folder"):
             raise SourceError(f"{printable(text)}: not a file but {kind}. Expected a recording.")
         from sf_ros.io.bag import BagSource  # rosbags, which no other source needs
@@ -60,6 +60,11 @@ def open_source(spec: str | int | Path, topic: str | None = None, depth_topic: s
             return CameraSource(text)
         raise SourceError(f"{printable(text)}: no such file or folder. Expected {KINDS}.")
     return _of_path(path, kind)
+
+
+def _is_bag(path: Path) -> bool:
+    """Whether a folder is a rosbag2, also one whose recorder was killed before it wrote the metadata."""
+    return (path / "metadata.yaml").is_file() or any(path.glob("*.mcap"))
 
 
 def _path_of(address: str) -> str:

@@ -19,7 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.io.bag import BagSource
-from sf_ros.io.recorders import IMAGE_TOPIC, BagRecorder
+from sf_ros.io.recorders.bag import IMAGE_TOPIC, BagRecorder
 from sf_ros.io.source import SourceError
 from sf_ros.io.sources import open_source
 from tests.msgs.compressed import announcing

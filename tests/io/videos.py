@@ -68,3 +68,11 @@ def streamable(data: bytes) -> bytes:
     for at in range(chunks, chunks + 4 * struct.unpack_from(">I", moov, chunks - 4)[0], 4):
         struct.pack_into(">I", moov, at, struct.unpack_from(">I", moov, at)[0] + len(moov))
     return data[:media] + bytes(moov) + data[media:index]
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    """The frames of a video as OpenCV decodes them, BGR."""
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    return frames

@@ -15,7 +15,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.types import Frame
-from sf_ros.io.recorders import open_recorders
+from sf_ros.io.recorders.folder import open_recorders
 from sf_ros.msgs.builder import TopicMessage
 from sf_ros.msgs.topics import DETECTIONS, QOS, TOPICS, Topic
 from sf_ros.msgs.typestore import typestore

@@ -14,10 +14,8 @@ from mcap.reader import make_reader
 from rosbags.highlevel import AnyReader
 from ruamel.yaml import YAML
 
-from sf_ros.io.recorders import (
-    BagRecorder,
-)
-from tests.io.recorded import FRAMES, clip
+from sf_ros.io.recorders.bag import BagRecorder
+from tests.io.recorders.recorded import FRAMES, clip
 
 
 @pytest.fixture(scope="module")

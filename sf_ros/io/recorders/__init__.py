@@ -1,0 +1,1 @@
+"""Recorders of FrameCues: JSON lines, an annotated video and a rosbag2, which ROS tools open without this package."""
