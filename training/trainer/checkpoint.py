@@ -7,6 +7,7 @@ not: the folder names their source and a hash of their values, which loading com
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from training.data.cache import tensors_key
 from training.model.lora import attach
 from training.model.published import published_model
 from training.pretraining.tokenizer import load_tokenizer
+from training.trainer.folder import damaged, hashes, saving, swap
 from training.trainer.state import whole
 
 CONFIG = "config.json"
@@ -41,7 +43,8 @@ def save(
 ) -> None:
     """Write a checkpoint folder; the adapters stay separate from the LLM.
 
-    Every process must call it, since weights may be sharded; the main one writes.
+    An earlier checkpoint is replaced as a whole. Every process must call it, since weights may be sharded; the main one
+    writes. OSError in one line where the disk is full.
     """
     frozen = frozen_weights(model)
     parts = {"adapters": get_peft_model_state_dict(model.llm)}
@@ -51,26 +54,40 @@ def save(
         parts |= frozen
     else:
         keys = {name: tensors_key(_gathered(tensors)) for name, tensors in frozen.items()}
-    for name, tensors in parts.items():
-        _write(tensors, out / f"{name}.safetensors")
+    fresh = _fresh(out)
     if PartialState().is_main_process:
-        tokenizer.save_pretrained(out / "tokenizer")
-        facts = {"train": config.to_dict(), "tasks": list(model.tasks), "frozen": keys, "notes": notes or {}}
-        (out / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
+        shutil.rmtree(fresh, ignore_errors=True)
+    with saving(fresh, "Free some space, then resume the run."):
+        for name, tensors in parts.items():
+            _write(tensors, fresh / f"{name}.safetensors")
+        if PartialState().is_main_process:
+            tokenizer.save_pretrained(fresh / "tokenizer")
+            facts = {"train": config.to_dict(), "tasks": list(model.tasks), "frozen": keys, "notes": notes or {}}
+            facts["hashes"] = hashes(fresh)
+            (fresh / CONFIG).write_text(json.dumps(facts, indent=2) + "\n")
+            old = out.with_name(f"{out.name}.old")
+            swap(fresh, out, old)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainConfig]:
     """The model of a checkpoint with adapters attached, in float32 and evaluation mode.
 
-    ValueError when the folder is no checkpoint, or when the frozen weights it refers to are missing or differ.
+    ValueError when the folder is no checkpoint or damaged, or when the frozen weights it refers to are missing or
+    differ.
     """
     path = Path(path)
     if not (path / CONFIG).is_file():
-        raise ValueError(
-            f"{path}: not a checkpoint, it has no {CONFIG}. "
-            "Make one with: python -m training.train tiny --data scenes --out DIR"
-        )
+        remedy = "Make one with: python -m training.train tiny --data scenes --out DIR"
+        if (_fresh(path) / CONFIG).is_file():
+            remedy = f"{_fresh(path)} is whole, but its writing was interrupted: rename it to {path.name}."
+        raise ValueError(f"{path}: not a checkpoint, it has no {CONFIG}. {remedy}")
     facts = json.loads((path / CONFIG).read_text())
+    if name := damaged(path, facts.get("hashes", {})):  # checkpoints of earlier versions have none
+        raise ValueError(
+            f"{path / name}: damaged (it has changed since it was written). Copy the checkpoint again, or resume its "
+            "training."
+        )
     config = TrainConfig.from_dict(facts["train"])
     tokenizer = load_tokenizer(path / "tokenizer")
     if config.weights is None:
@@ -90,6 +107,11 @@ def load(path: str | Path) -> tuple[FusedModel, PreTrainedTokenizerBase, TrainCo
             f"{path / 'adapters.safetensors'}: missing {missing[:3]}, unexpected {result.unexpected_keys[:3]}."
         )
     return model.float().eval(), tokenizer, config
+
+
+def _fresh(path: Path) -> Path:
+    """Where a checkpoint is written before it takes the place of an earlier one."""
+    return path.with_name(f"{path.name}.new")
 
 
 def _on_published(path: Path, config: TrainConfig, tasks: list[str], keys: Mapping[str, str]) -> FusedModel:

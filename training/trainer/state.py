@@ -7,6 +7,7 @@ number of processes can resume. All processes must see the folder.
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +23,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from training.trainer.folder import damaged, hashes, saving, swap
+
 History = list[dict[str, float]]  # one entry per step
 
 WEIGHTS = "model.safetensors"
 HISTORY = "history.json"
 SECONDS = "seconds.json"
+# What loading a damaged state may raise: of safetensors, torch's zip files and their pickles.
+LOAD_ERRORS = (RuntimeError, ValueError, LookupError, OSError, EOFError, TypeError, SafetensorError, pickle.PickleError)
+HASHES = "hashes.json"  # of the files of a state; states of earlier versions have none
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -46,34 +52,37 @@ def write(
 ) -> None:
     """Write a state and swap it with the old one by two renames: a kill at any moment leaves a complete one.
 
-    `seconds`: training time so far, including the time before interruptions.
+    The one before it stays in state.old. `seconds`: training time so far, including the time before interruptions.
+    OSError in one line where the disk is full.
     """
     fresh, current, old = _folders(out)
     if accelerator.is_main_process:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    weights = {name: whole(tensor) for name, tensor in _trainable(module).items()}
-    save_accelerator_state(
-        str(fresh),
-        model_states=[weights],
-        optimizers=[_Gathered(optimizer) for optimizer in optimizers],
-        schedulers=list(schedules),
-        dataloaders=[],
-        process_index=accelerator.process_index,
-        step=accelerator.step,
-        scaler=accelerator.scaler,
-    )
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        (fresh / SECONDS).write_text(json.dumps(round(seconds, 1)))
-        (fresh / "history.part").write_text(json.dumps(history))
-        (fresh / "history.part").rename(fresh / HISTORY)  # last: its presence marks the state as complete
-        if current.exists():
-            current.rename(old)
-        fresh.rename(current)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
+    with saving(fresh, "Free some space, then resume the run: its last state is whole."):
+        if accelerator.is_main_process:
+            fresh.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        weights = {name: whole(tensor) for name, tensor in _trainable(module).items()}
+        save_accelerator_state(
+            str(fresh),
+            model_states=[weights],
+            optimizers=[_Gathered(optimizer) for optimizer in optimizers],
+            schedulers=list(schedules),
+            dataloaders=[],
+            process_index=accelerator.process_index,
+            step=accelerator.step,
+            scaler=accelerator.scaler,
+        )
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (fresh / SECONDS).write_text(json.dumps(round(seconds, 1)))
+            part = fresh / f"{HISTORY}.part"
+            part.write_text(json.dumps(history))
+            written = hashes(fresh)
+            written[HISTORY] = written.pop(part.name)
+            (fresh / HASHES).write_text(json.dumps(written, indent=2))
+            part.rename(fresh / HISTORY)  # last: its presence marks the state as complete
+            swap(fresh, current, old)
     accelerator.wait_for_everyone()
 
 
@@ -86,14 +95,17 @@ def resume(
 ) -> History:
     """Load the state of `write` from `out`; returns the history so far, empty without a state.
 
-    ValueError for the state of another model, optimiser or version.
+    ValueError for the state of another model, optimiser or version, and for a damaged one, in one line that names the
+    older one where that is whole.
     """
-    fresh, current, _ = _folders(out)
+    fresh, current, old = _folders(out)
     if accelerator.is_main_process and not current.exists() and (fresh / HISTORY).exists():
         fresh.rename(current)  # killed between the two renames of a swap
     accelerator.wait_for_everyone()
     if not current.exists():
         return []
+    if name := _damage(current):
+        raise ValueError(f"{current}: damaged ({name} has changed since it was written). {_remedy(current, old)}")
     try:
         _load_weights(module, current / WEIGHTS)
         load_accelerator_state(
@@ -106,11 +118,31 @@ def resume(
             scaler=accelerator.scaler,
         )
         return json.loads((current / HISTORY).read_text())
-    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+    except LOAD_ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{current}: the state of another model or version, or damaged ({str(error).splitlines()[0]}). "
+            f"{current}: the state of another model or version, or damaged ({reason}). "
             "Start again in another folder, or remove this one."
         ) from error
+
+
+def _damage(folder: Path) -> str:
+    """The first damaged file of a state; empty where it is whole, or of a version without hashes."""
+    file = folder / HASHES
+    if not file.exists():
+        return ""
+    try:
+        return damaged(folder, dict(json.loads(file.read_text())))
+    except (ValueError, TypeError):
+        return HASHES
+
+
+def _remedy(current: Path, old: Path) -> str:
+    """How a run with a damaged state goes on."""
+    if (old / HASHES).exists() and not _damage(old):
+        step = len(json.loads((old / HISTORY).read_text()))
+        return f"{old}, of step {step}, is whole: remove {current.name}, rename {old.name} to it, and resume."
+    return "Start again in another folder, or remove this one."
 
 
 def seconds(out: Path) -> float:

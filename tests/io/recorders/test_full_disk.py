@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from sf_ros.io.recorders.cues import CuesRecorder
 from sf_ros.io.recorders.folder import open_recorders
 from sf_ros.io.recorders.video import VideoRecorder
 from tests.io.videos import frames_of
+from tests.rooms import room_for
 
 NOISE = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), np.uint8)
 
@@ -27,17 +27,6 @@ NOISE = np.random.default_rng(0).integers(0, 255, (10, 48, 64, 3), np.uint8)
 def frames() -> Iterator[tuple[Frame, FrameCues]]:
     for index, image in enumerate(NOISE):
         yield Frame(image, index / 10, index), FrameCues(index / 10, index, 64, 48)
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """No file of this process grows beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [100, 8000])

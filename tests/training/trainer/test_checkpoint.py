@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sf_ros.core.cues import TASKS
 from sf_ros.model.fusion import FusedModel
+from tests.rooms import room_for
 from tests.tiny_models import CONFIG, fused_model, queries, word_tokenizer
 from training.config import StageConfig, TrainConfig
 from training.model.lora import attach
 from training.trainer import checkpoint
+from training.trainer.folder import sha256
 
 TRAIN = TrainConfig(name="toy", model=CONFIG, joint=StageConfig(steps=1), lora_rank=4, lora_alpha=8, precision="no")
 PARTS = ("adapters", "llm", "connector", "encoder", "heatmap")
@@ -90,8 +98,92 @@ def test_other_weights_are_an_error(folder: Path, part: str, change: str) -> Non
     else:
         weights[key] = torch.zeros(*weights[key].shape, 2)
     save_file(weights, path)
+    rehash(folder)
     with pytest.raises((ValueError, RuntimeError), match=r"(?i)missing|unexpected|size mismatch"):
         checkpoint.load(folder)
+
+
+def rehash(folder: Path) -> None:
+    """Enter the files as they are now into the configuration."""
+    facts = json.loads((folder / checkpoint.CONFIG).read_text())
+    facts["hashes"] = {name: sha256(folder / name) for name in facts["hashes"]}
+    (folder / checkpoint.CONFIG).write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_changed_bytes_of_any_file_are_noticed_by_its_name(folder: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != checkpoint.CONFIG)
+    path = files[random.integers(len(files))]
+    data = bytearray(path.read_bytes())
+    for at in random.integers(0, len(data), 30):
+        data[at] ^= 1
+    path.write_bytes(data)
+    name = re.escape(path.relative_to(folder).as_posix())
+    with pytest.raises(ValueError, match=rf"{name}: damaged .* Copy the checkpoint again") as caught:
+        checkpoint.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_hashes(folder: Path) -> None:
+    facts = json.loads((folder / checkpoint.CONFIG).read_text())
+    del facts["hashes"]
+    (folder / checkpoint.CONFIG).write_text(json.dumps(facts))
+    checkpoint.load(folder)
+
+
+class Killed(BaseException):
+    """Ends a call as SIGKILL would: nothing catches it."""
+
+
+@pytest.mark.parametrize("steps", range(9))
+def test_a_kill_while_saving_never_mixes_two_checkpoints(
+    trained: FusedModel, folder: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """The save dies with its n-th step: at a file, or at a rename."""
+    left = iter(range(steps))
+    other = copy.deepcopy(trained)
+    with torch.no_grad():
+        for weight in (*other.connector.parameters(), *other.heatmap.parameters()):
+            weight.add_(1)
+
+    def dying(call: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*values: Any, **named: Any) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return call(*values, **named)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", dying(checkpoint.save_file))
+        patch.setattr(Path, "write_text", dying(Path.write_text))
+        patch.setattr(Path, "rename", dying(Path.rename))
+        with suppress(Killed):
+            checkpoint.save(other, word_tokenizer(), TRAIN, folder, {"steps": 2})
+    if not folder.exists():
+        with pytest.raises(ValueError, match=r"checkpoint\.new is whole.*rename it to checkpoint"):
+            checkpoint.load(folder)
+        folder.with_name("checkpoint.new").rename(folder)
+    loaded, _, _ = checkpoint.load(folder)
+    expected = {1: trained, 2: other}[checkpoint.notes(folder)["steps"]]
+    for part in ("connector", "heatmap"):
+        for mine, its in zip(getattr(loaded, part).parameters(), getattr(expected, part).parameters(), strict=True):
+            assert torch.equal(mine, its), part
+    checkpoint.save(trained, word_tokenizer(), TRAIN, folder, {"steps": 3})  # the next run is not held up
+    assert checkpoint.notes(folder) == {"steps": 3}
+    assert [path.name for path in folder.parent.iterdir()] == ["checkpoint"]
+
+
+def test_a_full_disk_while_saving_is_one_line_and_keeps_the_earlier_checkpoint(
+    trained: FusedModel, folder: Path
+) -> None:
+    with room_for(4000), pytest.raises(OSError, match=r"cannot be written \(.*\)\. Free some space") as caught:
+        checkpoint.save(trained, word_tokenizer(), TRAIN, folder, {"steps": 2})
+    assert "\n" not in str(caught.value)
+    assert not folder.with_name("checkpoint.new").exists()
+    checkpoint.load(folder)
+    assert checkpoint.notes(folder) == {"steps": 1}
 
 
 @pytest.mark.parametrize("part", PARTS)
