@@ -28,7 +28,7 @@ from sf_ros.core.bundle import BundleError
 from sf_ros.core.camera import CalibrationError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.demo import demo_file
-from sf_ros.core.text import abandon_output, one_line, prepare_output, printable
+from sf_ros.core.text import abandon_output, interrupted, one_line, prepare_output, printable
 from sf_ros.core.types import Frame, FrameCues
 from sf_ros.engines import threads
 from sf_ros.io.camera_info import read_camera_info
@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; 0, or 2 after a user error (one line on stderr)."""
+    """Run the command line; 0, 2 after a user error, or 130 after Ctrl-C while loading (one line on stderr)."""
     threads.prepare()
     prepare_output()
     try:
@@ -73,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_output()
         print(f"sf_ros.perceive: error: {one_line(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while loading, or a second one
+        return interrupted()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,9 +127,12 @@ def _perceive(options: argparse.Namespace) -> int:
         recording = open_recorders(
             options.out, source.fps, replace=options.replace, cues=pipeline.cues, blur_faces=options.blur_faces
         )
-        with recording as recorders, _Interrupt() as interrupt:
+        with _Interrupt() as interrupt, recording as recorders:
             frames = (dataclasses.replace(frame, camera=camera) for frame in source)
-            _run(source, frames, pipeline, recorders.write, summary, interrupt, options)
+            try:
+                _run(source, frames, pipeline, recorders.write, summary, interrupt, options)
+            finally:
+                interrupt.hold()  # until the files are closed
         result = {**summary.result(source), "off": pipeline.off}
     if truth is not None and truth.is_file():
         result["truth"] = compare(json.loads(truth.read_text(encoding="utf-8")), summary.cues)
@@ -208,6 +213,10 @@ class _Interrupt:
             self._busy = False
         if self._asked:
             raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        """Delay the next interrupt for good; a second one after it interrupts at once."""
+        self._busy, self._asked = True, False
 
     def _handle(self, *_: object) -> None:
         if not self._busy or self._asked:

@@ -17,6 +17,7 @@ from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import CUES
 from sf_ros.core.types import Box, Frame, FrameCues
 from sf_ros.io.recorders.cues import read_cues
+from sf_ros.io.recorders.video import VideoRecorder
 from sf_ros.perception.detectors.base import Detections
 from sf_ros.perception.pipeline import Pipeline
 from tests.io.videos import frames_of
@@ -248,6 +249,38 @@ def test_an_interrupt_finishes_the_frame_and_the_recordings(
     assert len(frames_of(tmp_path / "out" / "annotated.mkv")) == 5
     assert (tmp_path / "out" / "bag" / "metadata.yaml").is_file()
     assert signal.getsignal(number) is handler
+
+
+def test_an_interrupt_while_loading_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(perceive, "load_pipeline", load)
+    assert perceive.main([str(write_video(tmp_path / "clip.mp4")), "--out", str(tmp_path / "out")]) == 130
+    assert one_line(capsys.readouterr().err) == "interrupted"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("pipelines")
+@pytest.mark.parametrize("signals", [1, 2])
+def test_an_interrupt_while_the_files_are_closed_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], signals: int
+) -> None:
+    """The second one does not wait."""
+    close = VideoRecorder.close
+
+    def interrupted(recorder: VideoRecorder) -> None:
+        for _ in range(signals):
+            signal.raise_signal(signal.SIGINT)
+        close(recorder)
+
+    monkeypatch.setattr(VideoRecorder, "close", interrupted)
+    status = perceive.main([str(write_video(tmp_path / "clip.mp4")), "--out", str(tmp_path / "out")])
+    assert status == (0 if signals == 1 else 130)
+    assert len(read_cues(tmp_path / "out" / "cues.jsonl")) == 8
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("pipelines")

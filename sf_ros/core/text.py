@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 P = ParamSpec("P")
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
 
 def printable(text: str) -> str:
@@ -32,7 +33,7 @@ def one_line(error: BaseException) -> str:
 def command_line(main: Callable[P, int]) -> Callable[P, int]:
     """A `main` that prints any name on any terminal, and returns 2 after one line for an error of the system.
 
-    Such an error may come from stdout itself: a full disk, a closed pipe.
+    Such an error may come from stdout itself: a full disk, a closed pipe. Ctrl-C is one line and INTERRUPTED.
     """
 
     @functools.wraps(main)
@@ -46,9 +47,18 @@ def command_line(main: Callable[P, int]) -> Callable[P, int]:
             abandon_output()
             print(f"error: {one_line(error)}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            return interrupted()
         return status
 
     return run
+
+
+def interrupted() -> int:
+    """INTERRUPTED, after its line on stderr."""
+    abandon_output()
+    print("interrupted", file=sys.stderr)
+    return INTERRUPTED
 
 
 def check_name(path: Path) -> Path:

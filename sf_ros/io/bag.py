@@ -7,15 +7,21 @@ import math
 import sqlite3
 import struct
 import sys
+import zlib
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import apsw
 import numpy as np
 from rosbags.highlevel import AnyReader, AnyReaderError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.rosbag1 import ReaderError as Reader1Error
+from rosbags.rosbag2 import ReaderError as Reader2Error
+from rosbags.serde import SerdeError
+from rosbags.typesys import Stores, TypesysError, get_typestore
+from ruamel.yaml.error import YAMLError
 
 from sf_ros.core.bit_depth import BitDepth
 from sf_ros.core.camera import same_aspect
@@ -24,7 +30,7 @@ from sf_ros.core.types import Frame
 from sf_ros.io.capture import file_name
 from sf_ros.io.source import IMAGES_FPS, MAX_FPS, Source, SourceError
 from sf_ros.io.unfinished import UnfinishedMcap, is_unfinished, recordings
-from sf_ros.msgs.images import READERS, ImageError, depth_to_metres
+from sf_ros.msgs.images import READERS, depth_to_metres
 
 if sys.version_info >= (3, 14):
     from compression.zstd import ZstdError
@@ -39,7 +45,8 @@ STEP_S = 1e-3  # least time between two images
 COMPRESSED = "/compressed"  # image_transport's suffix for JPEG topics
 # What rosbags raises on a broken or truncated file; it reads with modules of the standard library.
 READ_ERRORS = (
-    *(AnyReaderError, sqlite3.Error, struct.error, ZstdError),
+    *(AnyReaderError, Reader1Error, Reader2Error, SerdeError, TypesysError, YAMLError),
+    *(sqlite3.Error, apsw.Error, struct.error, zlib.error, ZstdError, MemoryError, ArithmeticError),
     *(OSError, EOFError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError, TypeError),
 )
 
@@ -115,7 +122,7 @@ class BagSource(Source):
                         depth = seconds, depth_to_metres(message)
                         continue
                     image = READERS[connection.msgtype](message, bits)
-                except (AnyReaderError, ImageError, AttributeError) as error:
+                except READ_ERRORS as error:  # ImageError among them
                     self.skip(connection.topic, _reason(error))
                     continue
                 read += 1

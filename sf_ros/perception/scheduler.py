@@ -115,8 +115,9 @@ class Scheduler:
 
         The call and each task have a price, estimated by a Kalman filter: in the edge layout most of a call is what it
         costs whatever is asked, the frame's encoder and prefix, and only calls of different sizes tell that apart.
+        A duration that is no time (NaN, below 0) teaches nothing.
         """
-        if not queries:
+        if not queries or not elapsed_ms >= 0:
             return
         counts = np.array([1.0, *_counts(queries)])
         expected = float(self._prices @ counts)

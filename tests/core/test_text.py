@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sf_ros.core.text import printable
+from sf_ros.core.text import command_line, printable
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,12 @@ def test_a_full_output_is_reported_once() -> None:
     with open("/dev/full", "wb") as full:
         done = run(full.fileno())
     assert (done.returncode, done.stderr) == (2, b"No space left on device\n")
+
+
+def test_an_interrupt_is_one_line_and_its_status(capsys: pytest.CaptureFixture[str]) -> None:
+    @command_line
+    def main() -> int:
+        raise KeyboardInterrupt
+
+    assert main() == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Writer1
-from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, ReaderError, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
@@ -22,7 +22,7 @@ from sf_ros.io.bag import BagSource
 from sf_ros.io.recorders.bag import IMAGE_TOPIC, BagRecorder
 from sf_ros.io.source import SourceError
 from sf_ros.io.sources import open_source
-from tests.msgs.compressed import announcing
+from tests.msgs.compressed import announcing, mutated
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 STORE1 = get_typestore(Stores.ROS1_NOETIC)
@@ -304,3 +304,30 @@ def test_a_large_header_in_a_recording_is_skipped_and_counted(tmp_path: Path) ->
         assert len(list(source)) == 1
     assert sorted(source.skipped.values()) == [1, 1]
     assert all(reason.endswith("more than 100,000,000 pixels") for reason in source.skipped)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OverflowError("a length"), ReaderError("Truncated record")])
+@pytest.mark.parametrize("stage", ["open", "messages", "deserialize"])
+def test_what_a_broken_recording_raises_is_an_error_or_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, stage: str
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    path = write_mcap(tmp_path / "bag", 3)
+    monkeypatch.setattr(f"rosbags.highlevel.AnyReader.{stage}", broken)
+    with pytest.raises(SourceError) as caught:
+        list(open_source(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [write_mcap, write_file, write_sqlite, write_ros1])
+def test_mutated_recordings_are_read_or_refused(
+    tmp_path: Path, make: Callable[[Path, int], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = make(tmp_path / "recording", 3)
+    file = next(file for file in path.iterdir() if file.suffix != ".yaml") if path.is_dir() else path
+    data = file.read_bytes()
+    for seed in (*range(15), 35):  # 35 once ended the run: apsw.CorruptError
+        file.write_bytes(mutated(data, seed))
+        outcome(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sf_ros.core.cues import CUE_OF, CUES, TASKS, Task
 from sf_ros.core.gaze import encode
 from sf_ros.core.types import Box, CueValue, FrameCues, Gaze, Label, PairCues, Person, PersonCues
 from sf_ros.io.draw import LOOKING_COLOR, _label, _Row, _Style, color_of, draw
+from tests.io.recorders.recorded import clip
 
 GREY = np.full((480, 640, 3), 128, np.uint8)
 
@@ -172,3 +174,10 @@ def test_three_people_are_drawn_in_a_few_milliseconds():
         draw(GREY, cues)
         times.append(time.thread_time() - start)
     assert sorted(times)[2] < 0.015
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 60_000), (60_000, 1), (5, 16), (17, 3)])
+def test_people_are_drawn_on_images_smaller_than_their_labels(size: tuple[int, int]) -> None:
+    _, cues = clip()[0]
+    image = np.zeros((*size, 3), np.uint8)
+    assert draw(image, replace(cues, width=size[1], height=size[0])).shape == image.shape

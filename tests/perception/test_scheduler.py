@@ -151,6 +151,17 @@ def test_costs_are_learned_in_spite_of_a_warm_up_spike() -> None:
         assert scheduler.estimate_ms(queries) == pytest.approx(price(queries, 1.0), rel=0.1)
 
 
+@pytest.mark.parametrize("elapsed_ms", [float("nan"), -5.0])
+def test_a_duration_that_is_no_time_teaches_nothing(elapsed_ms: float) -> None:
+    scheduler = Scheduler(RuntimeConfig())
+    queries = [query(GROUPS[0], 1)]
+    before = scheduler.estimate_ms(queries)
+    scheduler.report(queries, elapsed_ms)
+    assert scheduler.estimate_ms(queries) == before
+    scheduler.report(queries, float("inf"))  # a spike like any other
+    assert before < scheduler.estimate_ms(queries) < float("inf")
+
+
 def test_a_new_person_is_queried_first() -> None:
     scheduler = Scheduler(RuntimeConfig(budget_ms=30.0, max_pairs=0))
     crowd = [person(i) for i in range(1, 9)]

@@ -71,6 +71,8 @@ class YoloDetector:
 
     def detect(self, frame: Frame) -> Detections:
         """The bodies and faces of this frame."""
+        if round(min(frame.size) * self._size / max(frame.size)) < 1:  # ultralytics would resize that side to nothing
+            return Detections(np.zeros((0, 4)), np.zeros(0))
         bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
         low = min(LOW_SCORE, self._config.person_score, self._config.face_score)
         results = self._yolo.predict(
