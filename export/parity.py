@@ -13,6 +13,7 @@ import numpy as np
 from sf_ros.core import bundle as bundles
 from sf_ros.core.config import ModelConfig, RuntimeConfig
 from sf_ros.core.cues import TASKS, fingerprint
+from sf_ros.core.untrusted.folder import FileEntry
 from sf_ros.engines.base import Answer, Engine, Query
 from sf_ros.engines.fused.engine import FusedEngine
 
@@ -81,7 +82,8 @@ def engine_without_manifest(root: Path, model: ModelConfig, prompts: dict[str, s
 
     It computes in float32 on the CPU, so that parity measures the bundle and not the machine.
     """
-    files = {path.relative_to(root).as_posix(): "" for path in root.rglob("*") if path.is_file()}
+    unhashed = FileEntry("0" * 64, 0)
+    files = {path.relative_to(root).as_posix(): unhashed for path in root.rglob("*") if path.is_file()}
     tasks = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
     manifest = bundles.Manifest(model, tasks, prompts, {}, files, {}, {})
     return FusedEngine(bundles.Bundle(root, manifest), RuntimeConfig(device="cpu", precision="float32"))

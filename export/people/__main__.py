@@ -25,7 +25,7 @@ from rich.table import Table
 from export.people import catalogue, gather
 from export.people.download import DownloadError, Progress
 from sf_ros.core import people_bundle
-from sf_ros.core.bundle import BundleError
+from sf_ros.core.bundle import BundleError, one_mode
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.people_bundle import ModelFile, PeopleBundle, PeopleManifest, PublicModel
 from sf_ros.core.text import command_line
@@ -86,6 +86,7 @@ def make(root: Path, set_name: str, choice: catalogue.Choice, folder: Path | Non
     DownloadError, BundleError, DetectorError, ValueError where a file cannot be had, or not be run.
     """
     root.mkdir(parents=True, exist_ok=True)
+    gather.check_folder(root, catalogue.NAMES)
     converter = _converter() if choice.converted else None  # before anything is fetched
     entries = [entry for model in choice.models for entry in model.files]
     entries += [entry for _, files in choice.converted for entry in files]
@@ -96,11 +97,12 @@ def make(root: Path, set_name: str, choice: catalogue.Choice, folder: Path | Non
             models, fetched = choice.models, gather.from_network(root, choice.models, progress)
         provenance: dict[str, object] = {"command": f"python -m export.people {root.name} --set {set_name}"}
         if converter is not None:
-            raw = root / "sources"
+            raw = root / gather.SOURCES
             files = [entry for _, files in choice.converted for entry in files]
             provenance["sources"] = gather.sources(raw, files, folder, progress)
             models = (*models, *converter(raw, root))
             shutil.rmtree(raw)
+    models = tuple(gather.with_sizes(root, model) for model in models)
     manifest = PeopleManifest(
         set_name,
         people_bundle.tasks_with_fingerprints(choice.methods),
@@ -112,7 +114,9 @@ def make(root: Path, set_name: str, choice: catalogue.Choice, folder: Path | Non
     checked = PeopleBundle(root, manifest)
     load_detector(checked, RuntimeConfig())  # runs on this machine, or there is no manifest
     load_engine(checked)
+    gather.remove_others(root, manifest.files)
     people_bundle.write(root, manifest)
+    one_mode(root)
     return people_bundle.load(root), fetched
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sf_ros.core.people_bundle import FACES, PERSONS, ModelFile, PublicModel
+from sf_ros.engines.people import clip, gaze_lle
 
 YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models"
@@ -207,6 +208,10 @@ GPU = Choice(
     (*LIGHT.models, YOLOX_S),
     {**LIGHT.methods, "gaze": "gaze_lle", "domain": "clip", "relation": "clip"},
     ((GAZE_LLE, GAZE_LLE_SOURCES), (CLIP, CLIP_SOURCES)),
+)
+NAMES = frozenset(  # of all files that a bundle may have
+    {entry.file for model in (*GPU.models, EMOTIEFF_B0) for entry in model.files}
+    | {gaze_lle.FILE, clip.FILE, clip.SENTENCES}
 )
 SETS = {"light": LIGHT, "gpu": GPU}
 EXPRESSIONS = ("blendshapes", "emotieff")

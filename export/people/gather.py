@@ -6,19 +6,54 @@ import dataclasses
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from export.people.catalogue import EQUIVALENTS
 from export.people.download import DownloadError, Progress, Remote, download
-from sf_ros.core.bundle import sha256
+from sf_ros.core import people_bundle
+from sf_ros.core.bundle import MANIFEST, NEW_MANIFEST, BundleError, sha256
 from sf_ros.core.people_bundle import ModelFile, PublicModel
+from sf_ros.core.untrusted.folder import files_in
+
+SOURCES = "sources"  # folder of what is converted, removed afterwards
+UNFINISHED = (".part", ".task")  # a broken transfer, an archive
 
 
 def present(root: Path, entry: ModelFile) -> bool:
     """Whether the bundle's folder already has this very file."""
     file = root / entry.file
     return file.is_file() and (not entry.bytes or file.stat().st_size == entry.bytes) and sha256(file) == entry.sha256
+
+
+def check_folder(root: Path, names: Collection[str]) -> None:
+    """ValueError where a folder holds what is no file of such a bundle, and would be in it.
+
+    names: files that a bundle of public models may have; those of the manifest there, and of broken transfers, too.
+    """
+    for name in sorted(files_in(root) - {*names, *listed(root), MANIFEST, NEW_MANIFEST}):
+        if not name.endswith(UNFINISHED) and not name.startswith(f"{SOURCES}/"):
+            raise ValueError(f"{root}: holds {name}, which is none of the bundle's files. Name a folder of its own.")
+
+
+def remove_others(root: Path, names: Collection[str]) -> None:
+    """Remove the files of an earlier bundle, and of broken transfers, that a new one does not have."""
+    for name in files_in(root) - {*names, MANIFEST, NEW_MANIFEST}:
+        (root / name).unlink()
+
+
+def listed(root: Path) -> set[str]:
+    """The names of the files that the manifest of a whole bundle lists; none without one."""
+    try:
+        return set(people_bundle.load(root, verify=False).manifest.files)
+    except BundleError:
+        return set()
+
+
+def with_sizes(root: Path, model: PublicModel) -> PublicModel:
+    """The model with the sizes of its files in the bundle's folder."""
+    files = (dataclasses.replace(entry, bytes=(root / entry.file).stat().st_size) for entry in model.files)
+    return dataclasses.replace(model, files=tuple(files))
 
 
 def from_folder(root: Path, models: Sequence[PublicModel], folder: Path) -> tuple[PublicModel, ...]:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 from sf_ros.core.config import ModelConfig
-from sf_ros.core.cues import TASKS, available_cues, fingerprint
-from sf_ros.core.fields import known
+from sf_ros.core.cues import NAME, TASKS, available_cues, fingerprint
+from sf_ros.core.fields import known, require
 from sf_ros.core.prompts import load_prompts
-from sf_ros.core.text import check_name
+from sf_ros.core.text import check_name, one_line
+from sf_ros.core.untrusted import folder, plain, schema
+from sf_ros.core.untrusted.folder import FileEntry
+from sf_ros.core.untrusted.folder import sha256 as sha256
 
-FORMAT = 2  # 1 had one fingerprint for all tasks; export.upgrade rewrites it
+T = TypeVar("T")
+FORMAT = 3  # 1 had one fingerprint for all tasks, 2 no sizes and no hash of itself; export.upgrade rewrites both
 MANIFEST = "manifest.json"
+NEW_MANIFEST = f"{MANIFEST}.new"  # before it replaces the old one; a killed export may leave it behind
 VISION = "vision.onnx"  # float32, for onnxruntime
 VISION_FLOAT16 = "vision_float16.onnx"
 VISION_TORCH = "vision.safetensors"  # the modules' own weights
@@ -31,7 +36,10 @@ LLM = "llm/model.safetensors"
 ANSWERS = "answers.safetensors"
 DETECTOR = "detector.onnx"
 REQUIRED = (LLM, ANSWERS)
-_CHUNK = 1 << 20
+_GRAPHS = (*CROPS, *CROPS.values())
+FILES = (*VISIONS, *CROPS.values(), *(f"{name}.data" for name in _GRAPHS), *REQUIRED, DETECTOR)  # all it may have
+MAX_TASKS, MAX_PROMPT = 64, 4000  # of a bundle; characters of a prompt
+REEXPORT = "Export the checkpoint again."
 
 
 class BundleError(RuntimeError):
@@ -44,6 +52,10 @@ class VectorScaling:
 
     scale: tuple[float, ...]
     bias: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in (*self.scale, *self.bias):
+            require(-1e4 <= value <= 1e4, f"a scale or bias is {value}; it must lie in -10000..10000")
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,9 @@ class OperatingPoint:
     fitted: Mapping[str, float | None]  # precision, false_alarm_rate, coverage on the split it was chosen on
     measured: Mapping[str, float | None]  # the same on another split
 
+    def __post_init__(self) -> None:
+        require(0 <= self.threshold <= 1, f"the threshold is {self.threshold}; it must lie in 0..1")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -67,7 +82,7 @@ class Manifest:
     tasks: Mapping[str, str]  # task -> fingerprint (sf_ros.core.cues)
     prompts: Mapping[str, str]  # task -> prompt text it was trained with
     precision: Mapping[str, str]  # part -> dtype
-    files: Mapping[str, str]  # relative path -> sha256
+    files: Mapping[str, FileEntry]  # relative path -> hash and size
     parity: Mapping[str, Any]  # measured against the checkpoint
     provenance: Mapping[str, Any]  # commit, command, data, training steps, versions
     temperatures: Mapping[str, float] = field(default_factory=dict)  # task -> softmax temperature
@@ -75,10 +90,21 @@ class Manifest:
     operating_points: Mapping[str, OperatingPoint] = field(default_factory=dict)  # task -> see calibration.confidence
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        """ValueError for tasks, prompts, files and calibrations that a bundle cannot have."""
+        require(len(self.tasks) <= MAX_TASKS, f"{len(self.tasks)} tasks; at most {MAX_TASKS} are allowed")
+        for name in (*self.tasks, *self.prompts):
+            require(NAME.fullmatch(name) is not None, f"{plain.shown(name)} is no name of a task")
+        for name, prompt in self.prompts.items():
+            require(len(prompt) <= MAX_PROMPT, f"the prompt of '{name}' has more than {MAX_PROMPT} characters")
+        for name in self.files:
+            known(name, FILES, "file of a bundle")
+        _check_calibration(self)
+
     @property
     def weights(self) -> str:
         """A short hash of all files that answers depend on: all but the detector."""
-        files = {name: digest for name, digest in self.files.items() if name != DETECTOR}
+        files = {name: entry.sha256 for name, entry in self.files.items() if name != DETECTOR}
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -146,24 +172,33 @@ def save(
     """
     if not parity:
         raise BundleError(f"{root}: no parity result. Without one no manifest is written.")
-    files = {
-        path.relative_to(root).as_posix(): sha256(path)
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
-    }
-    if missing := _missing(files):
-        raise BundleError(f"{root}: cannot write the manifest, {missing} missing.")
-    fingerprints = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
-    manifest = Manifest(model, fingerprints, dict(prompts), precision, files, parity, provenance)
-    write(root, manifest)
+    try:
+        names = sorted(folder.files_in(root) - {MANIFEST, NEW_MANIFEST})
+        if missing := _missing(names):
+            raise ValueError(f"{missing} missing.")
+        files = {name: FileEntry(sha256(root / name), (root / name).stat().st_size) for name in names}
+        fingerprints = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
+        manifest = Manifest(model, fingerprints, dict(prompts), precision, files, parity, provenance)
+        write(root, manifest)
+        one_mode(root)
+    except ValueError as error:
+        raise BundleError(f"{root}: cannot write the manifest, {error}") from error
     return manifest
 
 
-def write(root: Path, manifest: Manifest) -> None:
-    """Write or replace a bundle's manifest. Atomic replace."""
-    new = root / f"{MANIFEST}.new"
-    new.write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
+def write(root: Path, manifest: Any) -> None:
+    """Write or replace the manifest of a bundle of any kind. Atomic replace. ValueError for one that cannot be read."""
+    data = plain.with_digest(dataclasses.asdict(manifest))
+    new = root / NEW_MANIFEST
+    new.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(new, root / MANIFEST)
+
+
+def one_mode(root: Path) -> None:
+    """Give all files of a bundle the access rights of its manifest, which are those of a new file."""
+    mode = stat.S_IMODE((root / MANIFEST).stat().st_mode)
+    for name in folder.files_in(root):
+        (root / name).chmod(mode)
 
 
 def named(root: str | Path) -> Path:
@@ -177,52 +212,68 @@ def named(root: str | Path) -> Path:
 def load(root: str | Path, *, verify: bool = True) -> Bundle:
     """Read and verify a bundle folder.
 
-    BundleError when the folder, the manifest or a file is missing, a hash differs, or a task has another fingerprint
-    than the installed one of that name. Tasks that are not installed are allowed (`Bundle.unknown_tasks`).
-    `verify=False` skips the hashes only.
+    BundleError when the folder, the manifest or a file is missing, a size or hash differs, the folder holds another
+    file, a field has another type or range, or a task has another fingerprint than the installed one of that name.
+    Tasks that are not installed are allowed (`Bundle.unknown_tasks`). `verify=False` skips the files' hashes only.
     """
     root = named(root)
+    return load_data(root, manifest_data(root), verify=verify)
+
+
+def manifest_data(root: Path, remedy: str = "") -> dict[str, Any]:
+    """The manifest's plain data, of a bundle of any kind. BundleError where there is none."""
     path = root / MANIFEST
     if not path.is_file():
-        raise BundleError(
-            f"{root}: {f'no {MANIFEST} here' if root.is_dir() else 'no such folder'}, so this is not a bundle. "
-            f"Make one with: python -m export.bundle CHECKPOINT {root}"
-        )
+        problem = f"no {MANIFEST} here" if root.is_dir() else "no such folder"
+        remedy = remedy or f"Make one with: python -m export.bundle CHECKPOINT {root}"
+        raise BundleError(f"{root}: {problem}, so this is not a bundle. {remedy}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if (kind := data.get("kind", "fused")) != "fused":
-            raise BundleError(f"{path}: a bundle of kind '{kind}', and a trained one is expected here. Name another.")
-        if data["format"] != FORMAT:
-            remedy = f"Run: python -m export.upgrade {root}" if data["format"] == 1 else "Export the checkpoint again."
-            raise BundleError(f"{path}: format {data['format']}, this version reads format {FORMAT}. {remedy}")
-        manifest = _manifest(data)
-        _check_calibration(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{path}: not a readable manifest ({error}). Export the checkpoint again.") from error
+        return plain.read_plain(path)
+    except (OSError, ValueError) as error:
+        raise BundleError(_unreadable(path, error, remedy or REEXPORT)) from error
+
+
+def load_data(root: Path, data: Mapping[str, Any], *, verify: bool = True) -> Bundle:
+    """As `load`, from the manifest's plain data."""
+    path = root / MANIFEST
+    if (kind := data.get("kind", "fused")) != "fused":
+        raise BundleError(
+            f"{path}: a bundle of kind {plain.shown(kind)}, and a trained one is expected here. Name another."
+        )
+    upgrade = f"Run: python -m export.upgrade {root}"
+    manifest = read_manifest(Manifest, path, data, FORMAT, upgrade if data.get("format") in (1, 2) else REEXPORT)
     _check_tasks(path, manifest)
     if missing := _missing(manifest.files):
-        raise BundleError(f"{path}: lists no {missing}. Export the checkpoint again.")
-    for name, expected in manifest.files.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise BundleError(f"{path}: lists '{name}', which lies outside the bundle. Export the checkpoint again.")
-        file = root / name
-        if not file.is_file():
-            raise BundleError(f"{file}: missing. Copy the bundle again, or export the checkpoint again.")
-        if verify and (digest := sha256(file)) != expected:
-            raise BundleError(
-                f"{file}: sha256 {digest[:12]}... found, {expected[:12]}... expected. "
-                "Copy the bundle again, or export the checkpoint again."
-            )
+        raise BundleError(f"{path}: lists no {missing}. {REEXPORT}")
+    check_files(root, manifest.files, verify, "Copy the bundle again, or export the checkpoint again.")
     return Bundle(root, manifest)
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            digest.update(piece)
-    return digest.hexdigest()
+def read_manifest(kind: type[T], path: Path, data: Mapping[str, Any], number: int, remedy: str) -> T:
+    """The manifest of a kind from plain data.
+
+    BundleError for another format than `number`, for a hash that does not fit, and for types and ranges that don't.
+    """
+    if type(data.get("format")) is not int or data["format"] != number:
+        found = plain.shown(data.get("format"))
+        raise BundleError(f"{path}: format {found}, this version reads format {number}. {remedy}")
+    try:
+        plain.check_digest(data)
+        return schema.read(kind, {key: value for key, value in data.items() if key != plain.DIGEST})
+    except ValueError as error:
+        raise BundleError(_unreadable(path, error, remedy)) from error
+
+
+def _unreadable(path: Path, error: Exception, remedy: str) -> str:
+    return f"{path}: not a readable manifest ({one_line(error)[:300]}). {remedy}"
+
+
+def check_files(root: Path, files: Mapping[str, folder.Entry], hashes: bool, remedy: str) -> None:
+    """BundleError unless the folder holds exactly the manifest's files."""
+    try:
+        folder.check_files(root, files, (MANIFEST, NEW_MANIFEST), hashes)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{one_line(error)[:500].rstrip('.')}. {remedy}") from error
 
 
 def _missing(files: Collection[str]) -> str:
@@ -233,17 +284,6 @@ def _missing(files: Collection[str]) -> str:
     return ", ".join(missing)
 
 
-def _manifest(data: Mapping[str, Any]) -> Manifest:
-    """From plain dictionaries and lists."""
-    scaling = {
-        name: VectorScaling(tuple(one["scale"]), tuple(one["bias"]))
-        for name, one in data.get("vector_scaling", {}).items()
-    }
-    points = {name: OperatingPoint(**one) for name, one in data.get("operating_points", {}).items()}
-    model = ModelConfig.from_dict(data["model"])
-    return Manifest(**{**data, "model": model, "vector_scaling": scaling, "operating_points": points})
-
-
 def _check_calibration(manifest: Manifest) -> None:
     """ValueError for calibration numbers that would not turn logits into probabilities."""
     for name in {*manifest.temperatures, *manifest.vector_scaling, *manifest.operating_points} & set(TASKS):
@@ -252,8 +292,8 @@ def _check_calibration(manifest: Manifest) -> None:
     for name in (*manifest.temperatures, *manifest.vector_scaling, *manifest.operating_points):
         known(name, manifest.tasks, "task")
     for name, temperature in manifest.temperatures.items():
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"the temperature of '{name}' is {temperature}; it must be above 0")
+        if not 1e-3 <= temperature <= 1e3:
+            raise ValueError(f"the temperature of '{name}' is {temperature}; it must lie in 0.001..1000")
         if name in manifest.vector_scaling:
             raise ValueError(f"'{name}' has a temperature and a vector scaling. Set only one")
     for name, scaling in manifest.vector_scaling.items():
@@ -262,8 +302,6 @@ def _check_calibration(manifest: Manifest) -> None:
                 f"the vector scaling of '{name}' has {len(scaling.scale)} scales and {len(scaling.bias)} biases "
                 f"for {len(TASKS[name].labels)} labels"
             )
-        if not all(map(math.isfinite, (*scaling.scale, *scaling.bias))):
-            raise ValueError(f"the vector scaling of '{name}' has numbers that are not finite")
 
 
 def _check_tasks(path: Path, manifest: Manifest) -> None:

@@ -13,13 +13,22 @@ from sf_ros.core.fields import (
     NotAvailable as NotAvailable,
 )
 from sf_ros.core.fields import (
-    build,
     check_ranges,
     described,
     known,
     require,
     require_choice,
+    within,
 )
+from sf_ros.core.untrusted.schema import read
+
+MAX_GRID = 128  # patches on a side: attention over 16,384 visual tokens takes 1 GB for each head
+
+ROPE = {  # rope_type -> its parameters
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
 
 
 @dataclass(frozen=True)
@@ -27,28 +36,27 @@ class EncoderConfig:
     """The frozen visual encoder and the input it expects."""
 
     name: str = "tiny"  # a name of sf_ros.model.encoders.ENCODERS
-    image_size: int = 144  # px, square input
-    patch_size: int = 12  # px; the grid is image_size // patch_size on a side
-    dim: int = 192  # channels of a patch feature
-    depth: int = 4  # transformer layers
-    heads: int = 6  # attention heads
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # RGB, of pixels in 0..1
-    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-    mlp: int | None = None  # hidden size of a layer's MLP; None: 4 * width
-    layers: tuple[int, ...] = (-1,)  # hidden states read, from the end; several are concatenated channel by channel
-    native_size: int | None = None  # px that the weights' position table was made for; None: image_size
+    image_size: int = within(1, 4096, 144)  # px, square input
+    patch_size: int = within(1, 256, 12)  # px; the grid is image_size // patch_size on a side
+    dim: int = within(1, 65_536, 192)  # channels of a patch feature
+    depth: int = within(1, 256, 4)  # transformer layers
+    heads: int = within(1, 256, 6)  # attention heads
+    mean: tuple[float, float, float] = within(-10, 10, (0.5, 0.5, 0.5))  # RGB, of pixels in 0..1
+    std: tuple[float, float, float] = within(1e-3, 10, (0.25, 0.25, 0.25))
+    mlp: int | None = within(1, 262_144, None)  # hidden size of a layer's MLP; None: 4 * width
+    # Hidden states read, from the end; several are concatenated channel by channel.
+    layers: tuple[int, ...] = within(-256, -1, (-1,))
+    native_size: int | None = within(1, 4096, None)  # px of the weights' position table; None: image_size
     parts: tuple[EncoderConfig, ...] = ()  # encoders side by side, on the same grid; empty: this is one encoder
 
     def __post_init__(self) -> None:
+        check_ranges(self)
+        require(bool(self.layers), "layers is empty; -1 is the last hidden state, -2 the one before")
         require(
             self.image_size % self.patch_size == 0,
             f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}",
         )
-        require(all(s > 0 for s in self.std), f"std {self.std} must be positive")
-        require(
-            bool(self.layers) and all(layer < 0 for layer in self.layers),
-            f"layers {self.layers} must be negative: -1 is the last hidden state, -2 the one before",
-        )
+        require(self.grid <= MAX_GRID, f"the grid has {self.grid} patches on a side; at most {MAX_GRID} are allowed")
         require(self.dim % len(self.layers) == 0, f"dim {self.dim} does not divide by {len(self.layers)} layers")
         native = self.native_size or self.image_size
         require(
@@ -77,30 +85,46 @@ class EncoderConfig:
         parts = tuple(part.resized(part.image_size * image_size // self.image_size) for part in self.parts)
         return dataclasses.replace(self, image_size=image_size, native_size=self.image_size, parts=parts)
 
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> EncoderConfig:
-        """From plain dictionaries and lists; an unknown key is an error."""
-        data = {key: tuple(value) if key in ("mean", "std", "layers") else value for key, value in data.items()}
-        parts = tuple(EncoderConfig.from_dict(part) for part in data.pop("parts", ()))
-        return build(EncoderConfig, data, parts=parts)
-
 
 @dataclass(frozen=True)
 class LlmConfig:
     """The Llama-layout LLM."""
 
     name: str = "tiny"  # tiny | a hub id or a local folder
-    dim: int = 192  # hidden size
-    depth: int = 4  # layers
-    heads: int = 4  # query heads
-    kv_heads: int = 2  # key/value heads
-    mlp: int = 512  # hidden size of the gated MLP
-    vocabulary: int = 1024  # rows of the embedding
-    rope_theta: float = 10_000.0  # base of the rotary position embedding (Llama-3: 500,000)
+    dim: int = within(1, 65_536, 192)  # hidden size
+    depth: int = within(1, 256, 4)  # layers
+    heads: int = within(1, 512, 4)  # query heads
+    kv_heads: int = within(1, 512, 2)  # key/value heads
+    mlp: int = within(1, 262_144, 512)  # hidden size of the gated MLP
+    vocabulary: int = within(1, 4_194_304, 1024)  # rows of the embedding
+    rope_theta: float = within(1, 1e12, 10_000.0)  # base of the rotary position embedding (Llama-3: 500,000)
     rope_scaling: Mapping[str, Any] | None = None  # transformers' rope parameters beyond theta (Llama-3.2's "llama3")
-    norm_eps: float = 1e-5
-    context: int = 1024  # longest sequence in tokens
+    norm_eps: float = within(1e-12, 0.1, 1e-5)
+    context: int = within(1, 100_000_000, 1024)  # longest sequence in tokens
     tied: bool = True  # the output layer is the embedding (Llama-3.2-1B, SmolLM2); TinyLlama has one of its own
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        require(self.dim % (2 * self.heads) == 0, f"dim {self.dim} does not give {self.heads} heads of an even size")
+        require(
+            self.heads % self.kv_heads == 0,
+            f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly",
+        )
+        if self.rope_scaling is not None:
+            self._check_rope(dict(self.rope_scaling))
+
+    def _check_rope(self, rope: dict[str, Any]) -> None:
+        """ValueError unless the parameters are those of their kind, and numbers that make rotations."""
+        kind = rope.pop("rope_type", None)
+        require_choice("rope_type", kind, tuple(ROPE))
+        expected = ROPE[str(kind)]
+        require(set(rope) == set(expected), f"rope_scaling of {kind} has {len(rope)} numbers; expected {expected}")
+        for name, value in rope.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            require(number and 1e-3 <= value <= 1e8, f"{name} of rope_scaling must be a number in 0.001..1e8")
+        if kind == "llama3":
+            low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+            require(low < high, f"low_freq_factor {low} is not below high_freq_factor {high}")
 
 
 @dataclass(frozen=True)
@@ -109,29 +133,29 @@ class ModelConfig:
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
-    connector_hidden: int = 512  # paper: 4096
+    connector_hidden: int = within(1, 262_144, 512)  # paper: 4096
     pooling: int = 1  # 1: every patch is a token; 2: 2x2 patches make one
     pooled: str = "mean"  # what 2x2 patches become: their mean | random (one of them; a control)
     boxes: str = "patch"  # patch: a learned vector on intersecting patches; token: box tokens after the visual ones
     order: str = "visual_first"  # visual_first | prompt_first
     attention: str = "causal"  # among visual tokens: causal | full
     prompt_style: str = "text"  # text | learned (a few vectors per task)
-    learned_prompts: int = 8  # vectors per task, for learned prompts
-    crop_size: int | None = None  # px of face and person views; None: the encoder's image_size
+    learned_prompts: int = within(1, 1024, 8)  # vectors per task, for learned prompts
+    crop_size: int | None = within(1, 4096, None)  # px of face and person views; None: the encoder's image_size
     shared_prefix: bool = False  # the frame's visual tokens are read once, and every query is a branch behind them
     prompts_file: str | None = None  # JSON {task: prompt text}; None: those of sf_ros.core.cues
-    heatmap_channels: int = 32  # channels between the linear projection and the transposed convolution
-    heatmap_size: int = 64  # cells on a side, of target and prediction (Chong et al. 2020)
-    heatmap_sigma: float = 3.0  # of the Gaussian target, in cells
+    heatmap_channels: int = within(1, 65_536, 32)  # between linear projection and transposed convolution
+    heatmap_size: int = within(1, 1024, 64)  # cells on a side, of target and prediction (Chong et al. 2020)
+    heatmap_sigma: float = within(1e-3, 1024, 3.0)  # of the Gaussian target, in cells
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         require_choice("boxes", self.boxes, ("patch", "token"))
         require_choice("order", self.order, ("visual_first", "prompt_first"))
         require_choice("attention", self.attention, ("causal", "full"))
         require_choice("prompt_style", self.prompt_style, ("text", "learned"))
         require_choice("pooling", self.pooling, (1, 2))
         require_choice("pooled", self.pooled, ("mean", "random"))
-        require(self.crop_size is None or self.crop_size > 0, f"crop_size is {self.crop_size}; it must be 1 px or more")
         for encoder in (self.encoder, self.crop_encoder):
             require(
                 encoder.grid % self.pooling == 0,
@@ -142,7 +166,6 @@ class ModelConfig:
             not self.shared_prefix or (self.boxes == "token" and self.order == "visual_first"),
             "shared_prefix needs boxes='token' and order='visual_first': what all queries share can depend on none",
         )
-        require(self.learned_prompts >= 1, f"learned_prompts is {self.learned_prompts}; it must be 1 or more")
         require(
             self.prompt_style == "text" or self.prompts_file is None,
             f"prompts_file {self.prompts_file} is text that prompt_style='learned' never reads; give one of the two",
@@ -180,11 +203,8 @@ class ModelConfig:
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ModelConfig:
-        """The inverse of to_dict; an unknown key is an error."""
-        data = dict(data)
-        encoder = EncoderConfig.from_dict(data.pop("encoder", {}))
-        llm = build(LlmConfig, data.pop("llm", {}))
-        return build(ModelConfig, data, encoder=encoder, llm=llm)
+        """The inverse of to_dict. ValueError for an unknown key, another type, or a number out of range."""
+        return read(ModelConfig, data)
 
 
 PAPER_MODEL = ModelConfig(

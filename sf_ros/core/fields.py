@@ -50,10 +50,17 @@ def described(
     return field(default=default, metadata={"meaning": meaning, "low": low, "high": high, "live": live})
 
 
+def within(low: float, high: float, default: Any) -> Any:
+    """A dataclass field whose number, or each of whose numbers, lies in low..high, or is its default None."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
 def check_ranges(config: Any) -> None:
-    """ValueError for the first described field outside its range."""
+    """ValueError for the first field outside its range."""
     for entry in dataclasses.fields(config):
         low, high, value = entry.metadata.get("low"), entry.metadata.get("high"), getattr(config, entry.name)
-        if low is not None:
-            require(isinstance(value, (int, float)), f"{entry.name} is {value!r}; expected a number")
-            require(low <= value <= high, f"{entry.name} is {value}; it must lie in {low:g}..{high:g}")
+        if low is None or (value is None and entry.default is None):
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            require(isinstance(number, (int, float)), f"{entry.name} is {number!r}; expected a number")
+            require(low <= number <= high, f"{entry.name} is {number}; it must lie in {low:.12g}..{high:.12g}")

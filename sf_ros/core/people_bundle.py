@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from sf_ros.core import bundle as bundles
-from sf_ros.core.bundle import MANIFEST, Bundle, BundleError, VerifiedBundle, sha256
-from sf_ros.core.cues import TASKS, fingerprint
+from sf_ros.core.bundle import MANIFEST, MAX_TASKS, NEW_MANIFEST, Bundle, BundleError, VerifiedBundle
+from sf_ros.core.cues import NAME, TASKS, fingerprint
 from sf_ros.core.demo import demo_file
-from sf_ros.core.fields import build
+from sf_ros.core.fields import require
+from sf_ros.core.untrusted.folder import check_entry
+from sf_ros.core.untrusted.plain import shown
 
 KIND = "people"
-FORMAT = 1
+FORMAT = 2  # 1 had no hash of itself
 FOLDER_VARIABLE = "SF_ROS_PEOPLE_BUNDLE"
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 PERSONS, FACES = "persons", "faces"  # what the detector's models answer, beside the tasks
 REMEDY = "Fetch it again: python -m export.people {root}"
 
@@ -34,6 +35,12 @@ class ModelFile:
     address: str  # of the file, or of the archive that it is a member of; empty: made by this project
     member: str = ""  # of the archive at `address`
     archive_sha256: str = ""  # of that archive
+
+    def __post_init__(self) -> None:
+        require(
+            FILE_NAME.fullmatch(self.file) is not None and self.file not in (MANIFEST, NEW_MANIFEST),
+            f"{shown(self.file)} is not the name of a file in the bundle's folder",
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,19 @@ class PeopleManifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     kind: str = KIND
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """ValueError for names and numbers that make no sense."""
+        require(
+            0 < len(self.tasks) <= MAX_TASKS and set(self.tasks) == set(self.methods),
+            f"{len(self.tasks)} tasks and {len(self.methods)} methods differ, are none or too many",
+        )
+        for name in self.tasks:
+            require(NAME.fullmatch(name) is not None, f"{shown(name)} is no name of a task")
+        for task, point in self.operating_points.items():
+            require(0 <= point <= 1, f"the operating point of '{task}' is {point}; it must lie in 0..1")
+        for entry in self.files.values():
+            check_entry(entry)
 
     @property
     def files(self) -> dict[str, ModelFile]:
@@ -112,20 +132,15 @@ def tasks_with_fingerprints(tasks: Mapping[str, str]) -> dict[str, str]:
 
 
 def write(root: Path, manifest: PeopleManifest) -> None:
-    """Write or replace the manifest. Atomic replace."""
-    new = root / f"{MANIFEST}.new"
-    new.write_text(json.dumps(dataclasses.asdict(manifest), indent=2) + "\n", encoding="utf-8")
-    os.replace(new, root / MANIFEST)
+    """Write or replace the manifest. Atomic replace. ValueError for one that cannot be read."""
+    bundles.write(root, manifest)
 
 
 def load_any(root: str | Path, *, verify: bool = True) -> Bundle | PeopleBundle:
     """A trained bundle or one of public models, by the `kind` in its manifest. BundleError as their own `load`."""
-    root = Path(root)
-    try:
-        kind = json.loads((root / MANIFEST).read_text(encoding="utf-8")).get("kind")
-    except (OSError, ValueError, AttributeError):
-        kind = None  # reported below
-    return load(root, verify=verify) if kind == KIND else bundles.load(root, verify=verify)
+    root = bundles.named(root)
+    data = bundles.manifest_data(root)
+    return (_load_data if data.get("kind") == KIND else bundles.load_data)(root, data, verify=verify)
 
 
 def load(root: str | Path, *, verify: bool = True) -> PeopleBundle:
@@ -135,48 +150,19 @@ def load(root: str | Path, *, verify: bool = True) -> PeopleBundle:
     view than the installed one of that name. `verify=False` skips the hashes only.
     """
     root = bundles.named(root)
+    return _load_data(root, bundles.manifest_data(root, REMEDY.format(root=root)), verify=verify)
+
+
+def _load_data(root: Path, data: Mapping[str, Any], *, verify: bool = True) -> PeopleBundle:
     path, remedy = root / MANIFEST, REMEDY.format(root=root)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if (data["kind"], data["format"]) != (KIND, FORMAT):
-            raise BundleError(
-                f"{path}: kind {data['kind']}, format {data['format']}; this version reads {KIND}, {FORMAT}. {remedy}"
-            )
-        manifest = _manifest(data)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"{path}: not a readable manifest of public models ({error}). {remedy}") from error
+    if data.get("kind") != KIND:
+        raise BundleError(f"{path}: kind {shown(data.get('kind'))}; one of public models is expected. {remedy}")
+    upgrade = f"Run: python -m export.upgrade {root}"
+    manifest = bundles.read_manifest(PeopleManifest, path, data, FORMAT, upgrade if data.get("format") == 1 else remedy)
     for name, fetched in manifest.tasks.items():
         if name in TASKS and fetched != (expected := fingerprint(TASKS[name], "")):
             raise BundleError(
-                f"{path}: task '{name}' is {fetched}, installed is {expected}: labels or view differ. {remedy}"
+                f"{path}: task '{name}' is {shown(fetched)}, installed is {expected}: labels or view differ. {remedy}"
             )
-    for name, entry in manifest.files.items():
-        file = root / name
-        if not file.is_file():
-            raise BundleError(f"{file}: missing. {remedy}")
-        if verify and (digest := sha256(file)) != entry.sha256:
-            raise BundleError(f"{file}: sha256 {digest[:12]}... found, {entry.sha256[:12]}... expected. {remedy}")
+    bundles.check_files(root, manifest.files, verify, remedy)
     return PeopleBundle(root, manifest)
-
-
-def _manifest(data: Mapping[str, Any]) -> PeopleManifest:
-    """From plain dictionaries and lists. ValueError for names and numbers that make no sense."""
-    models = tuple(
-        build(
-            PublicModel,
-            {key: value for key, value in model.items() if key not in ("files", "answers")},
-            files=tuple(build(ModelFile, entry) for entry in model["files"]),
-            answers=tuple(model["answers"]),
-        )
-        for model in data["models"]
-    )
-    manifest = build(PeopleManifest, {key: value for key, value in data.items() if key != "models"}, models=models)
-    for name in manifest.files:
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise ValueError(f"'{name}' is not the name of a file in the bundle's folder")
-    if not manifest.tasks or set(manifest.tasks) != set(manifest.methods):
-        raise ValueError(f"tasks {sorted(manifest.tasks)} and methods {sorted(manifest.methods)} differ or are none")
-    for task, point in manifest.operating_points.items():
-        if not (isinstance(point, (int, float)) and math.isfinite(point) and 0 <= point <= 1):
-            raise ValueError(f"the operating point of '{task}' is {point}; it must lie in 0..1")
-    return manifest

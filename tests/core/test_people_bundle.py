@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sf_ros.core import people_bundle
 from sf_ros.core.bundle import MANIFEST, BundleError
 from sf_ros.core.demo import demo_file
 from sf_ros.core.people_bundle import ModelFile, PeopleManifest, PublicModel
+from tests.manifests import edit
 
 METHODS = {"gesture": "hand_joints", "gaze": "gaze_ray"}
 
@@ -30,8 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def change(root: Path, **values: Any) -> None:
-    path = root / MANIFEST
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+    edit(root, lambda data: data.update(values))
 
 
 def test_what_is_written_is_read_again(root: Path) -> None:
@@ -53,9 +52,9 @@ def test_a_changed_or_missing_file_is_named_with_the_remedy(root: Path) -> None:
         people_bundle.load(root)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", "", "."])
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b", "", ".", "a\0", "x" * 101, MANIFEST])
 def test_a_file_outside_the_folder_is_refused(root: Path, name: str) -> None:
-    entry = dataclasses.asdict(ModelFile(name, "0" * 64, 1, ""))
+    entry = {**dataclasses.asdict(ModelFile("x", "0" * 64, 1, "")), "file": name}
     model = {"name": "x", "answers": [], "code": "", "weights": "", "data": ""}
     change(root, models=[{**model, "files": [entry]}])
     with pytest.raises(BundleError, match="is not the name of a file in the bundle's folder"):
@@ -65,13 +64,13 @@ def test_a_file_outside_the_folder_is_refused(root: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"tasks": {"gesture": "0123"}, "methods": {"gesture": "x"}}, "task 'gesture' is 0123, installed is"),
-        ({"tasks": {}, "methods": {}}, "differ or are none"),
-        ({"methods": {"gesture": "hand_joints"}}, "differ or are none"),
-        ({"operating_points": {"gesture": 2}}, r"operating point of 'gesture' is 2; it must lie in 0\.\.1"),
-        ({"operating_points": {"gesture": float("nan")}}, "must lie in"),
-        ({"format": 7}, "format 7; this version reads people, 1"),
-        ({"models": 3}, "not a readable manifest of public models"),
+        ({"tasks": {"gesture": "0123"}, "methods": {"gesture": "x"}}, "task 'gesture' is '0123', installed is"),
+        ({"tasks": {}, "methods": {}}, "differ, are none"),
+        ({"methods": {"gesture": "hand_joints"}}, "differ, are none"),
+        ({"operating_points": {"gesture": 2}}, r"operating point of 'gesture' is 2\.0; it must lie in 0\.\.1"),
+        ({"operating_points": {"gesture": float("nan")}}, "'NaN' is no finite number"),
+        ({"format": 7}, "format 7, this version reads format 2"),
+        ({"models": 3}, "models is 3; expected a list"),
         ({"colour": "red"}, "Unknown field of PeopleManifest 'colour'"),
     ],
 )

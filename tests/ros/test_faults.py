@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from sf_ros.core.demo import demo_file
 from sf_ros.msgs.topics import QOS
+from tests.manifests import edit
 from tests.ros.rig import Rig, image_message, resources, until
 
 pytestmark = pytest.mark.ros
@@ -91,11 +91,13 @@ def test_cues_without_their_task_are_off_and_reported(
     from rclpy.parameter import Parameter
 
     bundle = shutil.copytree(demo_file("bundle"), tmp_path / "bundle")
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    for table in ("tasks", "prompts", "temperatures", "operating_points"):
-        manifest[table].pop("gesture", None)
-    manifest["tasks"]["waving"] = "0" * 16
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+    def change(manifest: dict) -> None:
+        for table in ("tasks", "prompts", "temperatures", "operating_points"):
+            manifest[table].pop("gesture", None)
+        manifest["tasks"]["waving"] = "0" * 16
+
+    edit(bundle, change)
     assert rig.node.set_parameters([Parameter("bundle", value=str(bundle))])[0].successful
     rig.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
     assert rig.go("configure") and rig.go("activate")

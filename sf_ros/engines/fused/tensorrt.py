@@ -69,9 +69,10 @@ def engine_key(bundle: Bundle, file: str = bundles.VISION_FLOAT16) -> EngineKey:
         raise EngineError(
             "TensorRT needs a GPU that torch sees; there is none here. Build the engine on the robot itself."
         )
-    weights = files.get(f"{bundles.VISION_FLOAT16}.data", "")
+    shared = f"{bundles.VISION_FLOAT16}.data"
+    weights = files[shared].sha256[:8] if shared in files else ""
     gpu = re.sub(r"\W+", "-", torch.cuda.get_device_name())
-    return EngineKey(files[file][:8] + weights[:8], gpu, str(_tensorrt().__version__))
+    return EngineKey(files[file].sha256[:8] + weights, gpu, str(_tensorrt().__version__))
 
 
 def engine_folder(name: str | None) -> Path:

@@ -16,6 +16,7 @@ from sf_ros.core.config import ModelConfig, RuntimeConfig
 from sf_ros.core.cues import CUES, TASKS, fingerprint
 from sf_ros.core.prompts import load_prompts
 from sf_ros.core.types import Box
+from sf_ros.core.untrusted.folder import FileEntry
 from sf_ros.engines.base import Answer, Query
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def largest_error(engine: FusedEngine, model: FusedModel, queries: list[Query]) 
 
 def unsigned(root: Path, model: ModelConfig, tasks: tuple[str, ...] = tuple(TASKS), **manifest: object) -> Bundle:
     """A bundle before its manifest is written."""
-    files = {p.relative_to(root).as_posix(): "" for p in root.rglob("*") if p.is_file()}
+    files = {p.relative_to(root).as_posix(): FileEntry("0" * 64, 0) for p in root.rglob("*") if p.is_file()}
     prompts = {name: prompt for name, prompt in load_prompts(None).items() if name in tasks}
     fingerprints = {name: fingerprint(TASKS[name], prompt) for name, prompt in prompts.items()}
     unchanged = bundles.Manifest(model, fingerprints, prompts, {}, files, {}, {})

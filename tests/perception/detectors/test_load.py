@@ -25,7 +25,9 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PeopleBundle:
     monkeypatch.setenv(people_bundle.FOLDER_VARIABLE, str(tmp_path))
     files = {"persons": yolox(tmp_path / "yolox.onnx"), "faces": yunet(tmp_path / "yunet.onnx")}
     models = tuple(
-        PublicModel(role, (role,), (ModelFile(path.name, bundles.sha256(path), 1, ""),), "MIT", "MIT", "none")
+        PublicModel(
+            role, (role,), (ModelFile(path.name, bundles.sha256(path), path.stat().st_size, ""),), "MIT", "MIT", "none"
+        )
         for role, path in files.items()
     )
     methods = {"gesture": "hand_joints"}
