@@ -161,8 +161,9 @@ def _write(
     config = model.config
     if reason := unsupported_layout(config):
         raise ValueError(f"{reason}. Train a model with that layout.")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / bundles.MANIFEST).unlink(missing_ok=True)
+    if detector is not None:
+        check_detector(detector, out)
+    bundles.clear(out)
     per_task = max(1, count // len(model.tasks))
     samples = [sample for task in model.tasks for sample in scenes(task, "val", per_task)]
     # Before the engine is loaded: two models of paper size take 12 GB.
@@ -197,6 +198,14 @@ def _write(
     precision = {"llm": "float16", "detector": "float32"}
     precision |= {FILES[form]: "float32" if form == "float32" else "float16" for form in vision}
     return bundles.save(out, config, prompts, precision, parity, provenance)
+
+
+def check_detector(path: Path, out: Path) -> None:
+    """ValueError for a detector that is no file, or that export would remove from the bundle's folder first."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. --detector names a person/face detector (.onnx).")
+    if path.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{path}: lies in {out}, whose files are replaced. Copy it elsewhere first.")
 
 
 def _progress(samples: Sequence[T], name: str) -> Iterable[T]:

@@ -16,9 +16,9 @@ from sf_ros.core.config import ModelConfig
 from sf_ros.core.cues import NAME, TASKS, available_cues, fingerprint
 from sf_ros.core.fields import known, require
 from sf_ros.core.prompts import load_prompts
-from sf_ros.core.text import check_name, one_line
+from sf_ros.core.text import check_name, one_line, printable
 from sf_ros.core.untrusted import folder, plain, schema
-from sf_ros.core.untrusted.folder import FileEntry
+from sf_ros.core.untrusted.folder import FileEntry as FileEntry
 from sf_ros.core.untrusted.folder import sha256 as sha256
 
 T = TypeVar("T")
@@ -192,6 +192,23 @@ def write(root: Path, manifest: Any) -> None:
     new = root / NEW_MANIFEST
     new.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(new, root / MANIFEST)
+
+
+def clear(root: Path) -> None:
+    """Make a folder without a bundle: an earlier one's files are removed, whole or not.
+
+    BundleError, with nothing removed, where it holds other files.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        names = folder.files_in(root)
+    except ValueError as error:
+        raise BundleError(f"{error}. Name a folder of its own.") from error
+    own = {MANIFEST, NEW_MANIFEST, *FILES, *(f"{name}.part" for name in FILES)}
+    if others := sorted(names - own):
+        raise BundleError(f"{root}: holds {printable(others[0])}, which is no bundle's. Name a folder of its own.")
+    for name in sorted(names, key=lambda name: name != MANIFEST):  # first what makes it a bundle
+        (root / name).unlink()
 
 
 def one_mode(root: Path) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 ALL = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 # ALL crashes on float16 transformers on CPUs (onnxruntime 1.31); EXTENDED is as fast for float32.
 FOR_TRANSFORMERS = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+# What onnxruntime raises on a graph that it cannot load or run; they share no parent.
+ERRORS = (
+    *(ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented, ort.NoSuchFile),
+    *(ort.RuntimeException, ort.EPFail),
+)
 
 
 def session_options(threads: int, level: onnxruntime.GraphOptimizationLevel = ALL) -> onnxruntime.SessionOptions:

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sf_ros.model.published import damaged
+from sf_ros.model.published import WeightsError, damaged
 
 ROWS = 64  # rows of a matrix scaled at a time
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def read_weights(
 
     `dtype` None: as stored. A matrix (n, m) with a key in `scales` is multiplied by its scale (m,) in float32, then
     rounded to `dtype` once. The file is reopened for every tensor, because an open file keeps the pages read so far in
-    memory: the peak is the result plus the largest tensor. WeightsError when the file is damaged.
+    memory: the peak is the result plus the largest tensor. WeightsError when it is damaged or a number not finite.
     """
     scales = scales or {}
     try:
@@ -64,11 +64,20 @@ def _read(path: Path, key: str, device: torch.device, dtype: torch.dtype | None,
     with safe_open(path, "pt") as file:
         tensor: Tensor = file.get_tensor(key)
         if scale is None:
-            return tensor.to(device, dtype, copy=True)
+            return _finite(path, key, tensor.to(device, dtype, copy=True))
         result = torch.empty_like(tensor, dtype=dtype)
         for rows, scaled in zip(torch.split(tensor, ROWS), torch.split(result, ROWS), strict=True):
             scaled.copy_(rows.float() * scale)
-        return result.to(device)
+        return _finite(path, key, result).to(device)
+
+
+def _finite(path: Path, key: str, tensor: Tensor) -> Tensor:
+    """The tensor. WeightsError where it holds what is no finite number."""
+    if tensor.is_floating_point() and tensor.numel():
+        low, high = torch.aminmax(tensor)  # one pass without memory of its own; nan is passed on
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise WeightsError(f"{path}: {key} holds numbers that are not finite")
+    return tensor
 
 
 def fill(module: nn.Module, path: Path, device: torch.device, dtype: torch.dtype, prefix: str = "") -> None:

@@ -52,7 +52,7 @@ def test_auto_precision_is_float16_on_a_gpu() -> None:
     ("supported", "faster", "dim", "expected"),
     [
         (True, True, BFLOAT16_DIM, torch.bfloat16),
-        (True, True, BFLOAT16_DIM - 1, torch.float32),
+        (True, True, BFLOAT16_DIM - 8, torch.float32),
         (False, True, BFLOAT16_DIM, torch.float32),
         (True, False, BFLOAT16_DIM, torch.float32),
     ],

@@ -24,6 +24,7 @@ from sf_ros.engines.fused.batches import Batch
 from sf_ros.engines.fused.calibration import Calibration, calibration_of
 from sf_ros.engines.fused.cuda_graphs import SHORT_BUCKETS, CudaGraphRunner, Record
 from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout, load_llm
+from sf_ros.engines.fused.tensors import check_tensors
 from sf_ros.model.connector import BoxTokens
 from sf_ros.model.heads import HeatmapHead
 from sf_ros.model.published import WeightsError
@@ -158,6 +159,7 @@ def load_edge_answer_model(
     labelled = [name for name in bundle.tasks if TASKS[name].kind == "label"]
     with empty_weights():
         heatmap, box_tokens = HeatmapHead(model), BoxTokens(model.llm.dim)
+    check_tensors(bundle, {"heatmap": heatmap, "box_tokens": box_tokens})
     try:
         llm = load_llm(model.llm, bundle.path(bundles.LLM), device, dtype)
         fill(heatmap, path, device, torch.float32, "heatmap.")

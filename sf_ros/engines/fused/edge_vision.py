@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
 from sf_ros.core.config import EncoderConfig, ModelConfig
+from sf_ros.core.text import one_line
 from sf_ros.engines.fused.normalise import Normaliser
 from sf_ros.engines.fused.onnx_graph import OnnxGraph
 from sf_ros.engines.fused.tensorrt import TensorRtGraph
+from sf_ros.engines.fused.tensors import compare, module_shapes
 from sf_ros.model.connector import Connector, pool
 from sf_ros.model.encoders import build_encoder
 from sf_ros.model.encoders.resized import Resized
@@ -94,8 +96,12 @@ def load_modules(bundle: Bundle, device: torch.device, dtype: torch.dtype) -> tu
     model, path = bundle.manifest.model, bundle.path(bundles.VISION_TORCH)
     marks = model.boxes == "patch"
     with empty_weights():
-        encoder = build_encoder(model.encoder)
+        try:
+            encoder = build_encoder(model.encoder)
+        except ValueError as error:
+            raise BundleError(f"{bundle.root}: {one_line(error)} {bundles.REEXPORT}") from error
         connector = Connector(model.encoder.dim, model.connector_hidden, model.llm.dim, marks=marks)
+    compare(path, module_shapes({"encoder": encoder, "connector": connector}))
     try:
         fill(encoder, path, device, dtype, "encoder.")
         fill(connector, path, device, dtype, "connector.")

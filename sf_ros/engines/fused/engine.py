@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from sf_ros.core import views
-from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.bundle import REEXPORT, Bundle, BundleError
 from sf_ros.core.config import RuntimeConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.core.fields import known
+from sf_ros.core.text import one_line
 from sf_ros.core.types import Box
 from sf_ros.engines.base import Answer, Answers, Query
 from sf_ros.engines.device import choose_device, choose_precision
@@ -31,6 +32,7 @@ from sf_ros.engines.fused.edge import EdgeAnswerModel, kind_batches, load_edge_a
 from sf_ros.engines.fused.edge_vision import EdgeVision
 from sf_ros.engines.fused.layout import layout_of, unsupported_layout
 from sf_ros.engines.fused.vision import Vision, VisualTokens, load_vision
+from sf_ros.engines.sessions import ERRORS
 from sf_ros.engines.threads import available_cores
 
 Job = tuple[Future[None], Callable[[], None]]  # a view that a worker thread cuts, and the same work for this thread
@@ -45,7 +47,7 @@ class FusedEngine:
 
     def __init__(self, bundle: Bundle, config: RuntimeConfig | None = None) -> None:
         config = config or RuntimeConfig()
-        self.model = bundle.manifest.model
+        self._root, self.model = bundle.root, bundle.manifest.model
         if reason := unsupported_layout(self.model):
             raise BundleError(f"{bundle.root}: {reason}. Train and export a model with that layout.")
         self.tasks = bundle.tasks
@@ -124,7 +126,10 @@ class FusedEngine:
             torch.cuda.synchronize(self.device)
 
     def warm_up(self) -> None:
-        """One run of every kind of query (with CUDA graphs: in every bucket), so that the first frame is not slow."""
+        """One run of every kind of query (with CUDA graphs: in every bucket), so that the first frame is not slow.
+
+        BundleError where a graph cannot run, or answers are no finite numbers.
+        """
         side = self.model.encoder.image_size
         image, box = np.zeros((side, side, 3), np.uint8), Box(0, 0, side, side)
         tasks_of_view: dict[object, list[str]] = {}
@@ -136,10 +141,20 @@ class FusedEngine:
             count = max(task.boxes, 1)
             queries.append(Query(task.view, (box,) * count, tuple(tasks), tuple(range(count))))
         graphs = self.answer_model.graphs
-        for bucket in (1,) if graphs is None else graphs.sizes:
-            self.answer(image, [query for query in queries for _ in range(bucket)])
+        calls = [
+            [query for query in queries for _ in range(count)] for count in ((1,) if graphs is None else graphs.sizes)
+        ]
         if self.layout == "edge":  # a frame that no heatmap is asked of
-            self.answer(image, [query for query in queries if TASKS[query.tasks[0]].kind == "label"][:1])
+            calls.append([query for query in queries if TASKS[query.tasks[0]].kind == "label"][:1])
+        try:
+            answers = [one for call in calls for found in self.answer(image, call) for one in found.values()]
+        except ERRORS as error:
+            raise BundleError(
+                f"{self._root}: onnxruntime cannot run it ({one_line(error)[:300]}). {REEXPORT}"
+            ) from error
+        values = [one.heatmap if one.probabilities is None else one.probabilities for one in answers]
+        if not all(part is not None and np.isfinite(part).all() for part in values):
+            raise BundleError(f"{self._root}: its answers are no finite numbers. {REEXPORT}")
 
     def views(self, image: np.ndarray, queries: Sequence[Query]) -> tuple[np.ndarray, list[int]]:
         """The views (B, S, S, 3) of the queries, a frame view first, and each query's index among them.
@@ -217,7 +232,7 @@ def answers_of(queries: Sequence[Query], runs: Sequence[Batch], tensors: Sequenc
 
 
 def load_engine(bundle: Bundle, config: RuntimeConfig | None = None) -> FusedEngine:
-    """The engine of a verified bundle, warmed up. Errors as FusedEngine."""
+    """The engine of a verified bundle, warmed up. Errors as FusedEngine and its warm_up."""
     engine = FusedEngine(bundle, config)
     engine.warm_up()
     return engine

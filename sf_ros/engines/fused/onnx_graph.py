@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from sf_ros.core import bundle as bundles
 from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.text import one_line
 from sf_ros.engines.fused.normalise import Normaliser
 from sf_ros.engines.fused.tensorrt import BATCHES, OF_FIRST
-from sf_ros.engines.sessions import FOR_TRANSFORMERS, session_options
+from sf_ros.engines.onnx_file import VISION, check_onnx
+from sf_ros.engines.sessions import ERRORS, FOR_TRANSFORMERS, session_options
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16}  # onnxruntime's names
@@ -41,6 +44,11 @@ class OnnxGraph:
         model = bundle.manifest.model
         encoder = model.crop_encoder if crops else model.encoder
         path = bundle.path(bundles.CROPS[file] if crops else file)
+        data_file = f"{file}.data" if f"{file}.data" in bundle.manifest.files else ""
+        try:
+            check_onnx(path, VISION, data_file)
+        except (OSError, ValueError) as error:
+            raise unusable(path, error) from error
         on_gpu = device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
         stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         providers: list[tuple[str, dict[str, Any]]] = []
@@ -57,8 +65,8 @@ class OnnxGraph:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=[*providers, "CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime has no public exception types
-            raise BundleError(f"{path}: onnxruntime cannot load it ({error}). Export the checkpoint again.") from error
+        except ERRORS as error:
+            raise unusable(path, error) from error
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"onnxruntime {provider} {'float16' if file == bundles.VISION_FLOAT16 else 'float32'}"
         self._stream = stream if provider != "CPU" else None  # onnxruntime may fall back to the CPU
@@ -70,7 +78,21 @@ class OnnxGraph:
         self._device = device
         pooling = model.pooling if model.shared_prefix else 1
         self._shape = (encoder.grid // pooling) ** 2, model.llm.dim
+        self._check_interface(path, encoder.image_size, ("tokens",) if model.shared_prefix else ("plain", OF_FIRST))
         self._normalise = Normaliser(encoder, self._session_device)
+
+    def _check_interface(self, path: Path, size: int, outputs: Sequence[str]) -> None:
+        """BundleError unless the graph takes any number of images of `size` px and gives the tokens of the model."""
+        expected = {"images": ("tensor(float)", [None, 3, size, size])}
+        expected |= {name: ("", [1 if name == OF_FIRST else None, *self._shape]) for name in outputs}
+        found = {node.name: (node.type, list(node.shape)) for node in self._session.get_inputs()}
+        found |= {node.name: (node.type, list(node.shape)) for node in self._session.get_outputs()}
+        if found.keys() != expected.keys():
+            raise unusable(path, ValueError(f"{_names(found)} found, {_names(expected)} expected"))
+        for name, (kind, shape) in expected.items():
+            dims = [None if isinstance(side, str) else side for side in found[name][1]]
+            if dims != shape or found[name][0] not in ([kind] if kind else TYPES):
+                raise unusable(path, ValueError(f"{name} is {found[name][0]} of {dims}, {shape} expected"))
 
     @torch.inference_mode()
     def tokens(self, images: np.ndarray) -> dict[str, Tensor]:
@@ -104,6 +126,15 @@ class OnnxGraph:
 
     def _on_device(self, tokens: Tensor) -> Tensor:
         return tokens.to(self._device, torch.float32)
+
+
+def unusable(path: Path, error: Exception) -> BundleError:
+    """The BundleError of a graph that cannot be run."""
+    return BundleError(f"{path}: onnxruntime cannot load it ({one_line(error)[:300]}). {bundles.REEXPORT}")
+
+
+def _names(nodes: Iterable[str]) -> str:
+    return ", ".join(name[:40] for name in nodes)[:120]
 
 
 def cuda_options(device: torch.device, stream: int) -> dict[str, str]:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from sf_ros.core.bundle import BundleError
+from sf_ros.core.text import printable
+from sf_ros.engines.onnx_file import PUBLIC, check_onnx
 
 MISSING = "{path}: needs the package {package}. Install it: pip install 'sf_ros[people]'"
 BROKEN = "{path}: not a network that {package} can run ({reason}). Fetch the bundle again."
@@ -44,7 +46,9 @@ def load_network(path: Path, threads: int, member: str | None = None, device: st
     """
     try:
         content = _read(path, member)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        if path.suffix == ".onnx":
+            check_onnx(path, PUBLIC)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise BundleError(BROKEN.format(path=path, package="sf_ros", reason=_line(error))) from error
     if (member or path.name).endswith(".onnx"):
         return OnnxNetwork(content, threads, path, device)
@@ -57,20 +61,17 @@ class OnnxNetwork:
     def __init__(self, content: bytes, threads: int, path: Path, device: str = "cpu") -> None:
         try:
             import onnxruntime
-            from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-            from sf_ros.engines.sessions import session_options
+            from sf_ros.engines.sessions import ERRORS, session_options
         except ImportError as error:
             raise BundleError(MISSING.format(path=path, package="onnxruntime")) from error
-        # They share no parent.
-        errors = (ort.Fail, ort.InvalidArgument, ort.InvalidGraph, ort.InvalidProtobuf, ort.NotImplemented)
         try:
             providers: list[Any] = ["CPUExecutionProvider"]
             if has_gpu(device):
                 number = int(device.partition(":")[2] or 0)
                 providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
             self._session = onnxruntime.InferenceSession(content, session_options(threads), providers=providers)
-        except (*errors, ort.RuntimeException) as error:
+        except ERRORS as error:
             raise BundleError(BROKEN.format(path=path, package="onnxruntime", reason=_line(error))) from error
         self.inputs = tuple(node.name for node in self._session.get_inputs())
         self.shapes: tuple[tuple[int | str, ...], ...] = tuple(tuple(node.shape) for node in self._session.get_inputs())
@@ -118,4 +119,4 @@ def _read(path: Path, member: str | None) -> bytes:
 
 def _line(error: Exception) -> str:
     """The first line of an error's message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:300])

@@ -10,6 +10,7 @@ import os
 import pickle
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,19 @@ from sf_ros.perception.tracker import LOW_SCORE
 LOG = logging.getLogger(__name__)
 PERSON_NAMES = ("person", "body", "human", "pedestrian", "people")
 FACE_NAMES = ("face", "head")
+TASKS = ("detect", "pose")
+METADATA = frozenset(  # what 'yolo export' writes
+    ("args", "author", "batch", "channels", "date", "description", "dla", "docs", "dynamic", "end2end", "half", "head")
+    + ("imgsz", "int8", "kpt_names", "kpt_shape", "license", "names", "nms", "stride", "task", "version")
+)
+MAX_METADATA = 100_000  # characters of one value; the names of 1000 classes have 30,000
+IMAGE_SIZES, STRIDES = (32, 2048), (1, 256)
 NMS_IOU = 0.7  # within the detector (ultralytics' default); `distinct` removes the remaining duplicates
 
 # What ultralytics, torch and onnxruntime raise on an unusable file.
 _LOAD_ERRORS = (
     *(RuntimeError, TypeError, ValueError, OSError, LookupError, AttributeError, AssertionError),
-    *(ImportError, EOFError, SyntaxError, pickle.UnpicklingError),
+    *(ImportError, EOFError, SyntaxError, MemoryError, pickle.UnpicklingError),
 )
 
 
@@ -114,10 +122,11 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise DetectorError(f"Device '{device}' was asked for, but torch sees no CUDA device. Use 'cpu' or 'auto'.")
     threads = torch.get_num_threads()
+    errors: tuple[type[BaseException], ...] = (*_LOAD_ERRORS, *_onnx_errors(path))
     try:
         session = _session(path, config.threads or available_cores()) if path.suffix == ".onnx" else None
         metadata = {} if path.suffix == ".pt" else _metadata(path, session)
-        size = max(ast.literal_eval(str(metadata["imgsz"]))) if metadata else config.detector_size
+        size = _checked(metadata) if metadata else config.detector_size
         yolo = YOLO(str(path), task=metadata.get("task"))
         # The first call loads the file.
         yolo.predict(np.zeros((size, size, 3), np.uint8), imgsz=size, device=device, verbose=False, save=False)
@@ -125,7 +134,7 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
         own = getattr(backend, "session", None)
         if session is not None and own is not None and own.get_providers() == session.get_providers():
             backend.session = session  # ultralytics' own session uses all cores and keeps spinning between runs
-    except _LOAD_ERRORS as error:
+    except errors as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DetectorError(
             f"{path}: not a detector that ultralytics can run ({reason}). Export it again with 'yolo export'."
@@ -140,21 +149,24 @@ def _load(path: Path, config: RuntimeConfig) -> tuple[Any, str, int]:
 def _session(path: Path, threads: int) -> Any:
     """An onnxruntime session on the CPU. ValueError for a file that is not an ONNX model."""
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-    from sf_ros.engines.sessions import session_options
+    from sf_ros.engines.onnx_file import PUBLIC, check_onnx
+    from sf_ros.engines.sessions import ERRORS, session_options
 
+    check_onnx(path, PUBLIC)
     try:
         return onnxruntime.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
-    except (
-        ort.Fail,
-        ort.InvalidArgument,
-        ort.InvalidGraph,
-        ort.InvalidProtobuf,
-        ort.NotImplemented,
-        ort.RuntimeException,
-    ) as error:
-        raise ValueError(error) from error  # onnxruntime's errors share no parent
+    except ERRORS as error:
+        raise ValueError(error) from error
+
+
+def _onnx_errors(path: Path) -> tuple[type[BaseException], ...]:
+    """What onnxruntime raises, for its files."""
+    if path.suffix != ".onnx":
+        return ()
+    from sf_ros.engines.sessions import ERRORS
+
+    return ERRORS
 
 
 def _metadata(path: Path, session: Any) -> dict[str, Any]:
@@ -169,6 +181,34 @@ def _metadata(path: Path, session: Any) -> dict[str, Any]:
     if missing := {"task", "names", "imgsz"} - set(metadata):
         raise ValueError(f"it lacks {', '.join(sorted(missing))}, which 'yolo export' writes")
     return metadata
+
+
+def _checked(metadata: Mapping[str, Any]) -> int:
+    """The input size in pixels. ValueError for metadata that 'yolo export' does not write: ultralytics believes it all.
+
+    It would set any name as an attribute, and make images of any size.
+    """
+    if unknown := sorted(set(metadata) - METADATA):
+        raise ValueError(f"its metadata names {unknown[0][:40]!a}, which 'yolo export' does not write")
+    if max(len(str(value)) for value in metadata.values()) > MAX_METADATA:
+        raise ValueError(f"its metadata has more than {MAX_METADATA} characters")
+    values = {
+        key: ast.literal_eval(str(metadata[key])) for key in ("imgsz", "names", "stride", "channels") if key in metadata
+    }
+    sizes, names = values["imgsz"], values["names"]
+    sizes = list(sizes) if isinstance(sizes, (list, tuple)) else [sizes]
+    for what, numbers, (low, high) in (
+        ("imgsz", sizes, IMAGE_SIZES),
+        ("stride", [values.get("stride", 32)], STRIDES),
+        ("channels", [values.get("channels", 3)], (3, 3)),
+    ):
+        if not numbers or not all(type(number) is int and low <= number <= high for number in numbers):
+            raise ValueError(f"its {what} is {str(numbers)[:40]}; {low}..{high} is expected")
+    if not (isinstance(names, dict) and all(str(k).isdigit() and isinstance(v, str) for k, v in names.items())):
+        raise ValueError("its names are no table of numbers and words")
+    if metadata["task"] not in TASKS:
+        raise ValueError(f"its task is {str(metadata['task'])[:40]!a}; {' or '.join(TASKS)} is expected")
+    return int(max(sizes))
 
 
 def _class_of(names: dict[int, str], wanted: tuple[str, ...]) -> int | None:

@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from sf_ros.core import bundle as bundles  # noqa: E402
-from sf_ros.core.bundle import Bundle, Manifest  # noqa: E402
+from sf_ros.core.bundle import Bundle, FileEntry, Manifest  # noqa: E402
 from sf_ros.core.config import MODELS, RuntimeConfig  # noqa: E402
 from sf_ros.engines.fused import tensorrt as engines  # noqa: E402
 from sf_ros.engines.fused.tensorrt import EngineError, TensorRtVision, build_engine, engine_key, find_engine  # noqa: E402
@@ -29,7 +29,8 @@ CPU = torch.device("cpu")
 def bundle(tmp_path: Path) -> Bundle:
     root = tmp_path / "bundle"
     root.mkdir()
-    files = {bundles.VISION_FLOAT16: "ab" * 32, f"{bundles.VISION_FLOAT16}.data": "cd" * 32}
+    digests = {bundles.VISION_FLOAT16: "ab" * 32, f"{bundles.VISION_FLOAT16}.data": "cd" * 32}
+    files = {name: FileEntry(digest, 1) for name, digest in digests.items()}
     for name in files:
         (root / name).write_bytes(b"graph")
     return Bundle(root, Manifest(MODEL, {}, {}, {}, files, {}, {}))
@@ -105,7 +106,9 @@ def test_a_missing_gpu_tensorrt_or_float16_graph_is_named(bundle: Bundle, monkey
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r"TensorRT cannot be imported .* On a Jetson it comes with JetPack"):
         engine_key(bundle)
-    bare = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, files={bundles.VISION: "ab"}))
+    bare = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, files={bundles.VISION: FileEntry("ab" * 32, 1)})
+    )
     with pytest.raises(EngineError, match="Export the checkpoint again with --vision float16"):
         engine_key(bare)
 

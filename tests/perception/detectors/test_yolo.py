@@ -246,6 +246,45 @@ def test_an_onnx_file_of_another_origin_is_refused(tmp_path: Path) -> None:
         YoloDetector(path, CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"imgsz": "[1000000, 1000000]"}, "its imgsz is [1000000, 1000000]; 32..2048 is expected"),
+        ({"imgsz": "[]"}, "its imgsz is []"),
+        ({"imgsz": "[96.0, 96.0]"}, "its imgsz is [96.0, 96.0]"),
+        ({"imgsz": "open('x')"}, "malformed node"),
+        ({"imgsz": "(" * 10_000}, "not a detector that ultralytics can run"),
+        ({"stride": "0"}, "its stride is [0]; 1..256 is expected"),
+        ({"stride": "None"}, "its stride is [None]"),
+        ({"channels": "4"}, "its channels is [4]"),
+        ({"names": "['person']"}, "its names are no table of numbers and words"),
+        ({"names": "{0: None}"}, "its names are no table of numbers and words"),
+        ({"task": "segment"}, "its task is 'segment'; detect or pose is expected"),
+        ({"session": "x"}, "its metadata names 'session', which 'yolo export' does not write"),
+        ({"args": "x" * 200_000}, "its metadata has more than 100000 characters"),
+    ],
+    ids=range(13),
+)
+def test_metadata_that_no_export_writes_is_refused(tmp_path: Path, changes: dict[str, str], words: str) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props} | changes
+    helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    with pytest.raises(DetectorError) as error:
+        YoloDetector(path, CONFIG)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_detector_that_loops_is_refused(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "detector.onnx", PERSONS_AND_FACES, {0: "person", 1: "face"})
+    model = onnx.load(path)
+    model.graph.node[0].op_type = "Loop"
+    onnx.save(model, path)
+    with pytest.raises(DetectorError, match="the operator 'Loop' is not allowed"):
+        YoloDetector(path, CONFIG)
+
+
 def test_an_engine_header_is_read_like_onnx_metadata(tmp_path: Path) -> None:
     from sf_ros.perception.detectors.yolo import _metadata
 
