@@ -138,42 +138,6 @@ def test_a_detector_is_included(
     assert "--detector faces.onnx --samples 6 --vision float32" in bundle.manifest.provenance["command"]
 
 
-def test_an_earlier_bundle_leaves_nothing_behind(
-    smoke_run: Path, smoke_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy_graph(smoke_bundle, monkeypatch)
-    out = tmp_path / "bundle"
-    (out / "llm").mkdir(parents=True)
-    for name in (*bundles.FILES, bundles.MANIFEST, bundles.NEW_MANIFEST, f"{bundles.VISION}.data.part"):
-        (out / name).write_bytes(b"another model's")
-        (out / name).chmod(0o600)
-    assert exporter.main([str(smoke_run / "checkpoint"), str(out), "--samples", "6"]) == 0
-    present = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert present == {bundles.MANIFEST, bundles.VISION, bundles.LLM, bundles.ANSWERS}
-    assert set(bundles.load(out).manifest.files) == present - {bundles.MANIFEST}
-    assert len({(out / name).stat().st_mode for name in present}) == 1
-
-
-def test_a_folder_with_other_files_is_left_as_it_is(
-    smoke_run: Path, smoke_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in (bundles.MANIFEST, bundles.VISION, "thesis.pdf"):
-        (tmp_path / name).write_bytes(b"mine")
-    assert exporter.main([str(smoke_run / "checkpoint"), str(tmp_path), "--samples", "1"]) == 2
-    assert "holds thesis.pdf, which is no bundle's. Name a folder of its own." in capsys.readouterr().err
-    assert all(path.read_bytes() == b"mine" for path in tmp_path.iterdir()) and len(list(tmp_path.iterdir())) == 3
-
-
-@pytest.mark.parametrize(("name", "words"), [("detector.onnx", "whose files are replaced"), ("none.onnx", "no such")])
-def test_a_detector_in_the_bundles_own_folder_is_not_removed(
-    name: str, words: str, smoke_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "detector.onnx").write_bytes(b"finds faces")
-    command = [str(smoke_run / "checkpoint"), str(tmp_path), "--detector", str(tmp_path / name), "--samples", "1"]
-    assert exporter.main(command) == 2
-    assert words in capsys.readouterr().err and (tmp_path / "detector.onnx").read_bytes() == b"finds faces"
-
-
 @pytest.mark.parametrize("name", ["none", "empty", "file"])
 def test_a_path_without_checkpoint_is_refused_in_one_line(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
