@@ -42,6 +42,18 @@ class Connector(nn.Module):
         return plain, self(features[:1], everywhere)
 
 
+def box_shares(boxes: Tensor, grid: int) -> Tensor:
+    """The share of each box's area that lies in each cell of a grid: (B, K, 4) -> (B, K, grid^2), float32.
+
+    Corners x1, y1, x2, y2 in 0..1. The shares of a box sum to 1, those of an empty box to 0.
+    """
+    edges = torch.arange(grid + 1, device=boxes.device) / grid
+    low, high = boxes.float().unsqueeze(-1).split(2, dim=-2)  # (B, K, 2, 1) each
+    along = (torch.minimum(high, edges[1:]) - torch.maximum(low, edges[:-1])).clamp(min=0)  # (B, K, 2, grid)
+    areas = (along[..., 1, :, None] * along[..., 0, None, :]).flatten(-2)
+    return areas / areas.sum(-1, keepdim=True).clamp(min=torch.finfo(areas.dtype).tiny)
+
+
 def pool(tokens: Tensor, size: int) -> Tensor:
     """Tokens (..., grid * grid, D) in raster order -> means of size x size neighbours (..., (grid // size)^2, D).
 
@@ -69,18 +81,29 @@ def _cells(tokens: Tensor, size: int) -> Tensor:
 
 
 class BoxTokens(nn.Module):
-    """One token per box: Fourier features of its corners (Tancik et al. 2020), then a two-layer ReLU MLP."""
+    """One token per box: where it is, and what it shows.
+
+    The first is a two-layer ReLU MLP on Fourier features of its corners (Tancik et al. 2020), the second linear on the
+    mean of the visual tokens in the box. Without the second, the LLM has to learn which tokens lie in a box, and gaze
+    stays near chance for thousands of steps.
+    """
 
     frequencies: Tensor
 
-    def __init__(self, dim_out: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(8 * FREQUENCIES, dim_out), nn.ReLU(), nn.Linear(dim_out, dim_out))
+        self.layers = nn.Sequential(nn.Linear(8 * FREQUENCIES, dim), nn.ReLU(), nn.Linear(dim, dim))
+        self.content = nn.Linear(dim, dim)
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)
 
-    def forward(self, boxes: Tensor) -> Tensor:
-        """Corners x1, y1, x2, y2 in 0..1 (B, K, 4), zeros for a box outside the image -> tokens (B, K, dim_out)."""
-        return self.layers(self.features(boxes).to(next(self.layers.parameters()).dtype))
+    def forward(self, boxes: Tensor, visual: Tensor) -> Tensor:
+        """Corners x1, y1, x2, y2 in 0..1 (B, K, 4), zeros for a box outside the image -> tokens (B, K, dim).
+
+        visual: the frame's tokens in raster order (B, N, dim), or (1, N, dim) for boxes in one frame.
+        """
+        dtype = next(self.layers.parameters()).dtype
+        shown = box_shares(boxes, math.isqrt(visual.shape[-2])).to(visual.dtype) @ visual
+        return self.layers(self.features(boxes).to(dtype)) + self.content(shown.to(dtype))
 
     def features(self, boxes: Tensor) -> Tensor:
         """Sines, then cosines (B, K, 8 * FREQUENCIES) of the four corners, in float32."""

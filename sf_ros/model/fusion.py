@@ -184,7 +184,7 @@ class FusedModel(nn.Module):
         tokens = self._pooled(self.connector(features, mask))
         if self.box_tokens is None or boxes is None or boxes.shape[1] == 0:
             return tokens
-        return torch.cat([tokens, self.box_tokens(boxes).to(tokens.dtype)], dim=1)
+        return torch.cat([tokens, self.box_tokens(boxes, tokens).to(tokens.dtype)], dim=1)
 
     def sequence(self, features: QueryFeatures, task: str) -> tuple[Tensor, slice]:
         """The sequences (B, L, D) of queries of one task, each by itself, and the place of the visual tokens."""
@@ -212,11 +212,12 @@ class FusedModel(nn.Module):
         """Features (F, P, dim) -> the shared prefix (F, N, D) of each frame."""
         return self._pooled(self.connector(features))
 
-    def branches(self, features: QueryFeatures, task: str) -> Branches:
-        """The branches of queries of one task behind a shared prefix."""
+    def branches(self, features: QueryFeatures, task: str, prefix: Tensor) -> Branches:
+        """The branches of queries of one task behind the shared prefixes (F, N, D) of their frames."""
         assert self.box_tokens is not None
         crop, full = TASKS[task].view != "frame", self.config.attention == "full"
-        boxes = self.box_tokens(features.boxes[:, : max(TASKS[task].boxes, 1)])
+        frames = prefix[torch.tensor(features.frame_of, device=prefix.device)]
+        boxes = self.box_tokens(features.boxes[:, : max(TASKS[task].boxes, 1)], frames)
         visual = self._pooled(self.connector(features.of_crops())) if crop else boxes[:, :0]
         prompt = self.prompt(task).to(visual.dtype).expand(len(boxes), -1, -1)
         start = boxes.shape[1]
@@ -226,7 +227,7 @@ class FusedModel(nn.Module):
     def _branch_states(self, features: QueryFeatures, parts: Mapping[str, QueryFeatures]) -> dict[str, States]:
         assert features.frames is not None
         prefix = self.frame_tokens(features.frames)
-        groups = {task: self.branches(part, task) for task, part in parts.items()}
+        groups = {task: self.branches(part, task, prefix) for task, part in parts.items()}
         packed = frame_sequences(prefix, list(groups.values()), full=self.config.attention == "full")
         states = self.llm(
             inputs_embeds=packed.tokens,

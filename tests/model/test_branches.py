@@ -43,7 +43,8 @@ def asked(tasks: tuple[str, ...] = TASK_OF, frame_of: tuple[int, ...] = FRAME_OF
 def hidden_alone(model: FusedModel, features: QueryFeatures, row: int, task: str) -> torch.Tensor:
     """The states (L, D) of the sequence [frame ; boxes ; crop ; prompt] of one query, masked by hand."""
     one, spec, full = features.rows([row]), TASKS[task], model.config.attention == "full"
-    frame, boxes = model.visual(one.of_frames()), model.box_tokens(one.boxes[:, : max(spec.boxes, 1)])
+    frame = model.visual(one.of_frames())
+    boxes = model.box_tokens(one.boxes[:, : max(spec.boxes, 1)], frame)
     crop = boxes[:, :0] if spec.view == "frame" else model.visual(one.of_crops())
     tokens = torch.cat([frame, boxes, crop, model.prompt(task)[None]], dim=1)
     mask = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool).tril()

@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 
 from sf_ros.core.config import MODELS, ModelConfig  # noqa: E402
 from sf_ros.core.cues import MAX_BOXES, TASKS  # noqa: E402
-from sf_ros.model.connector import BoxTokens, Connector, pool  # noqa: E402
+from sf_ros.model.connector import BoxTokens, Connector, box_shares, pool  # noqa: E402
 from sf_ros.model.fusion import FusedModel  # noqa: E402
 from sf_ros.model.heads import HeatmapHead  # noqa: E402
 from sf_ros.model.sequence import attention_bias, visible  # noqa: E402
@@ -189,6 +189,19 @@ def test_box_features_are_sines_and_cosines_of_corners() -> None:
     sines, cosines = encoded[:32].reshape(4, 8), encoded[32:].reshape(4, 8)
     assert sines[:, 0].tolist() == pytest.approx([1.0, 0.0, 0.0, math.sqrt(0.5)], abs=1e-6)  # half a turn in all
     assert cosines[:, 1].tolist() == pytest.approx([-1.0, 1.0, 1.0, 0.0], abs=1e-6)  # a whole turn
+
+
+@torch.no_grad()
+def test_a_box_token_has_the_mean_of_the_visual_tokens_in_the_box() -> None:
+    module, visual = BoxTokens(6), torch.randn(1, 4, 6)  # a grid of 2 x 2
+    boxes = torch.tensor([[[0.5, 0.0, 1.0, 0.5], [0.25, 0.5, 0.75, 1.0], [0.4, 0.2, 0.8, 0.9], [0.0] * 4]])
+    shares = box_shares(boxes, 2)[0]
+    expected = [[0, 1, 0, 0], [0, 0, 0.5, 0.5], [0.25 * 3 / 7, 0.75 * 3 / 7, 0.25 * 4 / 7, 0.75 * 4 / 7], [0] * 4]
+    assert torch.allclose(shares, torch.tensor(expected), atol=1e-6)
+    there = module.layers(module.features(boxes))
+    assert torch.allclose(module(boxes, visual) - there, module.content(shares @ visual[0]), atol=1e-6)
+    both = module(boxes.repeat(2, 1, 1), torch.cat([visual, visual + 1]))
+    assert torch.allclose(both[0], module(boxes, visual)[0], atol=1e-6) and not torch.allclose(both[0, 0], both[1, 0])
 
 
 @torch.no_grad()

@@ -80,13 +80,13 @@ class EdgeAnswerModel:
             if name in prompts:
                 groups.setdefault(TASKS[name].view_key, []).append(name)
         self.kinds = {view_key: self._kind(tuple(tasks)) for view_key, tasks in groups.items()}
-        self._states: Tensor | None = None
+        self._frame, self._states = torch.empty(0), torch.empty(0)  # of the frame that was read last
 
     @torch.inference_mode()
     def read(self, frame: Tensor, states: bool) -> None:
         """Read a frame's visual tokens (1, N, D). `states`: a heatmap will be asked, which needs their states."""
         name = PREFIX_STATES if states else PREFIX
-        self._states = self._run(name, self._prefixes[name], frame)
+        self._frame, self._states = frame, self._run(name, self._prefixes[name], frame)
 
     @torch.inference_mode()
     def answer(
@@ -103,7 +103,7 @@ class EdgeAnswerModel:
     def _answer(self, batch: Batch, boxes: Tensor, crops: Sequence[int], tokens: Tensor) -> list[Tensor]:
         view_key = TASKS[batch.tasks[0]].view_key
         kind, count = self.kinds[view_key], len(batch.queries)
-        parts = [self.box_tokens(torch.stack([boxes[query, : kind.boxes] for query in batch.queries]))]
+        parts = [self.box_tokens(torch.stack([boxes[query, : kind.boxes] for query in batch.queries]), self._frame)]
         if kind.crop:
             parts.append(torch.stack([tokens[crops[query]] for query in batch.queries]))
         branches = torch.cat([*parts, kind.vectors.expand(count, -1, -1)], dim=1)
@@ -111,7 +111,6 @@ class EdgeAnswerModel:
         answers = []
         for task in batch.tasks:
             if TASKS[task].kind == "heatmap":
-                assert self._states is not None
                 answers.append(self.heatmap(self._states, states[task]).sigmoid())
             else:
                 logits = F.linear(states[task], self.label_rows[task])
