@@ -10,6 +10,7 @@ import pytest
 
 from sf_ros.core import bundle as bundles
 from training.tools import demo_bundle
+from training.tools.model_card import NOT_MEASURED, model_card
 
 
 def clip_scores(right: float) -> dict[str, Any]:
@@ -51,7 +52,7 @@ FACTS: dict[str, Any] = {
 
 
 def test_the_model_card_has_origin_scores_limits_and_licences() -> None:
-    card = demo_bundle.model_card(FACTS, "On 20 photographs it detected nobody.", "It was stopped once.")
+    card = model_card(FACTS, "On 20 photographs it detected nobody.", "It was stopped once.")
     for fact in ("abc1234", "seed 11", "encoder 1,500 steps, joint 3,000 steps", "0.978", "0.967", "120 minutes"):
         assert fact in card
     assert "| gesture | 900 | accuracy | 0.812 | 0.031 |" in card
@@ -60,21 +61,19 @@ def test_the_model_card_has_origin_scores_limits_and_licences() -> None:
     assert "| gaze | 0.701 of 0.990 | 0.750 of 0.990 |" in card
     assert "| gesture | 1.250 | 0.040 | 0.020 | 0.015 | 0.400 | 0.910 | 0.950 |" in card
     assert "| domain | - | 0.010 | 0.010 | 0.005 | - | - | - |" in card
-    assert "On 20 photographs it detected nobody." in card and demo_bundle.NOT_MEASURED not in card
+    assert "On 20 photographs it detected nobody." in card and NOT_MEASURED not in card
     assert "drawn people only" in card and "Apache-2.0" in card and "AGPL-3.0" in card
     assert "(torch 2.15.0). It was stopped once.\n" in card
     assert "{" not in card
 
 
 def test_the_model_card_states_missing_measurements() -> None:
-    assert demo_bundle.NOT_MEASURED in demo_bundle.model_card(FACTS) and "(torch 2.15.0).\n" in demo_bundle.model_card(
-        FACTS
-    )
+    assert NOT_MEASURED in model_card(FACTS) and "(torch 2.15.0).\n" in model_card(FACTS)
 
 
 def test_the_model_card_tells_how_visual_tokens_attend_and_which_scenes_tasks_share() -> None:
     shared = {**FACTS["training"], "shared_scenes": 16_000, "attention": "full"}
-    causal, full = demo_bundle.model_card(FACTS), demo_bundle.model_card({**FACTS, "training": shared})
+    causal, full = model_card(FACTS), model_card({**FACTS, "training": shared})
     assert "Under a causal mask" in causal and "jointly on scenes: gaze 6,000" in causal
     assert "in full" in full and "jointly on 16,000 scenes shared by all tasks: gaze 6,000" in full
     assert "Under a causal mask" not in full
