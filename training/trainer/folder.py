@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-FULL_DISK = ("PytorchStreamWriter", "inline_container")  # in what torch.save raises, a RuntimeError
+FULL_DISK = ("PytorchStreamWriter", "inline_container", "iostream")  # in what torch.save raises, a RuntimeError
 
 
 def sha256(path: Path) -> str:

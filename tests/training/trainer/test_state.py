@@ -95,7 +95,7 @@ def test_a_state_of_an_earlier_version_resumes(tmp_path: Path) -> None:
     assert fit(resumed, tmp_path / "run") == history and same(resumed, whole)
 
 
-@pytest.mark.parametrize("room", [600])
+@pytest.mark.parametrize("room", [10, 600, 2000])
 def test_a_full_disk_while_saving_is_one_line_and_keeps_the_last_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
