@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sf_ros.core.text import INTERRUPTED
 from training.studies import __main__ as studies
 from training.studies.sweep import combinations
 from training.trainer import state
@@ -63,8 +64,7 @@ def test_an_interrupted_sweep_gives_the_same_results(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(state, "write", killed)
-    with pytest.raises(KeyboardInterrupt):
-        studies.main(command(broken, shared, *ALPHAS))
+    assert studies.main(command(broken, shared, *ALPHAS)) == INTERRUPTED
     assert not (broken / "results.json").exists() and len(list(broken.glob("*/record.json"))) == 1
     capsys.readouterr()
     assert studies.main(command(broken, shared, *ALPHAS)) == 0
