@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell without job control
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_SETTINGS] = tempfile.TemporaryDirectory(prefix="sf_ros-ultralytics-")
     os.environ["YOLO_CONFIG_DIR"] = config.stash[_SETTINGS].name  # not the user's home
 

@@ -33,9 +33,9 @@ MAX_NUMBERS = 1 << 30
 END = (1 << 31) - 1  # and larger: "to the end", of a slice
 # Operators without control flow, random numbers, text and sequences. VISION is what export writes for encoders.
 _VISION = """
-    Add AveragePool Cast Concat Constant Conv Cos Div Erf Expand Flatten Gather Gelu Gemm Identity LayerNormalization
-    MatMul Mul Neg Pad Pow ReduceMean Relu Reshape Shape Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh
-    Transpose Unsqueeze Where
+    Add AveragePool Cast Concat Constant Conv Cos Div Erf Expand Flatten Gather Gelu Gemm Identity IsNaN
+    LayerNormalization MatMul Mul Neg Pad Pow ReduceMean Relu Reshape Shape Sigmoid Sin Slice Softmax Split Sqrt
+    Squeeze Sub Tanh Transpose Unsqueeze Where
 """
 _OTHERS = """
     Abs And ArgMax ArgMin BatchNormalization CastLike Ceil Clip ConstantOfShape ConvTranspose CumSum DepthToSpace

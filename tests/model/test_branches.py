@@ -119,7 +119,7 @@ def test_crop_tokens_see_one_another_both_ways_only_with_full_attention(attentio
 def test_a_branch_is_as_long_as_length_says(style: str, pooling: int) -> None:
     model, features = model_with(prompt_style=style, pooling=pooling), asked()
     for row, task in enumerate(TASK_OF):
-        branch = model.branches(features.rows([row]), task).tokens
+        branch = model.branches(features.rows([row]), task, model.frame_tokens(features.frames)).tokens
         assert branch.shape[1] == model.length(task), task
     assert len(model.prompt("gaze")) == (3 if style == "learned" else 0)
 

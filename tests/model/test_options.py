@@ -239,8 +239,8 @@ def test_learned_prompts_replace_the_text() -> None:
         ({"order": "prompt_first"}, 0),
         ({"pooling": 2}, 256 * (4 * 4 - 2 * 2)),  # as many cells of the heatmap from a quarter of the tokens
         ({"prompt_style": "learned"}, 5 * 8 * 2048),
-        # Two layers for box tokens and one for the query; no vector that marks patches.
-        ({"boxes": "token"}, (64 * 2048 + 2048) + (2048 * 2048 + 2048) + (2048 * 256 + 256) - 1024),
+        # Two layers for a box's place, one for its content and one for the query; no vector that marks patches.
+        ({"boxes": "token"}, (64 * 2048 + 2048) + 2 * (2048 * 2048 + 2048) + (2048 * 256 + 256) - 1024),
     ],
     ids=str,
 )

@@ -42,7 +42,7 @@ def test_values_have_the_type_of_their_field(text: str, field: str, value: objec
 
 
 def test_fields_change_together() -> None:
-    together = ["model.encoder.image_size=140", "model.encoder.patch_size=14"]
+    together = ["model.encoder.image_size=140", "model.encoder.patch_size=14", "encoder_crop_sizes=[70, 140]"]
     assert with_fields(TINY, together).model.encoder.grid == 10
     with pytest.raises(ValueError, match="image_size 140 is not a multiple"):
         with_fields(TINY, together[:1])

@@ -18,7 +18,7 @@ from sf_ros.io.truth import compare
 from sf_ros.io.video import VideoSource
 from sf_ros.perception.detectors.base import Detections
 from sf_ros.perception.pipeline import Pipeline
-from tests.io.test_full_disk import room_for
+from tests.io.recorders.test_full_disk import room_for
 from training.data.scenes.clips import sample_clip
 from training.tools import clips
 
