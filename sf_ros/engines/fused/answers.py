@@ -13,20 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sf_ros.core import bundle as bundles
-from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import ModelConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.fused.batches import Batch
 from sf_ros.engines.fused.calibration import Calibration, calibration_of
 from sf_ros.engines.fused.cuda_graphs import CudaGraphRunner, Record
-from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout, load_llm
-from sf_ros.engines.fused.tensors import check_tensors
+from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout
+from sf_ros.engines.fused.loading import labelled, load_parts
 from sf_ros.engines.fused.vision import VisualTokens
 from sf_ros.model.heads import HeatmapHead
-from sf_ros.model.published import WeightsError
 from sf_ros.model.sequence import packed_layout
-from sf_ros.model.weights import empty_weights, fill, read_weights
+from sf_ros.model.weights import empty_weights
 
 
 @dataclass(frozen=True)
@@ -102,20 +100,9 @@ def load_answer_model(
     bundle: Bundle, device: torch.device, dtype: torch.dtype, record: Record | None = None
 ) -> AnswerModel:
     """The AnswerModel of a bundle, for its tasks. BundleError when the weights do not fit the manifest's model."""
-    model, path = bundle.manifest.model, bundle.path(bundles.ANSWERS)
-    labelled = [name for name in bundle.tasks if TASKS[name].kind == "label"]
+    model = bundle.manifest.model
     with empty_weights():
         heatmap = HeatmapHead(model)
-    check_tensors(bundle, {"heatmap": heatmap})
-    try:
-        llm = load_llm(model.llm, bundle.path(bundles.LLM), device, dtype)
-        fill(heatmap, path, device, torch.float32, "heatmap.")
-        tensors = read_weights(path, device, torch.float32)
-        prompts = {name: tensors[f"prompt.{name}"] for name in labelled}
-        label_rows = {name: tensors[f"rows.{name}"] for name in labelled}
-    except (KeyError, RuntimeError, WeightsError) as error:
-        raise BundleError(
-            f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
-        ) from error
+    llm, prompts, label_rows = load_parts(bundle, {"heatmap": heatmap}, labelled(bundle), device, dtype)
     calibration = calibration_of(bundle.manifest, device)
     return AnswerModel(model, llm, heatmap, prompts, label_rows, calibration, record)

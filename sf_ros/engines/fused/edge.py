@@ -15,21 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sf_ros.core import bundle as bundles
-from sf_ros.core.bundle import Bundle, BundleError
+from sf_ros.core.bundle import Bundle
 from sf_ros.core.config import ModelConfig
 from sf_ros.core.cues import TASKS
 from sf_ros.engines.base import Query
 from sf_ros.engines.fused.batches import Batch
 from sf_ros.engines.fused.calibration import Calibration, calibration_of
 from sf_ros.engines.fused.cuda_graphs import SHORT_BUCKETS, CudaGraphRunner, Record
-from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout, load_llm
-from sf_ros.engines.fused.tensors import check_tensors
+from sf_ros.engines.fused.llm import LlamaDecoder, TokenLayout
+from sf_ros.engines.fused.loading import load_parts
 from sf_ros.model.connector import BoxTokens
 from sf_ros.model.heads import HeatmapHead
-from sf_ros.model.published import WeightsError
 from sf_ros.model.sequence import visible
-from sf_ros.model.weights import empty_weights, fill, read_weights
+from sf_ros.model.weights import empty_weights
 
 PREFIX, PREFIX_STATES = "prefix", "prefix and its states"  # names of the two passes over a frame
 
@@ -154,21 +152,10 @@ def load_edge_answer_model(
     bundle: Bundle, device: torch.device, dtype: torch.dtype, record: Record | None = None
 ) -> EdgeAnswerModel:
     """The EdgeAnswerModel of a bundle, for its tasks. BundleError when weights do not fit the manifest's model."""
-    model, path = bundle.manifest.model, bundle.path(bundles.ANSWERS)
-    labelled = [name for name in bundle.tasks if TASKS[name].kind == "label"]
+    model = bundle.manifest.model
     with empty_weights():
         heatmap, box_tokens = HeatmapHead(model), BoxTokens(model.llm.dim)
-    check_tensors(bundle, {"heatmap": heatmap, "box_tokens": box_tokens})
-    try:
-        llm = load_llm(model.llm, bundle.path(bundles.LLM), device, dtype)
-        fill(heatmap, path, device, torch.float32, "heatmap.")
-        fill(box_tokens, path, device, torch.float32, "box_tokens.")
-        tensors = read_weights(path, device, torch.float32)
-        prompts = {name: tensors[f"prompt.{name}"] for name in bundle.tasks}
-        label_rows = {name: tensors[f"rows.{name}"] for name in labelled}
-    except (KeyError, RuntimeError, WeightsError) as error:
-        raise BundleError(
-            f"{bundle.root}: weights do not fit the manifest's model ({error}). Export the checkpoint again."
-        ) from error
+    modules = {"heatmap": heatmap, "box_tokens": box_tokens}
+    llm, prompts, label_rows = load_parts(bundle, modules, bundle.tasks, device, dtype)
     calibration = calibration_of(bundle.manifest, device)
     return EdgeAnswerModel(model, llm, heatmap, box_tokens, prompts, label_rows, calibration, record)
